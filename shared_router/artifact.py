@@ -1,0 +1,191 @@
+"""A router as files: what stands in its folder, and on the hub."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shared_router.card import model_card
+from shared_router.deciding.curve import CalibrationCurve
+from shared_router.errors import ArtifactError, ConfigurationError
+from shared_router.options import Dial
+from shared_router.scoring.features import FEATURE_NAMES
+from shared_router.scoring.fitting import Reference
+from shared_router.scoring.persistence import (
+    arrays_from_file,
+    arrays_to_bytes,
+    json_from_file,
+    read_folder,
+    write_folder,
+)
+from shared_router.scoring.serving import GraphScorer, GraphSession, Tokens
+
+if TYPE_CHECKING:
+    import os
+
+    from numpy.typing import NDArray
+
+    from shared_router.router import Router
+
+GRAPH, TOKENIZER, SETTINGS = "graph.onnx", "tokenizer.json", "router.json"
+CALIBRATION, REFERENCE, CARD = "calibration.safetensors", "reference.safetensors", "README.md"
+
+
+def save(router: Router, folder: Path) -> None:
+    """Write a router to a folder; see `Router.save_pretrained`."""
+    write_folder(folder, _files(router))
+
+
+def _files(router: Router) -> dict[str, bytes]:
+    scorer = router.scorer
+    if not isinstance(scorer, GraphScorer):
+        raise ConfigurationError(
+            f"Only a fitted router can be saved; this one scores with a {type(scorer).__name__}."
+        )
+    files = {
+        GRAPH: scorer.session.bytes,
+        TOKENIZER: scorer.tokens.serialized.encode(),
+        SETTINGS: json.dumps(_settings(router, scorer), indent=2).encode(),
+        CARD: model_card(router).encode(),
+    }
+    if router.curve is not None:
+        curve = router.curve
+        arrays: dict[str, NDArray[Any]] = {
+            "thresholds": curve.thresholds,
+            "cost_advantage": curve.cost_advantage,
+            "quality": curve.quality,
+        }
+        files[CALIBRATION] = arrays_to_bytes(arrays)
+    if router.reference is not None:
+        kept: dict[str, NDArray[Any]] = {
+            "embeddings": router.reference.embeddings,
+            "gaps": router.reference.gaps,
+        }
+        files[REFERENCE] = arrays_to_bytes(kept)
+    return files
+
+
+def _settings(router: Router, scorer: GraphScorer) -> dict[str, Any]:
+    dial, curve = router.default_dial, router.curve
+    return {
+        "name": router.name,
+        "candidates": list(router.candidates),
+        "labels": router.labels,
+        "costs_usd": list(router.costs_usd) if router.costs_usd else None,
+        "default_dial": {"name": dial.name, "value": dial.value} if dial else None,
+        "max_tokens": scorer.tokens.max_tokens,
+        "features": list(FEATURE_NAMES),
+        "uses_reference": scorer.reference is not None,
+        "calibration": curve
+        and {
+            "n": curve.n,
+            "quality_range": list(curve.quality_range),
+            "graph_sha256": scorer.session.sha256,
+        },
+        "fitted_ids": sorted(router.fitted_ids),
+        "calibrated_ids": sorted(router.calibrated_ids),
+        "facts": router.facts,
+    }
+
+
+def load(folder: Path) -> dict[str, Any]:
+    """Read the fields of a router from its folder.
+
+    Raises:
+        ArtifactError: If it is missing, corrupt, truncated, foreign or of a newer format.
+    """
+    files = read_folder(folder)
+    try:
+        settings = json_from_file(files[SETTINGS])
+        return _fields(settings, files)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(
+            f"{folder}: not a complete router ({error!r} is missing or wrong)."
+        ) from error
+
+
+def _fields(settings: dict[str, Any], files: dict[str, Path]) -> dict[str, Any]:
+    if settings["features"] != list(FEATURE_NAMES):
+        raise ArtifactError(
+            f"{files[SETTINGS]}: fitted with other query features than this hybrid-llm computes; "
+            "fit the router anew, or install the version that wrote it."
+        )
+    kept = arrays_from_file(files[REFERENCE]) if REFERENCE in files else None
+    reference = Reference(kept["embeddings"], kept["gaps"]) if kept else None
+    needed = reference.as_input() if reference and settings["uses_reference"] else None
+    tokens = Tokens(files[TOKENIZER].read_text(encoding="utf-8"), settings["max_tokens"])
+    scorer = GraphScorer(GraphSession(files[GRAPH]), tokens, needed)
+    dial, costs = settings["default_dial"], settings["costs_usd"]
+    return {
+        "name": settings["name"],
+        "candidates": tuple(settings["candidates"]),
+        "labels": settings["labels"],
+        "costs_usd": tuple(costs) if costs else None,
+        "scorer": scorer,
+        "curve": _curve(settings["calibration"], scorer, files),
+        "default_dial": Dial(dial["name"], dial["value"]) if dial else None,
+        "reference": reference,
+        "fitted_ids": frozenset(settings["fitted_ids"]),
+        "calibrated_ids": frozenset(settings["calibrated_ids"]),
+        "facts": settings["facts"],
+    }
+
+
+def _curve(
+    calibration: dict[str, Any] | None, scorer: GraphScorer, files: dict[str, Path]
+) -> CalibrationCurve | None:
+    if calibration is None:
+        return None
+    if calibration["graph_sha256"] != scorer.session.sha256:
+        raise ArtifactError(
+            f"{files[GRAPH]}: not the graph this router was calibrated with; calibrate it again."
+        )
+    arrays = {
+        name: array.astype(np.float64)
+        for name, array in arrays_from_file(files[CALIBRATION]).items()
+    }
+    low, high = calibration["quality_range"]
+    return CalibrationCurve(**arrays, quality_range=(low, high), n=calibration["n"])
+
+
+def find(name_or_path: str | os.PathLike[str], revision: str | None) -> Path:
+    """Find a router's folder, downloading it from the hub where the name is no folder.
+
+    Raises:
+        ArtifactError: If it is neither.
+    """
+    path = Path(name_or_path)
+    if path.exists():
+        return path
+    name = str(name_or_path)
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise ArtifactError(f"{name}: no such folder, and not a hub name (owner/name).")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, revision=revision))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, RuntimeError) as error:
+        raise ArtifactError(
+            f"{name}: no such folder, and the hub has it not or cannot be reached "
+            f"({type(error).__name__})."
+        ) from error
+
+
+def push(router: Router, repo_id: str, *, private: bool, commit_message: str) -> str:
+    """Upload a router to the hub; see `Router.push_to_hub`."""
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "router"
+        save(router, folder)
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repo_id, folder_path=folder, commit_message=commit_message
+        )
+    return str(commit.commit_url)

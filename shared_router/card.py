@@ -1,0 +1,91 @@
+"""The model card: written from measured facts, nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from shared_router.measuring.metrics import ADVANTAGES
+
+if TYPE_CHECKING:
+    from shared_router.deciding.curve import CalibrationCurve
+    from shared_router.router import Router
+
+
+def model_card(router: Router) -> str:
+    """Write the card of a router as Markdown with hub metadata."""
+    parts = [_metadata(router), f"# {router.name}\n", _summary(router)]
+    training = router.facts.get("training")
+    if training:
+        parts.append(_training(training))
+    parts.append(_calibration(router))
+    parts.append(_use(router))
+    return "\n".join(parts)
+
+
+def _metadata(router: Router) -> str:
+    lines = ["---", "library_name: hybrid-llm", "tags:", "- llm-routing", "- hybrid-llm"]
+    encoder = router.facts.get("training", {}).get("encoder")
+    if encoder and encoder.count("/") == 1 and not encoder.startswith((".", "/")):
+        lines.append(f"base_model: {encoder}")
+    return "\n".join([*lines, "---", ""])
+
+
+def _summary(router: Router) -> str:
+    *others, reference = router.candidates
+    meaning = (
+        "the expected quality of the candidate less that of the reference"
+        if router.labels == "gap"
+        else "the probability that the candidate's answer is good enough"
+    )
+    return (
+        f"Decides from the query alone whether {' or '.join(f'`{name}`' for name in others)} will "
+        f"do, or `{reference}` (the reference) is needed. A score is {meaning} "
+        f"(labels `{router.labels}`).\n\nVersion `{router.version}`.\n"
+    )
+
+
+def _training(facts: dict[str, Any]) -> str:
+    quality = "\n".join(f"| `{n}` | {q:.4f} |" for n, q in facts["mean_quality"].items())
+    weights = ", ".join(f"{name} {weight:.2f}" for name, weight in facts["parts"].items())
+    tasks = list(facts["tasks"].items())
+    shown = ", ".join(f"{task} ({n})" for task, n in tasks[:10])
+    more = f" and {len(tasks) - 10} more" if len(tasks) > 10 else ""
+    return (
+        f"## Training\n\n{facts['n']} queries of {facts['data']} (splits "
+        f"{json.dumps(facts['splits'])}; tasks: {shown or 'none given'}{more}).\n\n"
+        f"| candidate | mean quality there |\n|---|---|\n{quality}\n\n"
+        f"Encoder `{facts['encoder']}`, frozen, at most {facts['max_tokens']} tokens. Parts chosen "
+        f"by cross-validation inside the training queries, with their weights: {weights}. Seed "
+        f"{facts['seed']}.\n"
+    )
+
+
+def _calibration(router: Router) -> str:
+    if router.curve is None:
+        return "## Calibration\n\nNone: only `threshold` can be dialled.\n"
+    facts, curve, dial = router.facts.get("calibration", {}), router.curve, router.dial
+    return (
+        f"## Calibration\n\n{curve.n} queries of {facts.get('data', 'unnamed data')}, none of them "
+        f"fitted on. Default dial `{dial.name}={dial.value:g}`. Measured on the same queries "
+        f"(estimates, no promise):\n\n{_curve_table(curve)}\n"
+    )
+
+
+def _curve_table(curve: CalibrationCurve) -> str:
+    rows = ["| cost advantage | mean quality | drop against the reference |", "|---|---|---|"]
+    for advantage in (0.0, *ADVANTAGES, 0.6, 0.8, 1.0):
+        at = min(int((curve.cost_advantage < advantage).sum()), len(curve.quality) - 1)
+        drop = curve.reference_quality - curve.quality[at]
+        rows.append(f"| {curve.cost_advantage[at]:.3f} | {curve.quality[at]:.4f} | {drop:.4f} |")
+    return "\n".join(rows)
+
+
+def _use(router: Router) -> str:
+    return (
+        "## Use\n\n```python\nfrom shared_router import Router\n\n"
+        f'router = Router.from_pretrained("{router.name}")\n'
+        'router.decide("a query")\n```\n\n'
+        "Its figures hold for queries and models like those above. On other models or other "
+        "queries, calibrate it again with outcomes of your own.\n"
+    )

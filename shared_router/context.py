@@ -1,0 +1,78 @@
+"""Context that both fronts read: what the user asked, and options for the calls inside.
+
+Both are ContextVars: they follow `asyncio` tasks, `asyncio.to_thread` and the hosts' own
+thread pools, and a nested block replaces only what it names.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from shared_router.options import CallOptions
+from shared_router.records import RoutingQuery
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_current_query: ContextVar[RoutingQuery | None] = ContextVar("hybrid_routing_query", default=None)
+_current_options: ContextVar[CallOptions | None] = ContextVar(
+    "hybrid_routing_options", default=None
+)
+
+
+@contextmanager
+def routing_query(text: str, *, task: str | None = None) -> Iterator[RoutingQuery]:
+    """State what the user asked, for every routed call inside the block.
+
+    Args:
+        text: The user's own question.
+        task: Its task label, where known.
+
+    Yields:
+        The query as the router will see it.
+
+    Raises:
+        TypeError: If `text` is not a string.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"routing_query takes the user's question as text; got {type(text)}.")
+    query = RoutingQuery(text=text, source="explicit", task=task)
+    token = _current_query.set(query)
+    try:
+        yield query
+    finally:
+        _current_query.reset(token)
+
+
+@contextmanager
+def hybrid_options(**options: Any) -> Iterator[CallOptions]:
+    """Set a dial, a forced route or a task for every routed call inside the block.
+
+    Args:
+        **options: One of the dials (`threshold`, `cost_advantage`, `max_quality_drop`,
+            `max_quality_drop_absolute`), and `route`, `task`. A keyword of the call itself wins.
+
+    Yields:
+        The options in force inside the block.
+
+    Raises:
+        ConfigurationError: If an option is unknown, out of range, or two dials are given.
+    """
+    merged = CallOptions.parse(options).over(current_options())
+    token = _current_options.set(merged)
+    try:
+        yield merged
+    finally:
+        _current_options.reset(token)
+
+
+def current_query() -> RoutingQuery | None:
+    """Return the query of the innermost `routing_query` block, if any."""
+    return _current_query.get()
+
+
+def current_options() -> CallOptions:
+    """Return the options of the enclosing `hybrid_options` blocks."""
+    return _current_options.get() or CallOptions()

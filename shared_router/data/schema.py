@@ -1,0 +1,123 @@
+"""The format of a data file: one validated JSON object a line."""
+
+from __future__ import annotations
+
+import gzip
+import math
+from collections.abc import Iterator  # noqa: TC003  (pydantic reads it)
+from typing import IO, TYPE_CHECKING, Annotated, Any, cast
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from shared_router.errors import DataError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError("must be a finite number")
+    return value
+
+
+def _cost(value: float) -> float:
+    if _finite(value) < 0:
+        raise ValueError("must be at least 0")
+    return value
+
+
+class Outcome(BaseModel):
+    """What one model answered to one query, and how good it was."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True)
+
+    quality: Annotated[tuple[Annotated[float, AfterValidator(_finite)], ...], Field(min_length=1)]
+    """One number per sampled response, higher is better."""
+    response: tuple[str, ...] | None = Field(default=None, repr=False)
+    """The sampled responses, in the order of `quality`."""
+    cost_usd: Annotated[float, AfterValidator(_cost)] | None = None
+    """Cost of one call in US dollars."""
+
+    @model_validator(mode="after")
+    def _one_response_per_quality(self) -> Outcome:
+        if self.response is not None and len(self.response) != len(self.quality):
+            raise ValueError(
+                f"has {len(self.response)} responses for {len(self.quality)} quality values; "
+                "give one response per value, or none"
+            )
+        return self
+
+    @property
+    def mean_quality(self) -> float:
+        """Mean of the sampled qualities."""
+        return math.fsum(self.quality) / len(self.quality)
+
+
+class RoutingRecord(BaseModel):
+    """One query with the outcomes of the models that answered it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: Annotated[str, Field(min_length=1)]
+    """Unique within the file."""
+    query: str = Field(repr=False)
+    """What the user asked."""
+    task: str | None = None
+    """Task label, `suite/task`."""
+    split: str = "train"
+    """Any name; `train` and `validation` are the usual ones."""
+    outcomes: dict[str, Outcome]
+    """Model name to outcome."""
+
+
+def open_text(path: Path, mode: str) -> IO[str]:
+    """Open a plain or gzip text file by its ending."""
+    if path.suffix == ".gz":
+        return cast("IO[str]", gzip.open(path, mode + "t", encoding="utf-8"))
+    return path.open(mode, encoding="utf-8")
+
+
+def read_records(path: Path) -> Iterator[RoutingRecord]:
+    """Stream the records of one file.
+
+    Args:
+        path: JSON lines, plain or gzip (`.gz`).
+
+    Yields:
+        One validated record per non-empty line.
+
+    Raises:
+        DataError: Names the file, line, field and rule of the first bad line.
+    """
+    number = 0
+    try:
+        with open_text(path, "r") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield parse_record(line, f"{path}, line {number}")
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such data file.") from error
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}, after line {number}: cannot be read ({error}).") from error
+
+
+def parse_record(line: str, where: str) -> RoutingRecord:
+    """Validate one line.
+
+    Raises:
+        DataError: With `where`, the field and the rule; the line itself is not quoted.
+    """
+    try:
+        return RoutingRecord.model_validate_json(line)
+    except ValidationError as error:
+        raise DataError(f"{where}: {_first_problem(error)}") from None
+
+
+def _first_problem(error: ValidationError) -> str:
+    first: Any = error.errors(include_url=False, include_context=False)[0]
+    place = ".".join(str(part) for part in first["loc"]) or "the line"
+    seen = first.get("input")
+    shown = f"; got {seen!r}" if isinstance(seen, int | float | None) else ""
+    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"field {place}: {first['msg'].removeprefix('Value error, ')}{shown}{more}."

@@ -1,0 +1,1 @@
+"""What a router does with a score: rules, dials, guards, stickiness, attempts."""

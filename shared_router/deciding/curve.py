@@ -1,0 +1,140 @@
+"""The calibrated line: from a dial in the user's units to the rule's threshold.
+
+Calibration scores a set of queries with known outcomes and walks the rule's line once, from
+all-reference to all-cheapest. What it measures at each step is stored, so that a dial is
+resolved per call by binary search.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from shared_router.deciding.walk import Walk, one_sign
+from shared_router.errors import DialError, NotCalibratedError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from shared_router.deciding.rule import Rule
+    from shared_router.options import Dial
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationCurve:
+    """Quality and cost measured along a rule's line; m + 1 points for m distinct thresholds.
+
+    Point 0 is all-reference. Source: Hybrid LLM (Ding et al., ICLR 2024), section 4.3, which
+    searches a grid; here every distinct threshold is a point.
+    """
+
+    thresholds: NDArray[np.float64] = field(repr=False)
+    """Falling, shape (m + 1,): infinite, then midway between neighbouring distinct scores,
+    then minus infinite for all-cheapest."""
+    cost_advantage: NDArray[np.float64] = field(repr=False)
+    """Share of calls not sent to the reference, shape (m + 1,), rising from 0."""
+    quality: NDArray[np.float64] = field(repr=False)
+    """Mean quality, shape (m + 1,), in the metric's units."""
+    quality_range: tuple[float, float]
+    """Least and greatest quality of any candidate on any calibration query."""
+    n: int
+    """Number of calibration queries."""
+
+    @property
+    def reference_quality(self) -> float:
+        """Mean quality where every call goes to the reference."""
+        return float(self.quality[0])
+
+    @property
+    def one_sign(self) -> bool:
+        """Whether all qualities have one sign, so that a relative drop has a meaning."""
+        return one_sign(self.quality_range)
+
+    @cached_property
+    def _least_drop_from(self) -> NDArray[np.float64]:
+        """Least absolute drop at this point or any cheaper one; rises along the line."""
+        drop = self.reference_quality - self.quality
+        return np.minimum.accumulate(drop[::-1])[::-1]
+
+    def resolve(self, dial: Dial) -> float:
+        """Find the threshold of a dial in O(log m).
+
+        `cost_advantage` takes the first point that reaches the share; a quality dial the last
+        (cheapest) point whose measured drop is within the limit, as in the paper.
+
+        Args:
+            dial: Any dial.
+
+        Returns:
+            The rule's threshold; infinite for all-reference.
+
+        Raises:
+            DialError: If a relative drop is asked of qualities that span zero.
+        """
+        if dial.name == "threshold":
+            return dial.value
+        if dial.name == "cost_advantage":
+            at = int(np.searchsorted(self.cost_advantage, dial.value - 1e-12, side="left"))
+            return float(self.thresholds[min(at, len(self.thresholds) - 1)])
+        allowed = self._allowed_drop(dial)
+        at = int(np.searchsorted(self._least_drop_from, allowed + 1e-12, side="right")) - 1
+        return float(self.thresholds[max(at, 0)])
+
+    def _allowed_drop(self, dial: Dial) -> float:
+        if dial.name == "max_quality_drop_absolute":
+            return dial.value
+        if not self.one_sign:
+            low, high = self.quality_range
+            raise DialError(
+                "A relative quality drop needs qualities of one sign; the calibration data range "
+                f"from {low:g} to {high:g}. Use max_quality_drop_absolute instead."
+            )
+        return dial.value * abs(self.reference_quality)
+
+
+def resolve_dial(dial: Dial, curve: CalibrationCurve | None) -> float:
+    """Find the threshold of a dial, with or without a calibration.
+
+    Raises:
+        NotCalibratedError: If the dial needs a calibration and there is none.
+    """
+    if dial.name == "threshold":
+        return dial.value
+    if curve is None:
+        raise NotCalibratedError(
+            f"{dial.name} needs a calibrated router, and this one is not calibrated: call "
+            "router.calibrate(data) with outcomes it was not fitted on, or give a threshold."
+        )
+    return curve.resolve(dial)
+
+
+def calibration_curve(
+    rule: Rule, scores: NDArray[np.floating], quality: NDArray[np.float64]
+) -> CalibrationCurve:
+    """Walk the rule's line over queries with known outcomes.
+
+    Args:
+        rule: The rule.
+        scores: Shape (n, k - 1).
+        quality: Mean quality per query and candidate, shape (n, k).
+
+    Returns:
+        The curve.
+    """
+    walk = Walk(rule, scores, quality)
+    shares, means = walk.line()
+    return CalibrationCurve(
+        thresholds=_midway(walk.distinct),
+        cost_advantage=shares,
+        quality=means,
+        quality_range=walk.quality_range,
+        n=walk.n,
+    )
+
+
+def _midway(distinct: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Place thresholds midway between neighbouring events, so that last bits never matter."""
+    return np.concatenate([[np.inf], (distinct[1:] + distinct[:-1]) / 2, [-np.inf]])

@@ -1,0 +1,89 @@
+"""Guards: rules that decide before any score is looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from shared_router.errors import CandidateError
+from shared_router.options import CallOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shared_router.records import Candidate, Reason, RoutingQuery
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoutingRequest:
+    """One call, as the core sees it."""
+
+    query: RoutingQuery | None = None
+    """What to score; `None` where the call has no text to score."""
+    options: CallOptions = field(default_factory=CallOptions)
+    """Dial, forced route and task of this call."""
+    needs_tools: bool = False
+    """Whether the call binds tools."""
+    needs_structured_output: bool = False
+    """Whether the call asks for an answer in a schema."""
+    input_tokens: int | None = None
+    """Estimated tokens of the whole input; `None` skips the context-window guard."""
+    sticky_to: str | None = None
+    """Name of the candidate whose open tool calls this call answers."""
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Candidates that can serve a call."""
+
+    indices: tuple[int, ...]
+    """Positions, in order; never empty."""
+    reason: Reason | None
+    """Why others were left out; `None` where none was."""
+
+
+def position_of(name: str, candidates: Sequence[Candidate]) -> int:
+    """Find a candidate by name, by alias, or as `small` (the first) or `large` (the last).
+
+    Raises:
+        CandidateError: If no candidate answers to the name.
+    """
+    for index, candidate in enumerate(candidates):
+        if candidate.answers_to(name):
+            return index
+    if name in ("small", "large"):
+        return 0 if name == "small" else len(candidates) - 1
+    names = ", ".join(repr(candidate.name) for candidate in candidates)
+    raise CandidateError(f"route={name!r} names no candidate; there are {names}, small and large.")
+
+
+def allowed_candidates(request: RoutingRequest, candidates: Sequence[Candidate]) -> Allowed:
+    """Leave out candidates that cannot serve the call: capability first, then context window.
+
+    Where none can, the reference stands: its own error says more than ours would.
+    """
+    reference = len(candidates) - 1
+    able = tuple(i for i, c in enumerate(candidates) if _can(request, c))
+    if not able:
+        return Allowed((reference,), "capability")
+    fits = tuple(i for i in able if _fits(request, candidates[i]))
+    if len(fits) < len(able):
+        return Allowed(fits or (_widest(able, candidates),), "context_window")
+    return Allowed(able, None if len(able) == len(candidates) else "capability")
+
+
+def _can(request: RoutingRequest, candidate: Candidate) -> bool:
+    lacks_tools = request.needs_tools and candidate.supports_tools is False
+    lacks_schema = request.needs_structured_output and candidate.supports_structured_output is False
+    return not (lacks_tools or lacks_schema)
+
+
+def _fits(request: RoutingRequest, candidate: Candidate) -> bool:
+    if request.input_tokens is None or candidate.context_window is None:
+        return True
+    return request.input_tokens <= candidate.context_window
+
+
+def _widest(able: tuple[int, ...], candidates: Sequence[Candidate]) -> int:
+    """The widest window; of equal ones the one nearest the reference."""
+    return max(able, key=lambda i: (candidates[i].context_window or 0, i))

@@ -1,0 +1,70 @@
+"""From a verdict to the record that every carrier shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from shared_router.records import RoutingDecision
+
+if TYPE_CHECKING:
+    from shared_router.deciding.attempts import Policy, Verdict
+    from shared_router.deciding.guards import RoutingRequest
+
+
+class Named(Protocol):
+    """What a record says of its router."""
+
+    @property
+    def name(self) -> str:
+        """The router's name."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """The router's version."""
+        ...
+
+
+def decision_record(
+    verdict: Verdict,
+    request: RoutingRequest,
+    policy: Policy,
+    router: Named,
+    latency_ms: float,
+    *,
+    guarantee: str = "estimated",
+    query_hash: str | None = None,
+    record_query: bool = False,
+) -> RoutingDecision:
+    """Make the record of one decision.
+
+    Args:
+        verdict: What the rules found.
+        request: The call.
+        policy: The rules, with the candidates bound.
+        router: Names the router.
+        latency_ms: Time the decision took.
+        guarantee: `estimated` or `void: why`.
+        query_hash: Keyed hash of the query, where wanted.
+        record_query: Whether to keep the text.
+    """
+    query, dial = request.query, policy.dial(request)
+    return RoutingDecision(
+        candidate=policy.candidates[verdict.index].name,
+        index=verdict.index,
+        reason=verdict.reason,
+        scores=verdict.scores,
+        threshold=verdict.threshold,
+        dial=dial.name,
+        dial_value=dial.value,
+        guarantee=guarantee,
+        query_source=query.source if query else "none",
+        task=request.options.task or (query.task if query else None),
+        router_name=router.name,
+        router_version=router.version,
+        latency_ms=latency_ms,
+        query_length=len(query.text) if query else None,
+        query_hash=query_hash,
+        query=query.text if query and record_query else None,
+        error=verdict.error,
+    )

@@ -1,0 +1,176 @@
+"""RoutingEngine: a Router at work in a process, over models that are bound to its candidates."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from shared_router.deciding.attempts import Policy, adrive, attempting, drive
+from shared_router.deciding.curve import resolve_dial
+from shared_router.deciding.deadline import Deadline
+from shared_router.deciding.record import decision_record
+from shared_router.errors import ConfigurationError
+from shared_router.router import Router, as_router, check_binding
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Generator, Iterable, Sequence
+
+    from shared_router.deciding.attempts import AsyncAttempted, Attempted, Score, Verdict
+    from shared_router.deciding.guards import RoutingRequest
+    from shared_router.options import Dial
+    from shared_router.records import Candidate, RoutingDecision
+
+logger = logging.getLogger("hybrid_llm")
+
+VOID_OTHER_CANDIDATES = "void: other candidates"
+
+
+class OtherCandidatesWarning(UserWarning):
+    """The bound models' names are not the names the router was calibrated with."""
+
+
+class RoutingEngine:
+    """Decides each call, and drives the call of the chosen candidate.
+
+    Args:
+        router: The router, or its folder or hub name.
+        candidates: One bound model per candidate of the router, by position, the reference last.
+        dial: The dial of calls that bring none; the router's stored default where `None`.
+        timeout_s: Seconds a decision may take before the call goes to the reference.
+        same_models: States that the bound models are those of the calibration, whatever their
+            names.
+        record_query: Whether decisions hold the query's text.
+        on_decision: Called with every decision; what one raises is logged, not raised.
+        hash_key: Key of the query hashes in decisions; drawn anew per engine by default. Give one
+            to compare hashes across processes.
+
+    Raises:
+        CandidateError: If the number of candidates is wrong.
+        NotCalibratedError: If the dial needs a calibration and the router has none.
+
+    Warns:
+        OtherCandidatesWarning: Once, if the names differ.
+    """
+
+    def __init__(
+        self,
+        router: Router | str | os.PathLike[str],
+        candidates: Sequence[Candidate],
+        *,
+        dial: Dial | None = None,
+        timeout_s: float = 5.0,
+        same_models: bool = False,
+        record_query: bool = False,
+        on_decision: Iterable[Callable[[RoutingDecision], object]] = (),
+        hash_key: bytes | None = None,
+    ) -> None:
+        if not timeout_s > 0:
+            raise ConfigurationError(f"timeout_s is a number of seconds above 0; got {timeout_s}.")
+        self.router = as_router(router)
+        self.candidates = tuple(candidates)
+        check_binding(self.router, self.candidates)
+        self.dial = dial or self.router.dial
+        resolve_dial(self.dial, self.router.curve)
+        if dial is None:
+            logger.info(
+                "No dial given: using the stored default of router %s, %s=%g.",
+                self.router.name,
+                self.dial.name,
+                self.dial.value,
+            )
+        self.policy = Policy(self.candidates, self.router.rule, self.router.curve, self.dial)
+        self.guarantee = self._guarantee(same_models)
+        self.record_query = record_query
+        self.on_decision = tuple(on_decision)
+        self._deadline = Deadline(timeout_s)
+        self._hash_key = (hash_key or secrets.token_bytes(32))[:64]
+
+    def __repr__(self) -> str:
+        names = ", ".join(candidate.name for candidate in self.candidates)
+        return f"RoutingEngine({self.router.name!r}, [{names}], {self.dial})"
+
+    def _guarantee(self, same_models: bool) -> str:
+        pairs = zip(self.candidates, self.router.candidates, strict=True)
+        other = [f"{c.name!r} for {name!r}" for c, name in pairs if not c.answers_to(name)]
+        if not other or same_models:
+            return "estimated"
+        warnings.warn(
+            f"Router {self.router.name!r} was calibrated with other models: bound are "
+            f"{', '.join(other)}. Its quality estimates are void for these: calibrate it with "
+            "their outcomes, name them by Candidate(aliases=...), or state same_models=True.",
+            OtherCandidatesWarning,
+            stacklevel=4,
+        )
+        return VOID_OTHER_CANDIDATES
+
+    def decide(self, request: RoutingRequest) -> RoutingDecision:
+        """Decide one call, calling no model.
+
+        Raises:
+            ConfigurationError: If the call's own options are wrong; its content never raises.
+        """
+        return drive(self._deciding(request), self._score)
+
+    async def adecide(self, request: RoutingRequest) -> RoutingDecision:
+        """Decide one call without blocking the event loop; see `decide`."""
+        return await adrive(self._deciding(request), self._ascore)
+
+    def call(self, request: RoutingRequest, attempt: Attempted) -> Any:
+        """Decide one call, then make it.
+
+        Args:
+            request: The call.
+            attempt: Calls the candidate of the decision it is given, and returns its answer.
+
+        Returns:
+            The answer.
+        """
+        return drive(attempting(self._deciding(request)), self._score, attempt)
+
+    async def acall(self, request: RoutingRequest, attempt: AsyncAttempted) -> Any:
+        """Decide one call, then make it, without blocking the event loop; see `call`."""
+        return await adrive(attempting(self._deciding(request)), self._ascore, attempt)
+
+    def _deciding(self, request: RoutingRequest) -> Generator[Score, Any, RoutingDecision]:
+        started = time.perf_counter()
+        verdict = yield from self.policy.deciding(request)
+        decision = self._record(verdict, request, (time.perf_counter() - started) * 1e3)
+        self._tell(decision)
+        return decision
+
+    def _record(
+        self, verdict: Verdict, request: RoutingRequest, latency_ms: float
+    ) -> RoutingDecision:
+        return decision_record(
+            verdict,
+            request,
+            self.policy,
+            self.router,
+            latency_ms,
+            guarantee=self.guarantee,
+            query_hash=self._hash(request.query.text) if request.query else None,
+            record_query=self.record_query,
+        )
+
+    def _hash(self, text: str) -> str:
+        return hashlib.blake2b(text.encode(), key=self._hash_key, digest_size=16).hexdigest()
+
+    def _tell(self, decision: RoutingDecision) -> None:
+        if decision.reason == "router_error":
+            logger.warning("The router failed (%s): sent to the reference.", decision.error)
+        for listener in self.on_decision:
+            try:
+                listener(decision)
+            except Exception as error:  # noqa: BLE001  (a chain never breaks because of a listener)
+                logger.warning("on_decision raised %s.", type(error).__name__)
+
+    def _score(self, text: str) -> Any:
+        return self._deadline.run(lambda: self.router.score([text])[0])
+
+    async def _ascore(self, text: str) -> Any:
+        return await self._deadline.arun(lambda: self.router.score([text])[0])

@@ -1,0 +1,60 @@
+"""Every error this library raises on purpose, in one tree.
+
+HybridRoutingError
+├── ConfigurationError        a wrong argument, option or binding
+│   ├── DialError             a dial out of range, two dials, or a dial the router cannot resolve
+│   └── CandidateError        unknown, too few or wrongly bound candidates
+├── DataError                 a data file or data set breaks a rule
+│   └── LabelError            labels from which nothing can be learned
+├── NotCalibratedError        a quality or cost dial on a router without a calibration
+├── ArtifactError             a router folder is corrupt, foreign or of a newer format
+├── MissingExtraError         an optional dependency is not installed
+└── ScoringError              the scorer failed at call time (recorded, never raised to a chain)
+    └── ScoringTimeoutError   ... because it took too long
+
+A message states the rule, the value seen and the way out.
+"""
+
+
+class HybridRoutingError(Exception):
+    """Base of every error this library raises on purpose."""
+
+
+class ConfigurationError(HybridRoutingError, ValueError):
+    """An argument, option or binding is wrong."""
+
+
+class DialError(ConfigurationError):
+    """A dial is out of range, given twice, or cannot be resolved by this router."""
+
+
+class CandidateError(ConfigurationError):
+    """A candidate is unknown, or candidates are too few or wrongly bound."""
+
+
+class DataError(HybridRoutingError, ValueError):
+    """A data file or data set breaks a rule of the format."""
+
+
+class LabelError(DataError):
+    """Labels are degenerate: nothing can be learned from them."""
+
+
+class NotCalibratedError(ConfigurationError):
+    """A dial needs a calibration that the router does not have."""
+
+
+class ArtifactError(HybridRoutingError):
+    """A router folder is corrupt, truncated, foreign or of a newer format."""
+
+
+class MissingExtraError(HybridRoutingError, ImportError):
+    """An optional dependency is not installed."""
+
+
+class ScoringError(HybridRoutingError):
+    """The scorer failed at call time."""
+
+
+class ScoringTimeoutError(ScoringError):
+    """The scorer did not answer within its time limit."""

@@ -1,0 +1,1 @@
+"""How good a router is: metrics, baselines, and reports with intervals."""

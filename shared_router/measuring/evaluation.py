@@ -1,0 +1,229 @@
+"""Evaluation: a router's figures beside the baselines', with intervals, as one report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shared_router.deciding.curve import calibration_curve
+from shared_router.deciding.walk import Walk, one_sign
+from shared_router.measuring.baselines import baseline_walks
+from shared_router.measuring.bootstrap import (
+    RESAMPLES,
+    interval,
+    paired_difference,
+    resampled_figures,
+)
+from shared_router.measuring.metrics import UNDEFINED_DROP, UNDEFINED_PGR, trade_off
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from shared_router.deciding.curve import CalibrationCurve
+    from shared_router.deciding.rule import Rule
+    from shared_router.options import Dial
+
+HALVINGS = 50
+"""Repetitions of calibrating on one half and measuring on the other."""
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What evaluation needs to know of a set of queries."""
+
+    queries: Sequence[str]
+    """The texts, for the length baseline."""
+    quality: NDArray[np.float64]
+    """Mean quality, shape (n, k), the reference last."""
+    costs_usd: NDArray[np.float64] | None = None
+    """Mean cost of a call per candidate, shape (k,); `None` where unknown."""
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoutingReport:
+    """Figures of one router on one set of queries.
+
+    Shares and drops are fractions. Intervals are central 95 % bootstrap intervals over queries;
+    differences are paired.
+    """
+
+    n: int
+    """Number of queries."""
+    split: str
+    """The split they came from."""
+    candidates: tuple[str, ...]
+    """Names, the reference last."""
+    quality: dict[str, float]
+    """Mean quality per candidate, in the metric's units."""
+    router: dict[str, Any]
+    """Figures of the router."""
+    baselines: dict[str, dict[str, Any]]
+    """Figures of each baseline, with the paired interval of the router's lead in APGR."""
+    dial: dict[str, Any] | None = None
+    """Figures at one dial, where one was asked."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain JSON-ready values."""
+        found = {
+            "n": self.n,
+            "split": self.split,
+            "candidates": list(self.candidates),
+            "quality": self.quality,
+            "router": self.router,
+            "baselines": self.baselines,
+        }
+        return found | ({"dial": self.dial} if self.dial is not None else {})
+
+
+def nested_figures(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn `name@key` figures into nested ones."""
+    nested: dict[str, Any] = {}
+    for name, value in flat.items():
+        outer, _, inner = name.partition("@")
+        if inner:
+            nested.setdefault(outer, {})[inner] = value
+        else:
+            nested[outer] = value
+    return nested
+
+
+def figures_with_intervals(
+    walk: Walk, resamples: Sequence[Mapping[str, float | None]]
+) -> dict[str, Any]:
+    """Return the figures of one line, their intervals, and why any is undefined."""
+    line = trade_off(walk)
+    figures = line.figures()
+    intervals = {name: interval([sample[name] for sample in resamples]) for name in figures}
+    found = nested_figures(figures) | {"intervals": nested_figures(intervals)}
+    reasons: dict[str, str] = {}
+    if not line.has_pgr:
+        reasons |= dict.fromkeys(("apgr", "cpt50", "cpt80"), UNDEFINED_PGR)
+    if not line.has_drop:
+        names = ("cost_advantage_at_drop", "quality_drop_at_cost_advantage")
+        reasons |= dict.fromkeys(names, UNDEFINED_DROP)
+    return found | ({"reasons": reasons} if reasons else {})
+
+
+def compare(
+    rule: Rule,
+    scores: NDArray[np.floating],
+    outcomes: Outcomes,
+    neighbour_gaps: NDArray[np.float64] | None,
+    resamples: int = RESAMPLES,
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Measure a router and every baseline on the same queries and resamples.
+
+    Returns:
+        The router's figures, and each baseline's.
+    """
+    walks = {"router": Walk(rule, scores, outcomes.quality)}
+    walks |= baseline_walks(outcomes.queries, outcomes.quality, rule.savings, neighbour_gaps)
+    samples = resampled_figures(walks, len(outcomes), resamples)
+    figures = {name: figures_with_intervals(walk, samples[name]) for name, walk in walks.items()}
+    for name, found in figures.items():
+        if name != "router":
+            lead = paired_difference(samples["router"], samples[name], "apgr")
+            found["router_lead_apgr"] = lead
+    return figures.pop("router"), figures
+
+
+def figures_at_threshold(
+    rule: Rule, scores: NDArray[np.floating], outcomes: Outcomes, threshold: float
+) -> dict[str, float | None]:
+    """Measure one threshold: quality, cost advantage, quality drops and dollars saved."""
+    choice = rule.choose(scores, threshold)
+    reference = outcomes.quality.shape[1] - 1
+    quality = float(np.take_along_axis(outcomes.quality, choice[:, None], axis=1).mean())
+    kept = float(outcomes.quality[:, reference].mean())
+    span = (float(outcomes.quality.min()), float(outcomes.quality.max()))
+    relative = kept != 0 and one_sign(span)
+    saved = None
+    if outcomes.costs_usd is not None:
+        saved = float(1 - outcomes.costs_usd[choice].mean() / outcomes.costs_usd[reference])
+    return {
+        "quality": quality,
+        "cost_advantage": float((choice != reference).mean()),
+        "quality_drop": (kept - quality) / abs(kept) if relative else None,
+        "quality_drop_absolute": kept - quality,
+        "cost_saved": saved,
+    }
+
+
+def figures_at_dial(
+    dial: Dial,
+    curve: CalibrationCurve | None,
+    rule: Rule,
+    scores: NDArray[np.floating],
+    outcomes: Outcomes,
+) -> dict[str, Any]:
+    """Measure one dial.
+
+    Args:
+        dial: The dial.
+        curve: A calibration on *other* queries; `None` calibrates on one half of these and
+            measures on the other, repeated.
+        rule: The router's rule.
+        scores: Shape (n, k - 1).
+        outcomes: The queries' outcomes.
+
+    Returns:
+        Name, value, method, threshold, figures and their intervals.
+    """
+    about = {"name": dial.name, "value": dial.value}
+    if dial.name == "threshold" or curve is not None:
+        threshold = dial.value if curve is None else curve.resolve(dial)
+        samples = _resampled(rule, scores, outcomes, threshold)
+        figures = figures_at_threshold(rule, scores, outcomes, threshold)
+        how = "the threshold itself" if dial.name == "threshold" else "calibrated on other queries"
+        return about | {"method": how, "threshold": threshold} | figures | _intervals(samples)
+    samples = _halved(dial, rule, scores, outcomes)
+    means = {name: _mean([sample[name] for sample in samples]) for name in samples[0]}
+    how = f"calibrated on one half, measured on the other, {HALVINGS} times"
+    return about | {"method": how} | means | _intervals(samples)
+
+
+def _halved(
+    dial: Dial, rule: Rule, scores: NDArray[np.floating], outcomes: Outcomes
+) -> list[dict[str, float | None]]:
+    rng = np.random.default_rng(0)
+    samples = []
+    for _ in range(HALVINGS):
+        mixed = rng.permutation(len(outcomes))
+        first, second = np.array_split(mixed, 2)
+        curve = calibration_curve(rule, scores[first], outcomes.quality[first])
+        threshold = curve.resolve(dial)
+        measured = figures_at_threshold(rule, scores[second], _rows(outcomes, second), threshold)
+        samples.append(measured)
+    return samples
+
+
+def _resampled(
+    rule: Rule, scores: NDArray[np.floating], outcomes: Outcomes, threshold: float
+) -> list[dict[str, float | None]]:
+    rng = np.random.default_rng(0)
+    n = len(outcomes)
+    draws = (rng.integers(0, n, n) for _ in range(RESAMPLES))
+    return [
+        figures_at_threshold(rule, scores[rows], _rows(outcomes, rows), threshold) for rows in draws
+    ]
+
+
+def _rows(outcomes: Outcomes, rows: NDArray[np.intp]) -> Outcomes:
+    texts = [outcomes.queries[row] for row in rows]
+    return Outcomes(texts, outcomes.quality[rows], outcomes.costs_usd)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None
+
+
+def _intervals(samples: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
+    return {"intervals": {name: interval([s[name] for s in samples]) for name in samples[0]}}

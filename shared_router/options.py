@@ -1,0 +1,107 @@
+"""What one call can ask of the router: a dial in the user's units, a forced route, a task."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from shared_router.errors import ConfigurationError, DialError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DialName = Literal["threshold", "cost_advantage", "max_quality_drop", "max_quality_drop_absolute"]
+DIAL_NAMES: tuple[DialName, ...] = get_args(DialName)
+
+_RANGES: dict[DialName, tuple[float, float, str]] = {
+    "threshold": (-math.inf, math.inf, "a number"),
+    "cost_advantage": (0.0, 1.0, "a share of calls between 0 and 1"),
+    "max_quality_drop": (0.0, 1.0, "a relative drop between 0 and 1 (0.02 is 2 %)"),
+    "max_quality_drop_absolute": (0.0, math.inf, "a drop of at least 0, in the metric's units"),
+}
+
+
+@dataclass(frozen=True)
+class Dial:
+    """One setting of the router.
+
+    Raises:
+        DialError: If the name is unknown or the value is outside the dial's range.
+    """
+
+    name: DialName
+    """`threshold`, `cost_advantage`, `max_quality_drop` or `max_quality_drop_absolute`."""
+    value: float
+    """Its value: a score, a share, a relative drop, or a drop in the metric's units."""
+
+    def __post_init__(self) -> None:
+        if self.name not in _RANGES:
+            raise DialError(f"A dial is one of {', '.join(DIAL_NAMES)}; got {self.name!r}.")
+        low, high, rule = _RANGES[self.name]
+        number = isinstance(self.value, int | float) and not isinstance(self.value, bool)
+        if not number or math.isnan(self.value) or not low <= self.value <= high:
+            raise DialError(f"{self.name} is {rule}; got {self.value!r}.")
+        object.__setattr__(self, "value", float(self.value))
+
+
+def dial_from(options: Mapping[str, Any]) -> Dial | None:
+    """Read the one dial out of keyword options.
+
+    Args:
+        options: Any mapping; keys that are not dials and `None` values are passed over.
+
+    Returns:
+        The dial, or `None` where no dial is given.
+
+    Raises:
+        DialError: If two dials are given, or the value is out of range.
+    """
+    given = {name: options[name] for name in DIAL_NAMES if options.get(name) is not None}
+    if len(given) > 1:
+        shown = ", ".join(f"{name}={value!r}" for name, value in given.items())
+        raise DialError(f"One dial at a time: give a single one of {shown}.")
+    return next((Dial(name, value) for name, value in given.items()), None)
+
+
+OPTION_NAMES = (*DIAL_NAMES, "route", "task")
+"""Every option a call can carry; in a `configurable` they stand as `hybrid_<name>`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallOptions:
+    """What one call asks of the router; every field is optional."""
+
+    dial: Dial | None = None
+    """Replaces the constructed dial."""
+    route: str | None = None
+    """Forces a candidate by name; `small` and `large` are the first and the last."""
+    task: str | None = None
+    """The task label of the query."""
+
+    @classmethod
+    def parse(cls, options: Mapping[str, Any]) -> CallOptions:
+        """Read options from keywords.
+
+        Raises:
+            ConfigurationError: If a name is unknown.
+            DialError: If two dials are given, or one is out of range.
+        """
+        unknown = sorted(set(options) - set(OPTION_NAMES))
+        if unknown:
+            raise ConfigurationError(
+                f"Unknown routing option {unknown[0]!r}; known are {', '.join(OPTION_NAMES)}."
+            )
+        for name in ("route", "task"):
+            value = options.get(name)
+            if value is not None and not isinstance(value, str):
+                raise ConfigurationError(f"{name} is a name (a string); got {value!r}.")
+        return cls(dial=dial_from(options), route=options.get("route"), task=options.get("task"))
+
+    def over(self, below: CallOptions) -> CallOptions:
+        """Return these options, with what they leave open taken from `below`."""
+        return CallOptions(
+            dial=self.dial or below.dial,
+            route=self.route or below.route,
+            task=self.task or below.task,
+        )

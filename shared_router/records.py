@@ -1,0 +1,153 @@
+"""Frozen records that cross module borders; units are in the names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared_router.errors import CandidateError
+
+ROUTING_KEY = "hybrid_routing"
+"""The one name of a decision in every carrier: metadata key, event and tag prefix."""
+
+QuerySource = Literal[
+    "explicit", "prompt_variable", "extractor", "last_user_message", "guessed", "none"
+]
+"""Where the routed text came from, surest first."""
+
+Reason = Literal[
+    "score",
+    "forced",
+    "capability",
+    "context_window",
+    "cap",
+    "sticky",
+    "drift",
+    "no_promise",
+    "no_query",
+    "router_error",
+    "fallback",
+]
+"""Which rule decided."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoutingQuery:
+    """What the router scores: the user's own question, not the prompt around it."""
+
+    text: str = field(repr=False)
+    """The text to score. Kept out of reprs: it may be private."""
+    source: QuerySource = "explicit"
+    """How the text was found."""
+    task: str | None = None
+    """The task label, where the caller knows it."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One model a router may choose; the last of a list is the reference (the large one)."""
+
+    name: str
+    """The name decisions, tags and `route=` use."""
+    model: Any = field(default=None, repr=False, compare=False)
+    """The chat model itself; `None` where only the name matters, as in a fitted router."""
+    input_usd_per_million_tokens: float | None = None
+    """Price of a million input tokens, in US dollars."""
+    output_usd_per_million_tokens: float | None = None
+    """Price of a million output tokens, in US dollars."""
+    aliases: tuple[str, ...] = ()
+    """Other names of the same model, such as a provider's; they bind without a warning."""
+    context_window: int | None = None
+    """Tokens the model can read; `None` where unknown."""
+    supports_tools: bool | None = None
+    """Whether the model can call tools; `None` asks the model."""
+    supports_structured_output: bool | None = None
+    """Whether the model can answer in a schema; `None` asks the model."""
+
+    def __post_init__(self) -> None:
+        if not self.name or not isinstance(self.name, str):
+            raise CandidateError(f"A candidate needs a non-empty name; got {self.name!r}.")
+        for price in (self.input_usd_per_million_tokens, self.output_usd_per_million_tokens):
+            if price is not None and not 0 <= price < float("inf"):
+                raise CandidateError(
+                    f"Candidate {self.name!r}: prices are finite and at least 0; got {price!r}."
+                )
+
+    def answers_to(self, name: str) -> bool:
+        """Tell whether `name` is this candidate's name or one of its aliases."""
+        return name == self.name or name in self.aliases
+
+
+class Usage(BaseModel):
+    """What one call consumed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    input_tokens: int = 0
+    """Tokens read."""
+    output_tokens: int = 0
+    """Tokens written."""
+    cost_usd: float | None = None
+    """Cost of the call in US dollars; `None` where unknown."""
+
+
+class RoutingDecision(BaseModel):
+    """One decision: which candidate answers, and why.
+
+    It holds no text of the query unless the engine was asked to record it.
+    """
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
+
+    candidate: str
+    """Name of the chosen candidate."""
+    index: int
+    """Position of the chosen candidate; the last is the reference."""
+    reason: Reason
+    """The rule that decided."""
+    scores: tuple[float, ...] | None = None
+    """One score per candidate but the reference, higher = less need of the reference."""
+    threshold: float | None = None
+    """The threshold in force; infinite where every call goes to the reference."""
+    dial: str | None = None
+    """Name of the dial in force; `default` where the router's stored one was used."""
+    dial_value: float | None = None
+    """Value of the dial, in the unit its name says."""
+    guarantee: str = "estimated"
+    """`estimated` (empirical, as in the paper) or `void: why`."""
+    query_source: QuerySource = "none"
+    """Where the scored text came from."""
+    task: str | None = None
+    """The task label, where one was given."""
+    router_name: str | None = None
+    """Name of the router."""
+    router_version: str | None = None
+    """Version of the router: the start of its graph's SHA-256."""
+    latency_ms: float = 0.0
+    """Time the decision took, scoring included."""
+    query_length: int | None = None
+    """Characters of the scored text."""
+    query_hash: str | None = None
+    """Keyed BLAKE2b hash of the scored text; the key never leaves the process."""
+    query: str | None = Field(default=None, repr=False)
+    """The scored text; only where the engine was built with `record_query=True`."""
+    error: str | None = None
+    """The kind of error behind `router_error`; never its message, which may quote the query."""
+
+    @property
+    def score(self) -> float | None:
+        """The score of the chosen candidate, or the best one where the reference was chosen."""
+        if self.scores is None:
+            return None
+        return self.scores[self.index] if self.index < len(self.scores) else max(self.scores)
+
+    def summary(self) -> str:
+        """Say the decision in one line for people, without the query."""
+        parts = [f"{self.candidate} ({self.reason})"]
+        if self.score is not None and self.threshold is not None:
+            parts.append(f"score {self.score:.3f}, threshold {self.threshold:.3f}")
+        if self.dial is not None:
+            parts.append(f"dial {self.dial}={self.dial_value}")
+        return ", ".join(parts)

@@ -1,0 +1,147 @@
+"""Export: encoder, features and trained head as one ONNX graph.
+
+Inputs: `input_ids` and `attention_mask` (int64, (1, tokens)), `features` (float32, (1, f)) and,
+where the neighbours help, `reference` (float32, (d, n)). Outputs: `score` (float32, (1, k - 1))
+and `embedding` (float32, (1, d)).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shared_router.errors import MissingExtraError
+from shared_router.scoring.heads import FEATURE_SCALE, KERNEL_GAMMA, KernelHead, TaskHead
+from shared_router.scoring.neighbours import NEIGHBOURS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from shared_router.scoring.heads import NeighbourHead
+    from shared_router.scoring.training import TrainedHead
+
+
+class _Graph:
+    """Collects nodes and constants; every method returns the name of its result."""
+
+    def __init__(self, onnx: Any) -> None:
+        self._onnx = onnx
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def constant(self, value: NDArray[Any] | float) -> str:
+        name = f"constant_{len(self.constants)}"
+        array = np.asarray(value)
+        if array.dtype != np.int64:
+            array = array.astype(np.float32)
+        self.constants.append(self._onnx.numpy_helper.from_array(array, name))
+        return name
+
+    def __call__(self, operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+        name = output or f"head_{len(self.nodes)}"
+        self.nodes.append(
+            self._onnx.helper.make_node(operator, list(inputs), [name], name=name, **attributes)
+        )
+        return name
+
+    def top(self, values: str, k: int) -> str:
+        """Indices of the k greatest values along the last axis."""
+        names = [f"top_values_{len(self.nodes)}", f"top_indices_{len(self.nodes)}"]
+        count = self.constant(np.array([k], dtype=np.int64))
+        self.nodes.append(self._onnx.helper.make_node("TopK", [values, count], names))
+        return names[1]
+
+
+def export_router_graph(encoder: Path, head: TrainedHead, n_features: int) -> bytes:
+    """Append a trained head to an encoder's graph.
+
+    Args:
+        encoder: The encoder's graph, as `load_encoder` gives it.
+        head: The trained head.
+        n_features: Number of query features.
+
+    Returns:
+        The serialised ONNX model.
+
+    Raises:
+        MissingExtraError: If `onnx` is not installed.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtraError(
+            "Exporting a router needs onnx: pip install 'hybrid-llm[train]'."
+        ) from error
+    model = onnx.load(str(encoder))
+    dimensions = model.graph.output[0].type.tensor_type.shape.dim[-1].dim_value
+    graph = _Graph(onnx)
+    graph("Identity", model.graph.output[0].name, output="embedding")
+    _score(graph, head)
+    value = onnx.helper.make_tensor_value_info
+    floats = onnx.TensorProto.FLOAT
+    model.graph.node.extend(graph.nodes)
+    model.graph.initializer.extend(graph.constants)
+    model.graph.input.append(value("features", floats, [1, n_features]))
+    if "neighbours" in head.parts:
+        model.graph.input.append(value("reference", floats, [dimensions, "queries"]))
+    del model.graph.output[:]
+    model.graph.output.extend(
+        [
+            value("score", floats, [1, len(head.offset)]),
+            value("embedding", floats, [1, dimensions]),
+        ]
+    )
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def _score(graph: _Graph, head: TrainedHead) -> None:
+    kept = 1.0 - sum(head.weights.values())
+    total = graph.constant(kept * head.offset[None, :])
+    for name, part in head.parts.items():
+        if isinstance(part, KernelHead):
+            predicted = _kernel(graph, part)
+        elif isinstance(part, TaskHead):
+            predicted = _task(graph, part)
+        else:
+            predicted = _neighbours(graph, part)
+        weighted = graph("Mul", predicted, graph.constant(head.weights[name]))
+        total = graph("Add", total, weighted)
+    if head.link is None:
+        graph("Identity", total, output="score")
+        return
+    slope, intercept = head.link
+    scaled = graph("Mul", total, graph.constant(slope[None, :]))
+    graph("Sigmoid", graph("Add", scaled, graph.constant(intercept[None, :])), output="score")
+
+
+def _kernel(graph: _Graph, part: KernelHead) -> str:
+    centred = graph("Sub", "features", graph.constant(part.standardiser.mean[None, :]))
+    scaled = graph("Mul", centred, graph.constant(part.standardiser.scale[None, :]))
+    limit = 5 * FEATURE_SCALE
+    cut = graph("Clip", scaled, graph.constant(-limit), graph.constant(limit))
+    joined = graph("Concat", "embedding", cut, axis=1)
+    own = graph("ReduceSumSquare", joined, graph.constant(np.array([1], dtype=np.int64)))
+    product = graph("MatMul", joined, graph.constant(-2.0 * part.landmarks.T))
+    norms = graph.constant((part.landmarks**2).sum(axis=1)[None, :])
+    distance = graph("Add", graph("Add", product, norms), own)
+    similarity = graph("Exp", graph("Mul", distance, graph.constant(-KERNEL_GAMMA / 2)))
+    weighted = graph("MatMul", similarity, graph.constant(part.weights))
+    return graph("Add", weighted, graph.constant(part.offset[None, :]))
+
+
+def _task(graph: _Graph, part: TaskHead) -> str:
+    logits = graph("MatMul", "embedding", graph.constant(part.weights))
+    shifted = graph("Add", logits, graph.constant(part.offset[None, :]))
+    shares = graph("Softmax", shifted, axis=1)
+    return graph("MatMul", shares, graph.constant(part.means))
+
+
+def _neighbours(graph: _Graph, part: NeighbourHead) -> str:
+    similarity = graph("MatMul", "embedding", "reference")
+    nearest = graph.top(similarity, min(NEIGHBOURS, len(part.targets)))
+    found = graph("Gather", graph.constant(part.targets), nearest, axis=0)
+    return graph("ReduceMean", found, graph.constant(np.array([1], dtype=np.int64)), keepdims=0)

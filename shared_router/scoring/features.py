@@ -1,0 +1,76 @@
+"""Query features that matter beside the embedding: cheap, language-light, computed from text."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+_NUMBER = re.compile(r"\d+")
+_CODE_WORD = re.compile(r"\b(?:def|class|import|return|function|print|assert|int|void|SELECT)\b")
+_QUESTION_WORD = re.compile(r"\s*(?:what|which|who|whom|whose|when|where|why|how)\b", re.IGNORECASE)
+_OPTION = re.compile(r"^\s*\(?[A-E1-5][.):]", re.MULTILINE)
+_NEGATION = re.compile(r"\b(?:not|except|never|no|least|n't)\b", re.IGNORECASE)
+_CODE_SIGNS = frozenset("{}[]()=<>;_\\")
+
+FEATURE_NAMES = (
+    "log_characters",
+    "log_words",
+    "digit_share",
+    "numbers",
+    "question_mark",
+    "question_word",
+    "lines",
+    "options",
+    "code_sign_share",
+    "code_words",
+    "mean_word_length",
+    "longest_word",
+    "capital_share",
+    "negations",
+    "blank_to_fill",
+)
+"""Names of the features, in the order of the columns."""
+
+
+def query_features(text: str) -> list[float]:
+    """Compute the features of one query.
+
+    Args:
+        text: The query; may be empty.
+
+    Returns:
+        One finite number per name in `FEATURE_NAMES`.
+    """
+    characters = max(len(text), 1)
+    words = text.split()
+    lengths = [len(word) for word in words] or [0]
+    return [
+        float(np.log1p(len(text))),
+        float(np.log1p(len(words))),
+        sum(map(str.isdigit, text)) / characters,
+        len(_NUMBER.findall(text)) ** 0.5,
+        float("?" in text),
+        float(bool(_QUESTION_WORD.match(text))),
+        text.count("\n") ** 0.5,
+        len(_OPTION.findall(text)) ** 0.5,
+        sum(sign in _CODE_SIGNS for sign in text) / characters,
+        len(_CODE_WORD.findall(text)) ** 0.5,
+        sum(lengths) / len(lengths),
+        float(np.log1p(max(lengths))),
+        sum(map(str.isupper, text)) / characters,
+        len(_NEGATION.findall(text)) ** 0.5,
+        float("___" in text),
+    ]
+
+
+def feature_matrix(texts: Sequence[str]) -> NDArray[np.float32]:
+    """Compute the features of many queries, shape (n, len(FEATURE_NAMES))."""
+    rows = [query_features(text) for text in texts]
+    return np.array(rows, dtype=np.float32).reshape(len(texts), len(FEATURE_NAMES))

@@ -1,0 +1,137 @@
+"""An artifact is a folder of ONNX, safetensors and JSON, with checksums; no pickle.
+
+It is written beside its target and moved into place, so that a reader never sees half of one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shared_router.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+FORMAT = "hybrid-llm-router"
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write an artifact, replacing an older one of ours only.
+
+    Args:
+        folder: The target.
+        files: Contents by name.
+
+    Raises:
+        ArtifactError: If the target holds something else, or cannot be written.
+    """
+    if folder.exists() and not (folder / MANIFEST).is_file() and any(folder.iterdir()):
+        raise ArtifactError(
+            f"{folder}: holds files that are no router; choose a new or an empty folder."
+        )
+    checksums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, "sha256": checksums}
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".hybrid-llm-") as scratch:
+            fresh = Path(scratch) / "new"
+            fresh.mkdir()
+            for name, content in files.items():
+                (fresh / name).write_bytes(content)
+            (fresh / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+            if folder.exists():
+                folder.replace(Path(scratch) / "old")
+            fresh.replace(folder)
+    except OSError as error:
+        raise ArtifactError(f"{folder}: cannot be written ({error}).") from error
+
+
+def read_folder(folder: Path) -> dict[str, Path]:
+    """Check an artifact and return its files by name.
+
+    Raises:
+        ArtifactError: If the folder is missing, foreign, of a newer format, truncated or
+            corrupt.
+    """
+    manifest = _manifest(folder)
+    files = {}
+    for name, expected in manifest["sha256"].items():
+        path = folder / name
+        if Path(name).name != name or not path.is_file():
+            raise ArtifactError(f"{folder}: {name!r} is missing; copy the whole folder again.")
+        with path.open("rb") as file:
+            seen = hashlib.file_digest(file, "sha256").hexdigest()
+        if seen != expected:
+            raise ArtifactError(
+                f"{path}: corrupt or changed (SHA-256 {seen[:12]}…, expected {expected[:12]}…); "
+                "copy the folder again or fit the router anew."
+            )
+        files[name] = path
+    return files
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ArtifactError(f"{folder}: no router here (no {MANIFEST}).")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        version = manifest["format_version"]
+        known = manifest["format"] == FORMAT and isinstance(manifest["sha256"], dict)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path}: corrupt, not a router's manifest.") from error
+    if not known or not isinstance(version, int):
+        raise ArtifactError(f"{path}: not a router of hybrid-llm.")
+    if version > FORMAT_VERSION:
+        raise ArtifactError(
+            f"{folder}: format version {version}, newer than {FORMAT_VERSION}, which this "
+            "hybrid-llm reads; upgrade it (pip install -U hybrid-llm)."
+        )
+    return dict(manifest)
+
+
+def arrays_to_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Serialise arrays as safetensors."""
+    from safetensors.numpy import save
+
+    return bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+
+
+def arrays_from_file(path: Path) -> dict[str, NDArray[Any]]:
+    """Read arrays from a safetensors file.
+
+    Raises:
+        ArtifactError: If it is none.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: not a safetensors file ({error}).") from error
+
+
+def json_from_file(path: Path) -> dict[str, Any]:
+    """Read one JSON object.
+
+    Raises:
+        ArtifactError: If it is none.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ArtifactError(f"{path}: not JSON ({error}).") from error
+    if not isinstance(found, dict):
+        raise ArtifactError(f"{path}: not a JSON object.")
+    return found

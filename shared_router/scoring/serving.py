@@ -1,0 +1,201 @@
+"""Serving: one ONNX graph, one query at a time, no torch.
+
+Every query is scored alone by one-thread sessions, so that a score never depends on its
+neighbours in a batch; many queries are spread over a pool of threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+
+from shared_router.scoring.features import feature_matrix
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+T = TypeVar("T")
+
+MAX_CHARACTERS = 20_000
+"""Characters handed to the tokenizer; the encoder reads far fewer tokens anyway."""
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Anything that scores texts; higher = less need of the reference."""
+
+    def score(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return float32 of shape (n, k - 1)."""
+        ...
+
+
+def workers() -> int:
+    """Return the number of CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Cuts texts into the encoder's tokens."""
+
+    serialized: str = field(repr=False)
+    """Contents of a `tokenizer.json`."""
+    max_tokens: int
+    """Longer texts are cut."""
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_str(self.serialized)
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(self.max_tokens)
+        return tokenizer
+
+    @cached_property
+    def _counter(self) -> Any:
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_str(self.serialized)
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return tokenizer
+
+    def encode(self, text: str) -> dict[str, NDArray[np.int64]]:
+        """Return `input_ids` and `attention_mask`, int64 of shape (1, tokens)."""
+        ids = np.array([self._tokenizer.encode(text[:MAX_CHARACTERS]).ids], dtype=np.int64)
+        return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+
+    def exceeds(self, text: str) -> bool:
+        """Tell whether a text has more tokens than the encoder reads."""
+        if len(text) > MAX_CHARACTERS:
+            return True
+        return len(self._counter.encode(text).ids) > self.max_tokens
+
+
+class GraphSession:
+    """A lazily opened, thread-safe ONNX Runtime session that survives a fork.
+
+    Args:
+        source: Path of the model, or its bytes.
+    """
+
+    def __init__(self, source: Path | bytes) -> None:
+        self._source = source
+        self._lock = threading.Lock()
+        self._session: Any = None
+        self._process = -1
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"source": self._source}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["source"])  # type: ignore[misc]
+
+    def run(self, outputs: list[str], feeds: dict[str, Any]) -> list[NDArray[np.float32]]:
+        """Run the graph."""
+        return list(self._open().run(outputs, feeds))
+
+    @property
+    def bytes(self) -> bytes:
+        """The serialised model."""
+        return self._source if isinstance(self._source, bytes) else self._source.read_bytes()
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the serialised model."""
+        return hashlib.sha256(self.bytes).hexdigest()
+
+    def _open(self) -> Any:
+        if self._session is None or self._process != os.getpid():
+            with self._lock:
+                if self._session is None or self._process != os.getpid():
+                    self._session = _new_session(self._source)
+                    self._process = os.getpid()
+        return self._session
+
+
+def _new_session(source: Path | bytes) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    model = source if isinstance(source, bytes) else str(source)
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+@dataclass(frozen=True)
+class GraphScorer:
+    """A router's graph at work."""
+
+    session: GraphSession
+    tokens: Tokens
+    reference: NDArray[np.float32] | None = field(default=None, repr=False)
+    """Reference embeddings as the graph takes them, shape (d, n), where neighbours are a part."""
+
+    def score(
+        self, texts: Sequence[str], progress: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]:
+        """Score texts, each alone.
+
+        Args:
+            texts: The queries.
+            progress: Called with the number of texts just done.
+
+        Returns:
+            float32 of shape (n, k - 1).
+        """
+        rows = [score for score, _ in self._each(texts, ["score"], progress)]
+        return np.concatenate(rows) if rows else np.empty((0, 0), dtype=np.float32)
+
+    def score_and_embed(
+        self, texts: Sequence[str], progress: Callable[[int], None] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Score texts and return their embeddings too, shapes (n, k - 1) and (n, d)."""
+        rows = list(self._each(texts, ["score", "embedding"], progress))
+        return np.concatenate([row[0] for row in rows]), np.concatenate([row[1] for row in rows])
+
+    def _each(
+        self,
+        texts: Sequence[str],
+        outputs: list[str],
+        progress: Callable[[int], None] | None,
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        def one(text: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+            found = self.session.run(outputs, self._feeds(text))
+            return found[0], found[-1]
+
+        yield from map_texts(one, texts, progress)
+
+    def _feeds(self, text: str) -> dict[str, Any]:
+        feeds: dict[str, Any] = self.tokens.encode(text)
+        feeds["features"] = feature_matrix([text])
+        if self.reference is not None:
+            feeds["reference"] = self.reference
+        return feeds
+
+
+def map_texts(
+    one: Callable[[str], T], texts: Sequence[str], progress: Callable[[int], None] | None = None
+) -> Iterator[T]:
+    """Apply a function to each text, on as many threads as there are cores, in order."""
+    if len(texts) < 2:
+        yield from map(one, texts)
+        return
+    with ThreadPoolExecutor(workers(), thread_name_prefix="hybrid-llm") as pool:
+        for result in pool.map(one, texts):
+            if progress is not None:
+                progress(1)
+            yield result

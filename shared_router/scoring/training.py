@@ -1,0 +1,206 @@
+"""Training: which heads help, and how much, by cross-validation inside `train`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shared_router.errors import MissingExtraError
+from shared_router.scoring.heads import RIDGES, Batch, KernelHead, NeighbourHead, TaskHead
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+FOLDS = 5
+LEAST_ROWS = 20
+"""Fewer training queries than this are not cross-validated: the kernel stands alone."""
+LEAST_TASK_ROWS = 10
+"""Tasks with fewer training queries are not told apart."""
+
+Head = KernelHead | NeighbourHead | TaskHead
+
+
+@dataclass(frozen=True)
+class TrainedHead:
+    """A weighted sum of heads, and the link that makes it a score."""
+
+    parts: dict[str, Head]
+    """Heads that cross-validation kept, by name: `kernel`, `neighbours`, `task`."""
+    weights: dict[str, float]
+    """Their weights, greater than 0."""
+    offset: NDArray[np.float64]
+    """Mean label, shape (k - 1,)."""
+    link: tuple[NDArray[np.float64], NDArray[np.float64]] | None
+    """Slope and intercept of a logistic link, each of shape (k - 1,), for label kinds that are
+    probabilities; `None` for `gap`."""
+    ridge: float
+    """The chosen penalty of the kernel head."""
+
+    def predict(
+        self, embeddings: NDArray[np.float32], features: NDArray[np.float32]
+    ) -> NDArray[np.float64]:
+        """Compute scores, shape (n, k - 1); the ONNX graph computes the same."""
+        raw = self.offset + sum(
+            self.weights[name] * (part.predict(embeddings, features) - self.offset)
+            for name, part in self.parts.items()
+        )
+        if self.link is None:
+            return np.asarray(raw)
+        slope, intercept = self.link
+        return np.asarray(1 / (1 + np.exp(-(slope * raw + intercept))))
+
+
+def train_head(
+    batch: Batch,
+    groups: Sequence[str],
+    *,
+    probability: bool,
+    neighbours: bool = True,
+    seed: int = 0,
+) -> TrainedHead:
+    """Fit all heads, and weigh them by how they predict queries they have not seen.
+
+    Out-of-fold predictions of every head are combined by non-negative least squares; a head of
+    weight 0 is dropped. Paper-label scores get a logistic link fitted by cross-entropy on the
+    same predictions.
+
+    Args:
+        batch: Training material.
+        groups: One key per row; rows of one key stay in one fold (the query's text).
+        probability: Whether the labels are probabilities.
+        neighbours: Whether nearest neighbours may be a part.
+        seed: Seed of folds and landmarks.
+
+    Returns:
+        The head, fitted on all rows.
+    """
+    recipe = _Recipe(_tasks_to_tell(batch), neighbours, seed)
+    folds = _folds(groups, seed)
+    if len(batch) < LEAST_ROWS or len(set(folds)) < FOLDS:
+        ridge, weights = RIDGES[-1], {"kernel": 1.0}
+        parts = recipe.fit(batch, (ridge,))
+        mixed = _predict(parts["kernel"], batch)
+    else:
+        ridge, unseen = _best_ridge(_out_of_fold(batch, folds, recipe), batch.targets)
+        weights, mixed = _weigh(unseen, batch.targets)
+        parts = recipe.fit(batch, (ridge,))
+    return TrainedHead(
+        {name: parts[name] for name in weights},
+        weights,
+        batch.targets.mean(axis=0),
+        _logistic_link(mixed, batch.targets) if probability else None,
+        ridge,
+    )
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """Which heads to fit."""
+
+    tasks: tuple[str, ...]
+    neighbours: bool
+    seed: int
+
+    def fit(self, batch: Batch, ridges: Sequence[float]) -> dict[str, Head]:
+        """Fit every head; kernels are named `kernel@ridge` where there are several ridges."""
+        names = ["kernel"] if len(ridges) == 1 else [f"kernel@{ridge}" for ridge in ridges]
+        kernels = KernelHead.fit(batch, ridges, self.seed)
+        parts: dict[str, Head] = dict(zip(names, kernels, strict=True))
+        if self.neighbours:
+            parts["neighbours"] = NeighbourHead.fit(batch)
+        if self.tasks:
+            parts["task"] = TaskHead.fit(batch, self.tasks)
+        return parts
+
+
+def _predict(part: Head, batch: Batch) -> NDArray[np.float64]:
+    return part.predict(batch.embeddings, batch.features)
+
+
+def _tasks_to_tell(batch: Batch) -> tuple[str, ...]:
+    counts = Counter(task for task in batch.tasks if task)
+    told = tuple(sorted(task for task, n in counts.items() if n >= LEAST_TASK_ROWS))
+    return told if len(told) > 1 else ()
+
+
+def _folds(groups: Sequence[str], seed: int) -> NDArray[np.intp]:
+    """Deal distinct groups to folds in a random order."""
+    _, inverse = np.unique(np.array(groups), return_inverse=True)
+    fold_of_group = np.random.default_rng(seed).permutation(inverse.max() + 1) % FOLDS
+    folds: NDArray[np.intp] = fold_of_group[inverse]
+    return folds
+
+
+def _out_of_fold(
+    batch: Batch, folds: NDArray[np.intp], recipe: _Recipe
+) -> dict[str, NDArray[np.float64]]:
+    """Predict every row with heads that have not seen its fold."""
+    unseen: dict[str, NDArray[np.float64]] = {}
+    for fold in range(FOLDS):
+        outside = np.flatnonzero(folds == fold)
+        parts = recipe.fit(batch.take(np.flatnonzero(folds != fold)), RIDGES)
+        rows = batch.take(outside)
+        for name, part in parts.items():
+            unseen.setdefault(name, np.empty_like(batch.targets))[outside] = _predict(part, rows)
+    return unseen
+
+
+def _best_ridge(
+    unseen: dict[str, NDArray[np.float64]], targets: NDArray[np.float64]
+) -> tuple[float, dict[str, NDArray[np.float64]]]:
+    errors = [float(((unseen[f"kernel@{ridge}"] - targets) ** 2).mean()) for ridge in RIDGES]
+    ridge = RIDGES[int(np.argmin(errors))]
+    kept = {"kernel": unseen[f"kernel@{ridge}"]}
+    kept |= {name: column for name, column in unseen.items() if not name.startswith("kernel@")}
+    return ridge, kept
+
+
+def _weigh(
+    unseen: dict[str, NDArray[np.float64]], targets: NDArray[np.float64]
+) -> tuple[dict[str, float], NDArray[np.float64]]:
+    """Weigh heads by non-negative least squares around the mean label."""
+    offset = targets.mean(axis=0)
+    columns = np.stack([(column - offset).ravel() for column in unseen.values()], axis=1)
+    solved = _non_negative(columns, (targets - offset).ravel())
+    weights = {name: float(w) for name, w in zip(unseen, solved, strict=True) if w > 1e-6}
+    if not weights:  # nothing predicts: keep one head, so that ranking is defined
+        weights = {"kernel": 1.0}
+    mixed = offset + sum(w * (unseen[name] - offset) for name, w in weights.items())
+    return weights, np.asarray(mixed)
+
+
+def _non_negative(columns: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
+    sklearn_linear = _sklearn("linear_model")
+    model = sklearn_linear.LinearRegression(positive=True, fit_intercept=False)
+    return np.asarray(model.fit(columns, target).coef_)
+
+
+def _logistic_link(
+    raw: NDArray[np.float64], targets: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Fit `sigmoid(slope * raw + intercept)` to soft labels by cross-entropy, column by column."""
+    logistic = _sklearn("linear_model").LogisticRegression
+    slopes, intercepts = [], []
+    for column, label in zip(raw.T, targets.T, strict=True):
+        twice = np.concatenate([column, column])[:, None]
+        classes = np.repeat([1, 0], len(label))
+        model = logistic(C=1e3).fit(twice, classes, np.concatenate([label, 1 - label]))
+        slopes.append(max(float(model.coef_[0, 0]), 1e-3))
+        intercepts.append(float(model.intercept_[0]))
+    return np.array(slopes), np.array(intercepts)
+
+
+def _sklearn(module: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(f"sklearn.{module}")
+    except ImportError as error:
+        raise MissingExtraError(
+            "Training needs scikit-learn: pip install 'hybrid-llm[train]'."
+        ) from error
