@@ -1,0 +1,79 @@
+"""Fixtures shared by all tests; nothing here reaches a network."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import hypothesis
+import pytest
+
+from shared_router import Router
+from tests.material import PAIR, known_truth, save_tiny_bert
+
+hypothesis.settings.register_profile("house", deadline=None, max_examples=60)
+hypothesis.settings.load_profile("house")
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Return the root of the repository."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Return the folder of the real data sets, or skip."""
+    chosen = os.environ.get("HYBRID_LLM_DATA")
+    folder = Path(chosen) if chosen else REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real data sets in {folder}; set HYBRID_LLM_DATA to their folder")
+    return folder
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the test a cache folder of its own."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("HYBRID_LLM_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a cache folder shared by tests of the tiny encoder."""
+    return tmp_path_factory.mktemp("tiny-cache")
+
+
+@pytest.fixture
+def in_tiny_cache(tiny_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Point the cache at the folder where the tiny encoder is already exported."""
+    monkeypatch.setenv("HYBRID_LLM_CACHE", str(tiny_cache))
+    return tiny_cache
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the path of a random one-layer BERT of 16 dimensions."""
+    pytest.importorskip("transformers")
+    return str(save_tiny_bert(tmp_path_factory.mktemp("tiny-bert")))
+
+
+@pytest.fixture(scope="session")
+def fitted(tiny_encoder: str, tiny_cache: Path) -> Router:
+    """Return an uncalibrated `gap` router on the tiny encoder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HYBRID_LLM_CACHE", str(tiny_cache))
+        return Router.fit(known_truth(150), PAIR, encoder=tiny_encoder)
+
+
+@pytest.fixture(scope="session")
+def calibrated(fitted: Router) -> Router:
+    """Return the same router, calibrated on other queries."""
+    return fitted.calibrate(known_truth(120, split="validation", seed=1))

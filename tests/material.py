@@ -1,0 +1,113 @@
+"""What tests are made of: small data sets with a known truth, and a tiny encoder."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shared_router.data.dataset import RoutingDataset
+from shared_router.data.schema import Outcome, RoutingRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+PAIR = ("small", "large")
+EASY = ("greet the visitor", "name the capital city", "spell the word", "say good morning")
+HARD = ("prove the theorem 17", "integrate x**2 + 3", "factor 1071 = ?", "solve 4x + 7 = 31")
+EXTRAS = ("please", "today", "with care", "for a friend", "in short", "as a list", "slowly")
+
+
+def record(
+    id_: str, query: str = "a query", split: str = "train", task: str | None = None, **quality: Any
+) -> RoutingRecord:
+    """Make a record; `quality` maps a model to one number or a list of them."""
+    outcomes = {
+        name: Outcome(quality=tuple(np.atleast_1d(value))) for name, value in quality.items()
+    }
+    return RoutingRecord(id=id_, query=query, split=split, task=task, outcomes=outcomes)
+
+
+def dataset(*records: RoutingRecord, name: str = "made") -> RoutingDataset:
+    """Wrap records."""
+    return RoutingDataset(tuple(records), name)
+
+
+def known_truth(n: int, *, split: str = "train", seed: int = 0, noise: bool = False) -> Any:
+    """Make queries of two kinds: on easy ones the small model is as good, on hard ones not.
+
+    With `noise`, the outcomes have nothing to do with the text.
+    """
+    rng = np.random.default_rng(seed)
+    records = []
+    for i in range(n):
+        hard = bool(rng.integers(2))
+        words = [str(rng.choice(HARD if hard else EASY)), *rng.choice(EXTRAS, 3), f"no. {i}"]
+        wrong = bool(rng.integers(2)) if noise else hard
+        small = float(rng.random() < (0.15 if wrong else 0.9))
+        large = float(rng.random() < 0.9)
+        task = "made/hard" if hard else "made/easy"
+        query = " ".join(map(str, words))
+        records.append(record(f"{split}-{seed}-{i}", query, split, task, small=small, large=large))
+    return dataset(*records, name=f"truth-{split}")
+
+
+def with_costs(data: RoutingDataset, **costs_usd: float) -> RoutingDataset:
+    """Give every outcome of a model the same cost."""
+
+    def priced(one: RoutingRecord) -> RoutingRecord:
+        outcomes = {
+            name: outcome.model_copy(update={"cost_usd": costs_usd.get(name)})
+            for name, outcome in one.outcomes.items()
+        }
+        return one.model_copy(update={"outcomes": outcomes})
+
+    return RoutingDataset(tuple(map(priced, data)), data.name)
+
+
+def write_lines(path: Path, lines: Sequence[Any]) -> Path:
+    """Write lines of JSON; strings are written as they are."""
+    texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+    path.write_text("\n".join(texts) + "\n", encoding="utf-8")
+    return path
+
+
+def save_tiny_bert(folder: Path, seed: int = 0) -> Path:
+    """Save a random one-layer BERT with a word-piece tokenizer, as `transformers` would."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    signs = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
+    words = sorted({w for text in (*EASY, *HARD, *EXTRAS) for w in text.split() if w.isalpha()})
+    listed = [*special, *signs, *(f"##{sign}" for sign in signs), *(w for w in words if len(w) > 1)]
+    vocabulary = {word: i for i, word in enumerate(listed)}
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+    )
+    BertModel(config).save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=64,
+    ).save_pretrained(folder)
+    return folder
