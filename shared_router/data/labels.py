@@ -78,7 +78,8 @@ def win_probability(
 
     Source: Hybrid LLM (Ding et al., ICLR 2024), sections 3.2 and 3.3.
     """
-    return float(np.mean(small[:, None] >= reference[None, :] - t))
+    # The difference as `find_t` takes it: `small >= reference - t` may round the other way.
+    return float(np.mean(reference[None, :] - small[:, None] <= t))
 
 
 def find_t(small: Sequence[NDArray[np.float64]], reference: Sequence[NDArray[np.float64]]) -> float:

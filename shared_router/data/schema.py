@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import zlib
 from collections.abc import Iterator  # noqa: TC003  (pydantic reads it)
 from typing import IO, TYPE_CHECKING, Annotated, Any, cast
 
@@ -98,7 +99,7 @@ def read_records(path: Path) -> Iterator[RoutingRecord]:
                     yield parse_record(line, f"{path}, line {number}")
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such data file.") from error
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DataError(f"{path}, after line {number}: cannot be read ({error}).") from error
 
 
