@@ -35,10 +35,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     Raises:
         ArtifactError: If the target holds something else, or cannot be written.
     """
-    if folder.exists() and not (folder / MANIFEST).is_file() and any(folder.iterdir()):
-        raise ArtifactError(
-            f"{folder}: holds files that are no router; choose a new or an empty folder."
-        )
+    check_target(folder)
     checksums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, "sha256": checksums}
     try:
@@ -54,6 +51,20 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
             fresh.replace(folder)
     except OSError as error:
         raise ArtifactError(f"{folder}: cannot be written ({error}).") from error
+
+
+def check_target(folder: Path) -> None:
+    """Check that an artifact may be written here: nothing, an empty folder or an older one of ours.
+
+    Raises:
+        ArtifactError: If not.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ArtifactError(f"{folder}: a file; choose a new or an empty folder.")
+    if folder.exists() and not (folder / MANIFEST).is_file() and any(folder.iterdir()):
+        raise ArtifactError(
+            f"{folder}: holds files that are no router; choose a new or an empty folder."
+        )
 
 
 def read_folder(folder: Path) -> dict[str, Path]:

@@ -1,0 +1,245 @@
+"""The command line `hybrid-llm`: parse and call only.
+
+Heavy modules are imported inside the commands, so that `--help` is quick.
+"""
+
+# No `from __future__ import annotations` here: typer reads the annotations at run time.
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from shared_router.console import (
+    Commands,
+    print_json,
+    read_data,
+    say,
+    stdout_console,
+    working,
+)
+
+if TYPE_CHECKING:
+    from shared_router.router import Router
+
+app = typer.Typer(
+    cls=Commands,
+    name="hybrid-llm",
+    help="Train, calibrate, measure and try routers between a small and a large model.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DIALS = "Dial (one at most)"
+LabelName = Literal["gap", "det", "prob", "trans"]
+
+Folder = Annotated[str, typer.Argument(metavar="DIR", help="A router's folder or hub name.")]
+Data = Annotated[list[Path], typer.Argument(metavar="DATA", help="JSON lines, plain or gzip.")]
+Split = Annotated[str | None, typer.Option(help="The split to read.", show_default=False)]
+Task = Annotated[str | None, typer.Option(help="The task, or the suite before its slash.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Threshold = Annotated[
+    float | None, typer.Option(help="A score; higher keeps more calls.", rich_help_panel=DIALS)
+]
+Drop = Annotated[
+    float | None,
+    typer.Option(help="Relative quality drop allowed: 0.02 is 2 %.", rich_help_panel=DIALS),
+]
+DropAbsolute = Annotated[
+    float | None,
+    typer.Option(help="Quality drop allowed, in the metric's units.", rich_help_panel=DIALS),
+]
+Advantage = Annotated[
+    float | None,
+    typer.Option(help="Share of calls to keep from the reference.", rich_help_panel=DIALS),
+]
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"hybrid-llm {version('hybrid-llm')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[
+        bool,
+        typer.Option("--debug", envvar="HYBRID_LLM_DEBUG", help="Show tracebacks of errors."),
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Take the options that come before a command; `Commands` reads `debug`."""
+
+
+@app.command()
+def fit(
+    data: Data,
+    candidates: Annotated[
+        str, typer.Option(metavar="A,...,REFERENCE", help="Model names, the large model last.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where to save the router.")],
+    labels: Annotated[LabelName, typer.Option(help="What the router predicts.")] = "gap",
+    encoder: Annotated[
+        str, typer.Option(metavar="NAME_OR_PATH", help="`minilm`, a hub name or a folder.")
+    ] = "minilm",
+    split: Split = None,
+    task: Task = None,
+    name: Annotated[str | None, typer.Option(help="The router's name.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of folds and landmarks.")] = 0,
+    reference: Annotated[
+        bool, typer.Option("--reference/--no-reference", help="Keep train embeddings and gaps.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Train a router on the `train` split of DATA, and save it."""
+    from shared_router.router import Router
+    from shared_router.scoring.persistence import check_target
+    from shared_router.tables import show_fit
+
+    check_target(out)  # before minutes of work, not after
+    names = [part.strip() for part in candidates.split(",") if part.strip()]
+    chosen = read_data(data, split, task, usual="train")
+    with working("fitting") as progress:
+        router = Router.fit(
+            chosen,
+            names,
+            labels,
+            encoder,
+            name=name,
+            reference=reference,
+            seed=seed,
+            progress=progress,
+        )
+    router.save_pretrained(out)
+    if as_json:
+        print_json(_about(router, out) | {"training": router.facts["training"]})
+        return
+    show_fit(stdout_console(), router)
+    _saved(out, f"hybrid-llm calibrate {shlex.join([str(out), *map(str, data)])}")
+
+
+@app.command()
+def calibrate(
+    router_folder: Folder,
+    data: Data,
+    out: Annotated[
+        Path | None, typer.Option(metavar="OTHER", help="Save there instead of into DIR.")
+    ] = None,
+    split: Split = None,
+    task: Task = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what the dials mean on the `validation` split of DATA, and save that in DIR."""
+    from shared_router.scoring.persistence import check_target
+    from shared_router.tables import calibration_facts, show_calibration
+
+    router = _router(router_folder)
+    target = out or Path(router_folder)
+    check_target(target)
+    chosen = read_data(data, split, task, usual="validation")
+    with working("calibrating") as progress:
+        router = router.calibrate(chosen, progress=progress)
+    router.save_pretrained(target)
+    if as_json:
+        print_json(_about(router, target) | calibration_facts(router))
+        return
+    show_calibration(stdout_console(), router)
+    _saved(target, f"hybrid-llm route {shlex.quote(str(target))} 'your query'")
+
+
+@app.command()
+def evaluate(
+    router_folder: Folder,
+    data: Data,
+    threshold: Threshold = None,
+    max_quality_drop: Drop = None,
+    max_quality_drop_absolute: DropAbsolute = None,
+    cost_advantage: Advantage = None,
+    split: Split = None,
+    task: Task = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a router beside its baselines on the `validation` split of DATA."""
+    from shared_router.tables import show_report
+
+    dials = _given(
+        threshold=threshold,
+        max_quality_drop=max_quality_drop,
+        max_quality_drop_absolute=max_quality_drop_absolute,
+        cost_advantage=cost_advantage,
+    )
+    router = _router(router_folder, **dials)
+    chosen = read_data(data, split, task, usual="validation")
+    with working("evaluating") as progress:
+        report = router.evaluate(chosen, progress=progress, **dials)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        show_report(stdout_console(), report)
+
+
+@app.command()
+def route(
+    router_folder: Folder,
+    query: Annotated[str, typer.Argument(help="What the user asks.")],
+    threshold: Threshold = None,
+    max_quality_drop: Drop = None,
+    max_quality_drop_absolute: DropAbsolute = None,
+    cost_advantage: Advantage = None,
+    route: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Force a candidate; `small`, `large`.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="The query's task label.")] = None,
+) -> None:
+    """Decide one query, calling no model, and print the decision as JSON."""
+    dials = _given(
+        threshold=threshold,
+        max_quality_drop=max_quality_drop,
+        max_quality_drop_absolute=max_quality_drop_absolute,
+        cost_advantage=cost_advantage,
+    )
+    router = _router(router_folder, **dials)
+    if not dials and route is None:
+        say(f"No dial given: using the router's own, {router.dial.name}={router.dial.value:g}.")
+    decision = router.decide(query, route=route, task=task, **dials)
+    print_json(decision.model_dump())
+
+
+def _given(**dials: float | None) -> dict[str, Any]:
+    return {name: value for name, value in dials.items() if value is not None}
+
+
+def _router(folder: str, **dials: float) -> "Router":
+    """Read a router, after checking the dials: a wrong one needs no router to be told."""
+    from shared_router.options import dial_from
+    from shared_router.router import Router
+
+    dial_from(dials)
+    return Router.from_pretrained(folder)
+
+
+def _about(router: "Router", saved_in: Path) -> dict[str, Any]:
+    return {
+        "saved_in": str(saved_in),
+        "name": router.name,
+        "version": router.version,
+        "candidates": router.candidates,
+        "labels": router.labels,
+    }
+
+
+def _saved(folder: Path, following: str) -> None:
+    typer.echo(f"Saved in {folder}")
+    typer.echo(f"Next: {following}")

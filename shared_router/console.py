@@ -1,0 +1,194 @@
+"""What the command line says, and where: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import sys
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import typer
+import typer.core
+
+from shared_router.errors import HybridRoutingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    from shared_router.data.dataset import RoutingDataset
+    from shared_router.scoring.fitting import Progress as ToldProgress
+
+FAILED, INTERRUPTED = 1, 130
+"""Exit codes; usage errors are typer's 2."""
+PIPED_WIDTH = 110
+"""Columns of a table that goes to a file or a pipe."""
+STAGES = {"embed": "embedding queries", "score": "scoring queries"}
+
+
+class Commands(typer.core.TyperGroup):
+    """Runs a command; an error becomes one line and an exit code, a warning becomes one line."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take `--debug` wherever it stands: it is thought of last, after an error."""
+        end = args.index("--") if "--" in args else len(args)
+        if "--debug" in args[:end]:
+            args = ["--debug", *(arg for arg in args[:end] if arg != "--debug"), *args[end:]]
+        return list(super().parse_args(ctx, args))
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command.
+
+        Raises:
+            typer.Exit: With code 1 on an error, 130 on Ctrl-C.
+        """
+        try:
+            with warnings_as_lines():
+                return super().invoke(ctx)
+        except KeyboardInterrupt:
+            say("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+        except Exception as error:
+            if ctx.params.get("debug") or _belongs_to_typer(error):
+                raise
+            _fail(error)
+
+
+def _belongs_to_typer(error: Exception) -> bool:
+    """Tell whether typer handles it: its exceptions carry an exit code; a closed pipe is quiet."""
+    return hasattr(error, "exit_code") or getattr(error, "errno", None) == errno.EPIPE
+
+
+def _fail(error: Exception) -> NoReturn:
+    if isinstance(error, HybridRoutingError):
+        say(f"error: {error}")
+    else:
+        say(f"error: unexpected {type(error).__name__}: {error} (--debug shows where)")
+    raise typer.Exit(FAILED) from None
+
+
+def say(message: str) -> None:
+    """Print one line on stderr."""
+    typer.echo(" ".join(message.split()), err=True)
+
+
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Print each `UserWarning` as one line on stderr, without file and source line."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        say(f"warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)
+        warnings.showwarning = show
+        yield
+
+
+def read_data(
+    paths: Sequence[Path], split: str | None, task: str | None, *, usual: str
+) -> RoutingDataset:
+    """Load data files and narrow them to a split and a task.
+
+    Args:
+        paths: Data files.
+        split: The split asked for, `usual` where `None`.
+        task: The task or suite, all where `None`.
+        usual: The split this command reads when none is asked for.
+
+    Returns:
+        The queries of that split; where it is absent, of the sole one present, which is said.
+
+    Raises:
+        DataError: If a file is bad, or the split or the task is absent.
+    """
+    from shared_router.data.dataset import RoutingDataset
+
+    data = RoutingDataset.load(*paths)
+    wanted = split or usual
+    if wanted not in data.splits and len(data.splits) == 1:
+        (sole,) = data.splits
+        say(f"{data.name}: no split {wanted!r}; using the sole one present, {sole!r}.")
+        wanted = sole
+    chosen = data.split(wanted)
+    return chosen.task(task) if task else chosen
+
+
+@contextmanager
+def working(doing: str) -> Iterator[ToldProgress | None]:
+    """Show progress on stderr while the block runs, where stderr is a terminal.
+
+    Args:
+        doing: What is done, for the line without a total.
+
+    Yields:
+        What to pass as `progress=`; `None` where nobody would see it.
+    """
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with _bars() as bars:
+        bars.add_task(doing, total=None, count="")
+        yield _Stages(bars)
+
+
+def _bars() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[count]}"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+
+class _Stages:
+    """One bar per stage, made when the stage is first told of."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if stage not in self._tasks:
+            name = STAGES.get(stage, stage)
+            self._tasks[stage] = self._bars.add_task(name, total=total, count="")
+        self._bars.update(self._tasks[stage], completed=done, count=f"{done}/{total}")
+
+
+def stdout_console() -> Console:
+    """Return the console for tables; names in them are never read as markup."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else PIPED_WIDTH
+    return Console(markup=False, highlight=False, width=width)
+
+
+def print_json(value: Any) -> None:
+    """Print strict JSON on stdout."""
+    typer.echo(json.dumps(strict(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def strict(value: Any) -> Any:
+    """Replace what JSON has no word for.
+
+    Returns:
+        The value with infinite numbers as `"Infinity"` and `"-Infinity"`, and NaN as `None`.
+    """
+    if isinstance(value, dict):
+        return {str(key): strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else f"{'-' * (value < 0)}Infinity"
+    return value

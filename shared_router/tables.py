@@ -1,0 +1,182 @@
+"""What people see of a router on the command line: tables and sentences."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from rich.console import Console
+
+    from shared_router.measuring.evaluation import RoutingReport
+    from shared_router.router import Router
+
+UNDEFINED = "-"
+DROP_STEPS = (0.0, 0.01, 0.02, 0.05, 0.1)
+ADVANTAGE_STEPS = (0.2, 0.4, 0.6, 0.8)
+
+
+def number(value: float | None) -> str:
+    """Format a figure; a dash where it is undefined."""
+    return UNDEFINED if value is None else f"{value:.3f}"
+
+
+def percent(value: float | None) -> str:
+    """Format a fraction as a percentage; a dash where it is undefined."""
+    return UNDEFINED if value is None else f"{100 * value:.1f} %"
+
+
+def between(bounds: Sequence[float] | None) -> str:
+    """Format an interval of figures; a dash where it is undefined."""
+    return UNDEFINED if bounds is None else f"[{bounds[0]:.2f}, {bounds[1]:.2f}]"
+
+
+def percent_between(bounds: Sequence[float] | None) -> str:
+    """Format an interval of fractions as percentages; a dash where it is undefined."""
+    return UNDEFINED if bounds is None else f"[{100 * bounds[0]:.1f}, {100 * bounds[1]:.1f}] %"
+
+
+def dial_steps(router: Router) -> list[dict[str, Any]]:
+    """Resolve a ladder of dials on a calibrated router.
+
+    Returns:
+        Per dial its name, value and threshold, with the cost advantage and mean quality measured
+        there on the calibration queries.
+    """
+    curve = router.curve
+    if curve is None:
+        return []
+    name = "max_quality_drop" if curve.one_sign else "cost_advantage"
+    steps = []
+    for value in DROP_STEPS if curve.one_sign else ADVANTAGE_STEPS:
+        threshold = router.threshold_of(**{name: value})
+        at = curve.thresholds.tolist().index(threshold)
+        steps.append(
+            {
+                "name": name,
+                "value": value,
+                "threshold": threshold,
+                "cost_advantage": float(curve.cost_advantage[at]),
+                "quality": float(curve.quality[at]),
+            }
+        )
+    return steps
+
+
+def calibration_facts(router: Router) -> dict[str, Any]:
+    """Return what a calibration found, for programs."""
+    return {
+        "calibration": router.facts["calibration"],
+        "default_dial": {"name": router.dial.name, "value": router.dial.value},
+        "dials": dial_steps(router),
+    }
+
+
+def show_fit(console: Console, router: Router) -> None:
+    """Print what a router was trained on, and of what parts it is made."""
+    facts = router.facts["training"]
+    console.print(f"Fitted {router.name!r} on {facts['n']} queries of {facts['data']}")
+    console.print(f"  labels    {router.labels}", f"({_meaning(router)})")
+    console.print(f"  encoder   {facts['encoder']}, frozen")
+    weights = ", ".join(f"{name} {weight:.2f}" for name, weight in facts["parts"].items())
+    console.print(f"  parts     {weights} (weights, by cross-validation)")
+    console.print(_quality_table("Quality in the training data", facts["mean_quality"]))
+
+
+def _meaning(router: Router) -> str:
+    reference = router.candidates[-1]
+    if router.labels == "gap":
+        return f"expected quality less that of {reference}"
+    return f"probability of being as good as {reference}"
+
+
+def _quality_table(title: str, quality: Mapping[str, float]) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("candidate")
+    table.add_column("mean quality", justify="right")
+    *others, reference = quality
+    for name in others:
+        table.add_row(name, number(quality[name]))
+    table.add_row(f"{reference} (reference)", number(quality[reference]))
+    return table
+
+
+def show_calibration(console: Console, router: Router) -> None:
+    """Print what the dials of a calibrated router mean."""
+    dial = router.dial
+    console.print(f"Calibrated {router.name!r} on {router.curve.n if router.curve else 0} queries")
+    console.print(f"  default dial  {dial.name}={dial.value:g}")
+    title = "Dials, as measured on the calibration queries (estimates)"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("dial")
+    for heading in ("threshold", "cost advantage", "mean quality"):
+        table.add_column(heading, justify="right")
+    for step in dial_steps(router):
+        table.add_row(
+            f"{step['name']}={step['value']:g}",
+            number(step["threshold"]),
+            percent(step["cost_advantage"]),
+            number(step["quality"]),
+        )
+    console.print(table)
+
+
+def show_report(console: Console, report: RoutingReport) -> None:
+    """Print an evaluation: quality per candidate, the router beside its baselines, the dial."""
+    console.print(_quality_table(f"{report.n} queries, split {report.split}", report.quality))
+    console.print(_figures_table(report))
+    console.print(
+        "APGR: share of the quality gap recovered, over all shares of calls; random is 0.5. CPT: "
+        "share of calls the reference needs to recover so much of the gap. Cost advantage: share "
+        "of calls kept from the reference. Length: short queries to the small model. Intervals: "
+        "95 %, paired bootstrap over queries."
+    )
+    for name, reason in report.router.get("reasons", {}).items():
+        console.print(f"{name}: undefined, {reason}.")
+    if report.dial is not None:
+        console.print(dial_line(report.dial))
+
+
+def _figures_table(report: RoutingReport) -> Table:
+    lines = {"router": report.router} | report.baselines
+    table = Table(title="Router and baselines", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("figure", no_wrap=True)
+    for name in lines:
+        table.add_column(name.split("_")[-1], justify="right")
+    columns = [dict(_figure_rows(figures)) for figures in lines.values()]
+    for name in columns[0]:
+        table.add_row(name, *(column[name] for column in columns))
+    return table
+
+
+def _figure_rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "APGR", number(figures["apgr"])
+    yield "  interval", between(figures["intervals"]["apgr"])
+    lead = figures.get("router_lead_apgr")
+    yield "  router's lead", "" if "router_lead_apgr" not in figures else between(lead)
+    yield "CPT 50 %", percent(figures["cpt50"])
+    yield "CPT 80 %", percent(figures["cpt80"])
+    for drop, value in figures["cost_advantage_at_drop"].items():
+        yield f"advantage at {100 * float(drop):g} % drop", percent(value)
+    for advantage, value in figures["quality_drop_at_cost_advantage"].items():
+        yield f"drop at {100 * float(advantage):g} % advantage", percent(value)
+
+
+def dial_line(dial: Mapping[str, Any]) -> str:
+    """Say in one line what one dial gives."""
+    bounds = dial["intervals"]
+    share = percent_between(bounds["cost_advantage"])
+    shown = [
+        f"quality {number(dial['quality'])} {between(bounds['quality'])}",
+        f"cost advantage {percent(dial['cost_advantage'])} {share}",
+        *(
+            f"{name.replace('_', ' ')} {percent(dial[name])}"
+            for name in ("quality_drop", "cost_saved")
+            if dial[name] is not None
+        ),
+    ]
+    return f"At {dial['name']}={dial['value']:g} ({dial['method']}): {', '.join(shown)}."
