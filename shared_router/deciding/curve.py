@@ -127,14 +127,9 @@ def calibration_curve(
     walk = Walk(rule, scores, quality)
     shares, means = walk.line()
     return CalibrationCurve(
-        thresholds=_midway(walk.distinct),
+        thresholds=walk.thresholds,
         cost_advantage=shares,
         quality=means,
         quality_range=walk.quality_range,
         n=walk.n,
     )
-
-
-def _midway(distinct: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Place thresholds midway between neighbouring events, so that last bits never matter."""
-    return np.concatenate([[np.inf], (distinct[1:] + distinct[:-1]) / 2, [-np.inf]])

@@ -62,6 +62,7 @@ class Deadline:
         async with gate:
             future = self._start(function)
             waiting = asyncio.wrap_future(future)
+            waiting.add_done_callback(_heard)
             done, _ = await asyncio.wait([waiting], timeout=self.seconds)
             if not done:
                 raise self._late(future)
@@ -83,6 +84,8 @@ class Deadline:
         def work() -> None:
             try:
                 result = context.run(function)
+            except StopIteration:  # which no asyncio future can carry
+                future.set_exception(RuntimeError("The router raised StopIteration."))
             except BaseException as error:  # noqa: BLE001  (handed to whoever waits)
                 future.set_exception(error)
             else:
@@ -90,3 +93,9 @@ class Deadline:
 
         threading.Thread(target=work, name="hybrid-llm-score", daemon=True).start()
         return future
+
+
+def _heard(late: asyncio.Future[Any]) -> None:
+    """Take note of an error nobody waits for any more: asyncio would log it, message and all."""
+    if not late.cancelled():
+        late.exception()

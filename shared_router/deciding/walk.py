@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
     from shared_router.deciding.rule import Rule
 
+LAST_BITS = 1e-9
+"""Thresholds closer than this share of the greatest score are one: rounding alone parts them."""
+
 
 class Walk:
     """Scores sorted once; each bootstrap resample only re-weighs the queries.
@@ -27,13 +30,14 @@ class Walk:
         at, query, source, target = rule.events(scores)
         order = np.argsort(-at, kind="stable")
         falling = at[order]
-        self._starts = np.flatnonzero(np.concatenate([[True], falling[1:] < falling[:-1]]))
+        apart = falling[:-1] - falling[1:] > LAST_BITS * np.abs(scores).max(initial=0.0)
+        self._starts = np.flatnonzero(np.concatenate([[True], apart]))
         self._query = query[order]
         self._change = (quality[query, target] - quality[query, source])[order]
         self._left = (source == quality.shape[1] - 1).astype(np.float64)[order]
         self._reference = quality[:, -1]
-        self.distinct: NDArray[np.float64] = falling[self._starts]
-        """Distinct thresholds at which choices change, falling, shape (m,)."""
+        self.thresholds: NDArray[np.float64] = _midway(falling, self._starts)
+        """Between the changes of choice: infinite, then midway, then minus infinite, (m + 1,)."""
         self.quality_range = (float(quality.min()), float(quality.max()))
         """Least and greatest quality of any candidate on any query."""
         self.n = len(scores)
@@ -56,6 +60,12 @@ class Walk:
 
     def _summed(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.concatenate([[0.0], np.cumsum(np.add.reduceat(values, self._starts))])
+
+
+def _midway(falling: NDArray[np.float64], starts: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Place thresholds midway between neighbouring changes, so that last bits never matter."""
+    nexts = starts[1:]
+    return np.concatenate([[np.inf], (falling[nexts - 1] + falling[nexts]) / 2, [-np.inf]])
 
 
 def one_sign(quality_range: tuple[float, float]) -> bool:
