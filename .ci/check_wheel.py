@@ -1,0 +1,30 @@
+"""Check an installed wheel: complete, typed, and at work without torch."""
+
+import importlib
+import importlib.util
+import sys
+from importlib.resources import files
+
+PACKAGES = ("shared_router", "langchain_hybrid")
+ABSENT = ("torch", "transformers", "sklearn", "onnx")
+
+
+def check() -> None:
+    """Import everything public, and decide one query with a fake scorer."""
+    for name in PACKAGES:
+        package = importlib.import_module(name)
+        assert "site-packages" in str(package.__file__), f"{name}: imported from the checkout"
+        assert files(package).joinpath("py.typed").is_file(), f"{name}: no py.typed"
+        for public in package.__all__:
+            getattr(package, public)
+    for name in ABSENT:
+        assert importlib.util.find_spec(name) is None, f"{name}: serving must not need it"
+    from shared_router.testing import fixed_router
+
+    decision = fixed_router(0.5).decide("a query")
+    assert decision.candidate == "small", decision
+
+
+if __name__ == "__main__":
+    check()
+    sys.stdout.write(f"{', '.join(PACKAGES)}: importable, typed, without {', '.join(ABSENT)}\n")

