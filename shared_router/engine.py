@@ -109,7 +109,7 @@ class RoutingEngine:
         return VOID_OTHER_CANDIDATES
 
     def decide(self, request: RoutingRequest) -> RoutingDecision:
-        """Decide one call, calling no model.
+        """Preview the decision of one call: no model is called and no listener is told.
 
         Raises:
             ConfigurationError: If the call's own options are wrong; its content never raises.
@@ -117,7 +117,7 @@ class RoutingEngine:
         return drive(self._deciding(request), self._score)
 
     async def adecide(self, request: RoutingRequest) -> RoutingDecision:
-        """Decide one call without blocking the event loop; see `decide`."""
+        """Preview without blocking the event loop; see `decide`."""
         return await adrive(self._deciding(request), self._ascore)
 
     def call(self, request: RoutingRequest, attempt: Attempted) -> Any:
@@ -130,18 +130,18 @@ class RoutingEngine:
         Returns:
             The answer.
         """
-        return drive(attempting(self._deciding(request)), self._score, attempt)
+        steps = attempting(self._deciding(request), self._tell)
+        return drive(steps, self._score, attempt)
 
     async def acall(self, request: RoutingRequest, attempt: AsyncAttempted) -> Any:
         """Decide one call, then make it, without blocking the event loop; see `call`."""
-        return await adrive(attempting(self._deciding(request)), self._ascore, attempt)
+        steps = attempting(self._deciding(request), self._tell)
+        return await adrive(steps, self._ascore, attempt)
 
     def _deciding(self, request: RoutingRequest) -> Generator[Score, Any, RoutingDecision]:
         started = time.perf_counter()
         verdict = yield from self.policy.deciding(request)
-        decision = self._record(verdict, request, (time.perf_counter() - started) * 1e3)
-        self._tell(decision)
-        return decision
+        return self._record(verdict, request, (time.perf_counter() - started) * 1e3)
 
     def _record(
         self, verdict: Verdict, request: RoutingRequest, latency_ms: float

@@ -24,6 +24,7 @@ from shared_router.measuring.bootstrap import RESAMPLES
 from shared_router.measuring.evaluation import Outcomes, RoutingReport, compare, figures_at_dial
 from shared_router.options import CallOptions, Dial, dial_from
 from shared_router.records import Candidate, RoutingDecision, RoutingQuery
+from shared_router.scoring.encoder import DEFAULT_MAX_TOKENS
 from shared_router.scoring.fitting import Reference, counter, fit_scorer
 from shared_router.scoring.neighbours import neighbour_mean
 from shared_router.scoring.serving import GraphScorer, Scorer
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 LEAST_CALIBRATION = 2
 """Fewest queries a calibration can be made of."""
+CHARACTERS_PER_TOKEN = 4
+"""A rough rule, for scorers without a tokenizer."""
 DEFAULT_DROP = 0.01
 """The paper's operating point: at most 1 % quality drop."""
 
@@ -231,6 +234,12 @@ class Router:
             raise ConfigurationError("score takes a list of texts; wrap the one text in a list.")
         scores = np.asarray(self.scorer.score(texts), dtype=np.float32)
         return scores.reshape(len(texts), len(self.candidates) - 1)
+
+    def exceeds(self, text: str) -> bool:
+        """Tell whether a text is longer than the encoder reads."""
+        if isinstance(self.scorer, GraphScorer):
+            return self.scorer.tokens.exceeds(text)
+        return len(text) > DEFAULT_MAX_TOKENS * CHARACTERS_PER_TOKEN
 
     def decide(self, query: str, **options: Any) -> RoutingDecision:
         """Decide one query, calling no model.

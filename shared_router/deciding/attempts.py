@@ -128,9 +128,11 @@ class Policy:
 
 def attempting(
     deciding: Generator[Score, Any, RoutingDecision],
+    tell: Callable[[RoutingDecision], None],
 ) -> Generator[Score | Attempt, Any, Any]:
-    """Decide, then try the chosen candidate; its own errors are the caller's."""
+    """Decide, tell of it, then try the chosen candidate; its own errors are the caller's."""
     decision = yield from deciding
+    tell(decision)
     return (yield Attempt(decision))
 
 

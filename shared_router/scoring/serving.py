@@ -19,7 +19,7 @@ import numpy as np
 from shared_router.scoring.features import feature_matrix
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -80,6 +80,8 @@ class Tokens:
         """Tell whether a text has more tokens than the encoder reads."""
         if len(text) > MAX_CHARACTERS:
             return True
+        if len(text) < self.max_tokens - 2:  # a token is at least a character, and two are marks
+            return False
         return len(self._counter.encode(text).ids) > self.max_tokens
 
 
@@ -192,10 +194,14 @@ def map_texts(
 ) -> Iterator[T]:
     """Apply a function to each text, on as many threads as there are cores, in order."""
     if len(texts) < 2:
-        yield from map(one, texts)
+        yield from _counted(map(one, texts), progress)
         return
     with ThreadPoolExecutor(workers(), thread_name_prefix="hybrid-llm") as pool:
-        for result in pool.map(one, texts):
-            if progress is not None:
-                progress(1)
-            yield result
+        yield from _counted(pool.map(one, texts), progress)
+
+
+def _counted(results: Iterable[T], progress: Callable[[int], None] | None) -> Iterator[T]:
+    for result in results:
+        if progress is not None:
+            progress(1)
+        yield result

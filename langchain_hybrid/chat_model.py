@@ -1,0 +1,441 @@
+"""HybridChatModel: two or more chat models behind one, the router choosing per call."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence  # noqa: TC003
+from typing import TYPE_CHECKING, Any, cast
+
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.outputs import ChatGeneration, ChatResult, LLMResult, RunInfo
+from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
+from langchain_core.runnables.config import merge_configs
+from pydantic import ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+
+from langchain_hybrid.children import base_models, intersect_profiles, model_profile
+from langchain_hybrid.construction import build_engine, check_parameters, own_error
+from langchain_hybrid.dispatch import RoutedCall
+from langchain_hybrid.events import achat_stream, chat_stream
+from langchain_hybrid.requests import call_options, routing_request
+from langchain_hybrid.structured import HybridStructuredOutput
+from langchain_hybrid.tools import BoundTools, bind_late, split_tools
+from shared_router.records import Candidate, RoutingDecision  # noqa: TC001  (pydantic reads it)
+
+if TYPE_CHECKING:
+    from langchain_core.callbacks import CallbackManagerForLLMRun, Callbacks
+    from langchain_core.language_models.base import LangSmithParams
+    from langchain_core.language_models.model_profile import ModelProfile
+    from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+
+    from shared_router.engine import RoutingEngine
+
+
+class HybridChatModel(BaseChatModel):
+    """A chat model that sends each call to a small or a large chat model.
+
+    A real `BaseChatModel`: it goes wherever one goes. The wanted quality is a dial, given here,
+    by keyword (`model.invoke(x, max_quality_drop=0.05)`), in a config
+    (`{"configurable": {"hybrid_max_quality_drop": 0.05}}`) or by `hybrid_options(...)`; a keyword
+    wins over a config, a config over the context, the context over the field. `route="NAME"`
+    forces a candidate, `small` and `large` being the first and the last.
+
+    Each decision stands in `response_metadata["hybrid_routing"]`, in the tags and metadata of the
+    called model's run, in the outputs of the `HybridRouter` run, and in a custom event.
+
+    Example:
+        >>> model = HybridChatModel(small=small, large=large, router=router)  # doctest: +SKIP
+        >>> (prompt | model | parser).invoke({"question": "..."})  # doctest: +SKIP
+
+    Raises:
+        CandidateError: If models are missing, too many, or no models.
+        ConfigurationError: If a parameter is unknown or cannot be honoured.
+        NotCalibratedError: If a quality dial is given and the router is not calibrated.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    small: Any = Field(default=None, exclude=True)
+    """The small model: a chat model, a Runnable around one, or a `provider:model` string."""
+    large: Any = Field(default=None, exclude=True)
+    """The large model, the reference: likewise."""
+    candidates: Sequence[Candidate] | None = Field(default=None, exclude=True)
+    """Instead of `small` and `large`: one candidate per model of the router, the reference last."""
+    router: Any = Field(default=None, exclude=True)
+    """A `Router`, or its folder or hub name."""
+    threshold: float | None = None
+    """Dial: the score from which the small model is called."""
+    cost_advantage: float | None = None
+    """Dial: share of calls not sent to the reference, 0 to 1."""
+    max_quality_drop: float | None = None
+    """Dial: greatest quality drop, relative to all-reference (0.02 is 2 %)."""
+    max_quality_drop_absolute: float | None = None
+    """Dial: greatest quality drop, in the metric's units."""
+    query_extractor: Any = Field(default=None, exclude=True)
+    """A function of the messages that returns the user's question or `None`, or several of
+    them; `QueryFromPrompt` is one."""
+    router_timeout_s: float = 5.0
+    """Seconds a decision may take before the call goes to the reference."""
+    same_models: bool = False
+    """States that these are the models of the calibration, whatever their names."""
+    record_query: bool = False
+    """Whether decisions hold the query's text."""
+    on_decision: Sequence[Callable[[RoutingDecision], object]] = Field(default=(), exclude=True)
+    """Called with every decision."""
+
+    _engine: Any = PrivateAttr(default=None)
+
+    def __init__(self, **kwargs: Any) -> None:
+        try:
+            super().__init__(**kwargs)
+        except ValidationError as error:
+            raise own_error(error) from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_parameters(cls, values: Any) -> Any:
+        check_parameters(values, known=set(cls.model_fields))
+        return values
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Bind the models to the router."""
+        super().model_post_init(context)
+        self._engine = build_engine(self)
+
+    def model_copy(self, *, update: Any = None, deep: bool = False) -> HybridChatModel:
+        """Copy the model, binding it anew where something is changed."""
+        copied = super().model_copy(update=update, deep=deep)
+        if update:
+            copied._engine = build_engine(copied)  # noqa: SLF001
+        return copied
+
+    def __repr__(self) -> str:
+        return f"HybridChatModel({self.engine!r})"
+
+    __str__ = __repr__
+
+    @property
+    def engine(self) -> RoutingEngine:
+        """The routing engine at work."""
+        return cast("RoutingEngine", self._engine)
+
+    # -- what the host asks of a chat model ---------------------------------------------------
+
+    @property
+    def _llm_type(self) -> str:
+        return "hybrid"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        dial = self.engine.dial
+        return {
+            "candidates": [candidate.name for candidate in self.engine.candidates],
+            "router": self.engine.router.name,
+            "router_version": self.engine.router.version,
+            dial.name: dial.value,
+        }
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        del stop, kwargs
+        names = "|".join(candidate.name for candidate in self.engine.candidates)
+        return {
+            "ls_provider": "hybrid",
+            "ls_model_name": f"hybrid({names})",
+            "ls_model_type": "chat",
+        }
+
+    def _resolve_model_profile(self) -> ModelProfile | None:
+        profiles = [model_profile(candidate.model) for candidate in self.engine.candidates]
+        return cast("ModelProfile | None", intersect_profiles(profiles))
+
+    def _counting(self) -> BaseChatModel:
+        return next(base_models(self.engine.candidates[-1].model))
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Tokenize as the reference does."""
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
+        return self._counting().get_token_ids(text)
+
+    def get_num_tokens(self, text: str) -> int:
+        """Count tokens as the reference does."""
+        if self.custom_get_token_ids is not None:
+            return len(self.custom_get_token_ids(text))
+        return self._counting().get_num_tokens(text)
+
+    def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Any = None) -> int:
+        """Count the tokens of messages as the reference does."""
+        if self.custom_get_token_ids is not None:
+            return super().get_num_tokens_from_messages(messages, tools)
+        return self._counting().get_num_tokens_from_messages(messages, tools)
+
+    # -- routed calls -------------------------------------------------------------------------
+
+    def routed_call(
+        self,
+        value: LanguageModelInput,
+        config: RunnableConfig | None,
+        kwargs: dict[str, Any],
+        structured: Callable[[Candidate], Runnable[Any, Any]] | None = None,
+    ) -> RoutedCall:
+        """Prepare one call.
+
+        Args:
+            value: The input, as `invoke` takes it.
+            config: The caller's config.
+            kwargs: The call's keywords; routing options are taken out of them.
+            structured: Returns a candidate's structured chain, for structured output.
+        """
+        config = self._merged(config)
+        options, rest = call_options(config, kwargs)
+        messages = self._convert_input(value).to_messages()
+        request = routing_request(
+            messages,
+            options,
+            self.engine,
+            self.query_extractor,
+            needs_tools=bool(rest.get("tools")),
+            needs_structured_output=structured is not None,
+        )
+        target, rest = self._target(rest, structured)
+        return RoutedCall(
+            engine=self.engine,
+            target=target,
+            name=self.get_name(),
+            value=value,
+            messages=messages,
+            config=config,
+            request=request,
+            kwargs=rest,
+            rate_limiter=self.rate_limiter,
+        )
+
+    def _merged(self, config: RunnableConfig | None) -> RunnableConfig:
+        """Merge the instance's callbacks, tags and metadata into the config."""
+        own = {"callbacks": self.callbacks, "tags": self.tags, "metadata": self.metadata}
+        given = cast("RunnableConfig", {k: v for k, v in own.items() if v})
+        return merge_configs(given, config) if given else ensure_config(config)
+
+    def _target(
+        self,
+        kwargs: dict[str, Any],
+        structured: Callable[[Candidate], Runnable[Any, Any]] | None,
+    ) -> tuple[Callable[[int], Runnable[Any, Any]], dict[str, Any]]:
+        candidates = self.engine.candidates
+        if structured is not None:
+            return (lambda index: structured(candidates[index])), kwargs
+        if not kwargs.get("tools"):
+            return (lambda index: candidates[index].model), kwargs
+        tools, options, rest = split_tools(kwargs)
+        return (lambda index: bind_late(candidates[index].model, tools, options)), rest
+
+    def route(
+        self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> RoutingDecision:
+        """Preview the decision of a call, calling no model.
+
+        Args:
+            input: As `invoke` takes it.
+            config: As `invoke` takes it.
+            **kwargs: As `invoke` takes them: dials, `route`, `tools` and so on.
+        """
+        return self.engine.decide(self.routed_call(input, config, kwargs).request)
+
+    async def aroute(
+        self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> RoutingDecision:
+        """Preview the decision of a call without blocking the event loop; see `route`."""
+        return await self.engine.adecide(self.routed_call(input, config, kwargs).request)
+
+    def invoke(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        """Route, then call the chosen model."""
+        call = self.routed_call(input, config, _with_stop(kwargs, stop))
+        return cast("AIMessage", call.invoke())
+
+    async def ainvoke(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        """Route, then call the chosen model."""
+        call = self.routed_call(input, config, _with_stop(kwargs, stop))
+        return cast("AIMessage", await call.ainvoke())
+
+    def stream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Iterator[AIMessageChunk]:
+        """Route, then stream the chosen model."""
+        call = self.routed_call(input, config, _with_stop(kwargs, stop))
+        if self._streaming_disabled(**kwargs):
+            yield call.invoke()
+        else:
+            yield from call.stream()
+
+    async def astream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[AIMessageChunk]:
+        """Route, then stream the chosen model."""
+        call = self.routed_call(input, config, _with_stop(kwargs, stop))
+        if self._streaming_disabled(**kwargs):
+            yield await call.ainvoke()
+            return
+        async for chunk in call.astream():
+            yield chunk
+
+    def stream_events(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        version: Any = "v2",
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Stream events; `version="v3"` returns the chosen model's own stream object."""
+        if version == "v3":
+            return chat_stream(self.routed_call(input, config, _with_stop(kwargs, stop)))
+        return super().stream_events(input, config, version=version, stop=stop, **kwargs)
+
+    def astream_events(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        version: Any = "v2",
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Stream events; `version="v3"` is awaited for the chosen model's own stream object."""
+        if version == "v3":
+            return achat_stream(self.routed_call(input, config, _with_stop(kwargs, stop)))
+        return super().astream_events(input, config, version=version, stop=stop, **kwargs)
+
+    def generate(
+        self,
+        messages: list[list[BaseMessage]],
+        stop: list[str] | None = None,
+        callbacks: Callbacks = None,
+        *,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        run_name: str | None = None,
+        run_id: uuid.UUID | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """Route and call each list of messages."""
+        configs = _configs(len(messages), callbacks, tags, metadata, run_name, run_id)
+        pairs = zip(messages, configs, strict=True)
+        answers = [self.invoke(each, config, stop=stop, **kwargs) for each, config in pairs]
+        return _llm_result(answers, configs)
+
+    async def agenerate(
+        self,
+        messages: list[list[BaseMessage]],
+        stop: list[str] | None = None,
+        callbacks: Callbacks = None,
+        *,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        run_name: str | None = None,
+        run_id: uuid.UUID | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """Route and call each list of messages, all at once."""
+        configs = _configs(len(messages), callbacks, tags, metadata, run_name, run_id)
+        pairs = zip(messages, configs, strict=True)
+        calls = [self.ainvoke(each, config, stop=stop, **kwargs) for each, config in pairs]
+        return _llm_result(list(await asyncio.gather(*calls)), configs)
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        """Serve callers of the private hook; every public method delegates by itself."""
+        del run_manager
+        message = self.invoke(messages, stop=stop, **kwargs)
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+    # -- tools and structured output ----------------------------------------------------------
+
+    def bind_tools(
+        self, tools: Sequence[Any], *, tool_choice: str | None = None, **kwargs: Any
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Bind tools; the chosen model formats them for its provider when it is called.
+
+        A model that cannot call tools is not chosen for such a call.
+
+        Raises:
+            NotImplementedError: If no model can call tools.
+        """
+        if not any(candidate.supports_tools for candidate in self.engine.candidates):
+            raise NotImplementedError("None of the wrapped models can call tools.")
+        if tool_choice is not None:
+            kwargs["tool_choice"] = tool_choice
+        return self.bind(tools=BoundTools(tools, frozenset(kwargs)), **kwargs)
+
+    def with_structured_output(
+        self, schema: Any, *, include_raw: bool = False, **kwargs: Any
+    ) -> Runnable[LanguageModelInput, Any]:
+        """Answer in a schema, by each model's own way of doing it.
+
+        Raises:
+            NotImplementedError: If no model can answer in a schema.
+        """
+        able = [c for c in self.engine.candidates if c.supports_structured_output]
+        if not able:
+            raise NotImplementedError("None of the wrapped models can answer in a schema.")
+        options = {"include_raw": include_raw, **kwargs}
+        structured = HybridStructuredOutput(model=self, schema_=schema, options=options)
+        for candidate in able:
+            structured.chain(candidate)  # a wrong argument shows here, not at the first call
+        return structured
+
+
+def _with_stop(kwargs: dict[str, Any], stop: list[str] | None) -> dict[str, Any]:
+    return kwargs if stop is None else {**kwargs, "stop": stop}
+
+
+def _configs(
+    n: int,
+    callbacks: Callbacks,
+    tags: list[str] | None,
+    metadata: dict[str, Any] | None,
+    run_name: str | None,
+    run_id: uuid.UUID | None,
+) -> list[RunnableConfig]:
+    """Make one config per call; a given run id is the first call's."""
+    given = {"callbacks": callbacks, "tags": tags, "metadata": metadata, "run_name": run_name}
+    common = {key: value for key, value in given.items() if value is not None}
+    ids = [run_id or uuid.uuid4(), *(uuid.uuid4() for _ in range(1, n))][:n]
+    return [cast("RunnableConfig", {**common, "run_id": each}) for each in ids]
+
+
+def _llm_result(answers: list[AIMessage], configs: list[RunnableConfig]) -> LLMResult:
+    return LLMResult(
+        generations=[[ChatGeneration(message=answer)] for answer in answers],
+        llm_output={},
+        run=[RunInfo(run_id=cast("uuid.UUID", config["run_id"])) for config in configs],
+    )

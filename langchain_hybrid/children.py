@@ -1,0 +1,167 @@
+"""The wrapped models: what they are called, what they can do, and how to reach inside wrappers."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, cast
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.runnables import Runnable, RunnableWithFallbacks
+from langchain_core.runnables.base import RunnableBindingBase
+
+from shared_router.errors import CandidateError, MissingExtraError
+from shared_router.records import Candidate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+
+def resolve_model(model: Any, role: str) -> Runnable[Any, Any]:
+    """Take a chat model, a Runnable around one, or a `provider:model` string.
+
+    Args:
+        model: What the user gave.
+        role: Its name in messages.
+
+    Raises:
+        CandidateError: If it is neither.
+        MissingExtraError: If a string is given and `langchain` is not installed.
+    """
+    if isinstance(model, str):
+        return _init_chat_model(model)
+    if not isinstance(model, Runnable):
+        raise CandidateError(
+            f"{role} is a chat model, a Runnable around one, or a 'provider:model' string; got "
+            f"{type(model).__name__}."
+        )
+    return model
+
+
+def _init_chat_model(name: str) -> Runnable[Any, Any]:
+    try:
+        from langchain.chat_models import init_chat_model
+    except ImportError as error:
+        raise MissingExtraError(
+            f"Model {name!r} is given by name, which needs langchain: pip install langchain, or "
+            "give the chat model itself."
+        ) from error
+    return cast("Runnable[Any, Any]", init_chat_model(name))
+
+
+def base_models(model: Any) -> Iterator[BaseChatModel]:
+    """Yield the chat models inside bindings, retries and fallbacks."""
+    if isinstance(model, BaseChatModel):
+        yield model
+    elif isinstance(model, RunnableBindingBase):
+        yield from base_models(model.bound)
+    elif isinstance(model, RunnableWithFallbacks):
+        for each in model.runnables:
+            yield from base_models(each)
+
+
+def map_models(
+    model: Runnable[Any, Any], change: Callable[[BaseChatModel], Runnable[Any, Any]]
+) -> Runnable[Any, Any]:
+    """Rebuild bindings, retries and fallbacks around changed chat models.
+
+    `RunnableBinding.bind_tools` drops earlier bound keywords, and retries have no `bind_tools` at
+    all; rebuilding keeps both.
+    """
+    if isinstance(model, RunnableBindingBase):
+        return model.model_copy(update={"bound": map_models(model.bound, change)})
+    if isinstance(model, RunnableWithFallbacks):
+        changed = {
+            "runnable": map_models(model.runnable, change),
+            "fallbacks": [map_models(each, change) for each in model.fallbacks],
+        }
+        return model.model_copy(update=changed)
+    return change(cast("BaseChatModel", model))
+
+
+def bound_candidates(models: Sequence[Runnable[Any, Any]]) -> list[Candidate]:
+    """Make candidates of a small and a large model, named as their providers name them."""
+    names = [model_name(model) for model in models]
+    plain = ["small", "large"] if len(models) == 2 else [f"model_{i}" for i in range(len(models))]
+    distinct = all(names) and len(set(names)) == len(names)
+    return [
+        describe(Candidate(name if distinct and name else fallback, model))
+        for name, fallback, model in zip(names, plain, models, strict=True)
+    ]
+
+
+def describe(candidate: Candidate) -> Candidate:
+    """Fill in what the model itself tells: capabilities, context window, its provider's name."""
+    profile = model_profile(candidate.model) or {}
+    name = model_name(candidate.model)
+    own = candidate.answers_to(name) if name else True
+    return dataclasses.replace(
+        candidate,
+        aliases=candidate.aliases if own else (*candidate.aliases, str(name)),
+        context_window=candidate.context_window or profile.get("max_input_tokens"),
+        supports_tools=_known(candidate.supports_tools, can_bind_tools(candidate.model)),
+        supports_structured_output=_known(
+            candidate.supports_structured_output, can_structure(candidate.model)
+        ),
+    )
+
+
+def _known(given: bool | None, found: bool) -> bool:
+    return found if given is None else given
+
+
+def model_name(model: Any) -> str | None:
+    """Return the name the provider calls the model by (`ls_model_name`), if it tells."""
+    for base in base_models(model):
+        name = base._get_ls_params().get("ls_model_name")  # noqa: SLF001
+        return str(name) if name else None
+    return None
+
+
+def can_bind_tools(model: Any) -> bool:
+    """Tell whether every chat model inside can bind tools."""
+    bases = list(base_models(model))
+    return bool(bases) and all(_can_bind(base) for base in bases)
+
+
+def _can_bind(base: BaseChatModel) -> bool:
+    if type(base).bind_tools is BaseChatModel.bind_tools:
+        return False
+    return (base.profile or {}).get("tool_calling") is not False
+
+
+def can_structure(model: Any) -> bool:
+    """Tell whether every chat model inside can answer in a schema."""
+    bases = list(base_models(model))
+    return bool(bases) and all(
+        _can_bind(base)
+        or type(base).with_structured_output is not BaseChatModel.with_structured_output
+        for base in bases
+    )
+
+
+def model_profile(model: Any) -> Mapping[str, Any] | None:
+    """Return the profile all chat models inside share."""
+    return intersect_profiles([base.profile for base in base_models(model)])
+
+
+def intersect_profiles(
+    profiles: Sequence[Mapping[str, Any] | None],
+) -> dict[str, Any] | None:
+    """Intersect profiles: what every one states, AND for flags, the minimum for numbers.
+
+    Other values are kept where all agree. `None` where any profile is unknown.
+    """
+    if not profiles or any(not profile for profile in profiles):
+        return None
+    known = [dict(profile) for profile in profiles if profile]
+    shared = [key for key in known[0] if all(key in other for other in known)]
+    merged = {key: _merge([profile[key] for profile in known]) for key in shared}
+    return {key: value for key, value in merged.items() if value is not None} or None
+
+
+def _merge(values: list[Any]) -> Any:
+    if all(isinstance(value, bool) for value in values):
+        return all(values)
+    if all(isinstance(value, int | float) for value in values):
+        return min(values)
+    return values[0] if all(value == values[0] for value in values) else None

@@ -1,0 +1,206 @@
+"""Ways to state the user's question where a prompt hides it."""
+
+from __future__ import annotations
+
+import re
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import copy_context
+from string import Formatter
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import HumanMessage, SystemMessage
+from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
+from langchain_core.prompts.chat import (
+    BaseStringMessagePromptTemplate,
+    HumanMessagePromptTemplate,
+    SystemMessagePromptTemplate,
+)
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.base import RunnableBindingBase
+
+from langchain_hybrid.contexts import ain_context, in_context
+from shared_router.context import routing_query
+from shared_router.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+
+    from langchain_core.messages import BaseMessage
+
+
+class QueryFromPrompt:
+    """Recover a prompt variable from the formatted messages.
+
+    Give it as `query_extractor=QueryFromPrompt(prompt, "question")`. Where other variables stand
+    in the same message, the text between them must tell them apart; `with_routing_query` is
+    exact in every case.
+
+    Args:
+        template: The chat prompt, string prompt or f-string that formats the model's input.
+        variable: The variable that holds the user's question.
+
+    Raises:
+        ConfigurationError: If no message of the template has the variable, or it is no f-string.
+    """
+
+    def __init__(self, template: ChatPromptTemplate | PromptTemplate | str, variable: str) -> None:
+        self.variable = variable
+        self._patterns = [
+            (kind, _pattern(text, variable))
+            for kind, text in _texts(template)
+            if variable in _variables(text)
+        ]
+        if not self._patterns:
+            raise ConfigurationError(
+                f"QueryFromPrompt: no message of the template has the variable {variable!r}."
+            )
+
+    def __repr__(self) -> str:
+        return f"QueryFromPrompt({self.variable!r})"
+
+    def __call__(self, messages: Sequence[BaseMessage]) -> str | None:
+        """Return the variable's value, or `None` where no message fits the template."""
+        for kind, pattern in self._patterns:
+            for message in reversed(messages):
+                if isinstance(message, kind) and isinstance(message.content, str):
+                    found = pattern.fullmatch(message.content)
+                    if found:
+                        return found["query"].strip()
+        return None
+
+
+def _texts(
+    template: ChatPromptTemplate | PromptTemplate | str,
+) -> Iterator[tuple[type[BaseMessage], str]]:
+    if isinstance(template, str):
+        yield HumanMessage, template
+    elif isinstance(template, PromptTemplate):
+        yield HumanMessage, _f_string(template)
+    else:
+        kinds: dict[type, type[BaseMessage]] = {
+            HumanMessagePromptTemplate: HumanMessage,
+            SystemMessagePromptTemplate: SystemMessage,
+        }
+        for message in template.messages:
+            kind = next((k for t, k in kinds.items() if isinstance(message, t)), None)
+            if (
+                kind
+                and isinstance(
+                    message, BaseStringMessagePromptTemplate | HumanMessagePromptTemplate
+                )
+                and isinstance(message.prompt, PromptTemplate)
+            ):
+                yield kind, _f_string(message.prompt)
+
+
+def _f_string(prompt: PromptTemplate) -> str:
+    if prompt.template_format != "f-string":
+        raise ConfigurationError(
+            f"QueryFromPrompt reads f-string templates; this one is {prompt.template_format}. Use "
+            "with_routing_query(chain, key=...) instead."
+        )
+    return prompt.template
+
+
+def _variables(text: str) -> set[str]:
+    return {name for _, name, _, _ in Formatter().parse(text) if name}
+
+
+def _pattern(text: str, variable: str) -> re.Pattern[str]:
+    """Build the expression that splits a formatted text into its variables.
+
+    Other variables take all they can, the query as little as it can: where a separator stands
+    more than once, the query is what follows its last appearance before it.
+    """
+    parts = []
+    for literal, name, _, _ in Formatter().parse(text):
+        parts.append(re.escape(literal))
+        if name == variable:
+            parts.append("(?P=query)" if any("?P<query>" in p for p in parts) else "(?P<query>.*?)")
+        elif name is not None:
+            parts.append(".*")
+    return re.compile("".join(parts), re.DOTALL)
+
+
+def with_routing_query(
+    chain: Runnable[Any, Any], key: str | Callable[[Any], str | None] = "question"
+) -> Runnable[Any, Any]:
+    """Route every hybrid model inside a chain by one value of the chain's input.
+
+    Args:
+        chain: Any Runnable.
+        key: Key of the input that holds the user's question, or a function of the input. An
+            input that is a string is the question itself.
+
+    Returns:
+        The chain, with the question stated around every call of it.
+    """
+    return _WithRoutingQuery(bound=chain, key=key)
+
+
+class _WithRoutingQuery(RunnableBindingBase[Any, Any]):  # type: ignore[no-redef]
+    """Sets the routing query around the chain's own code, and nowhere else."""
+
+    key: Any
+
+    def _query(self, value: Any) -> AbstractContextManager[Any]:
+        found = self.key(value) if callable(self.key) else _lookup(value, self.key)
+        return routing_query(found) if isinstance(found, str) else nullcontext()
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        with self._query(input):
+            return super().invoke(input, config, **kwargs)
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        with self._query(input):
+            return await super().ainvoke(input, config, **kwargs)
+
+    def batch(self, inputs: Any, config: Any = None, **kwargs: Any) -> list[Any]:
+        return Runnable.batch(self, inputs, config, **kwargs)
+
+    async def abatch(self, inputs: Any, config: Any = None, **kwargs: Any) -> list[Any]:
+        return await Runnable.abatch(self, inputs, config, **kwargs)
+
+    def batch_as_completed(self, inputs: Any, config: Any = None, **kwargs: Any) -> Any:
+        return Runnable.batch_as_completed(self, inputs, config, **kwargs)
+
+    def abatch_as_completed(self, inputs: Any, config: Any = None, **kwargs: Any) -> Any:
+        return Runnable.abatch_as_completed(self, inputs, config, **kwargs)
+
+    def transform(self, input: Iterator[Any], config: Any = None, **kwargs: Any) -> Iterator[Any]:
+        return Runnable.transform(self, input, config, **kwargs)
+
+    def atransform(
+        self, input: AsyncIterator[Any], config: Any = None, **kwargs: Any
+    ) -> AsyncIterator[Any]:
+        return Runnable.atransform(self, input, config, **kwargs)
+
+    def stream(
+        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> Iterator[Any]:
+        # A generator shares its consumer's context: the query lives in a context of its own.
+        with self._query(input):
+            context = copy_context()
+        chunks = context.run(super().stream, input, config, **kwargs)
+        yield from in_context(context, chunks)
+
+    async def astream(
+        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[Any]:
+        with self._query(input):
+            context = copy_context()
+        chunks = context.run(super().astream, input, config, **kwargs)
+        async for chunk in ain_context(context, chunks):
+            yield chunk
+
+
+def _lookup(value: Any, key: str) -> Any:
+    if isinstance(value, str):
+        return value
+    try:
+        return value[key]
+    except (KeyError, TypeError, IndexError) as error:
+        known = f"; it has {', '.join(map(repr, value))}" if isinstance(value, dict) else ""
+        raise ConfigurationError(
+            f"with_routing_query: the chain's input has no key {key!r}{known}."
+        ) from error

@@ -1,0 +1,199 @@
+"""Run trees opened by hand: a chain run around every call, a router run and the decision in it.
+
+`Runnable._call_with_config` would do it at twice the cost. Router run and custom event are made
+only where somebody listens. A sync and an async class, alike but for `await`.
+
+    HybridChatModel (chain) -> HybridRouter (chain: query and decision) + the chosen model (llm)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from langchain_core.runnables.config import (
+    get_async_callback_manager_for_config,
+    get_callback_manager_for_config,
+    patch_config,
+    set_config_context,
+)
+from langchain_core.runnables.utils import coro_with_context
+from langchain_core.tracers._streaming import _StreamingCallbackHandler
+
+from langchain_hybrid.contexts import ain_context, in_context
+from shared_router.records import ROUTING_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+
+    from langchain_core.callbacks import (
+        AsyncCallbackManagerForChainRun,
+        CallbackManagerForChainRun,
+    )
+    from langchain_core.runnables import RunnableConfig
+
+    from shared_router.deciding.guards import RoutingRequest
+    from shared_router.records import RoutingDecision
+
+T = TypeVar("T")
+
+ROUTER_RUN = "HybridRouter"
+
+
+def decided_config(
+    config: RunnableConfig, decision: RoutingDecision, payload: dict[str, Any]
+) -> RunnableConfig:
+    """Put the decision's tag and metadata into the chosen model's config."""
+    return {
+        **config,
+        "tags": [*(config.get("tags") or []), f"{ROUTING_KEY}:{decision.candidate}"],
+        "metadata": {**(config.get("metadata") or {}), ROUTING_KEY: payload},
+    }
+
+
+def _router_inputs(request: RoutingRequest) -> dict[str, Any]:
+    query = request.query
+    return {"query": query.text if query else None, "source": query.source if query else "none"}
+
+
+def _note_on_run(
+    run: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun, payload: Any
+) -> None:
+    """Add the decision to the metadata of the chain's own LangSmith run."""
+    for handler in run.handlers:
+        tree = getattr(handler, "run_map", {}).get(str(run.run_id))
+        add = getattr(tree, "add_metadata", None)
+        if add is not None:
+            add({ROUTING_KEY: payload})
+
+
+class RoutedRun:
+    """One call's runs, synchronously."""
+
+    def __init__(self, name: str, value: Any, config: RunnableConfig) -> None:
+        manager = get_callback_manager_for_config(config)
+        self._run = manager.on_chain_start(
+            None, value, name=config.get("run_name") or name, run_id=config.pop("run_id", None)
+        )
+        self.traced = bool(manager.handlers)
+        self.config = patch_config(config, callbacks=self._run.get_child())
+        self._router: CallbackManagerForChainRun | None = None
+
+    def deciding(self, request: RoutingRequest) -> None:
+        """Open the router's run."""
+        if self.traced:
+            self._router = self._run.get_child().on_chain_start(
+                None, _router_inputs(request), name=ROUTER_RUN
+            )
+
+    def decided(self, decision: RoutingDecision, payload: dict[str, Any]) -> RunnableConfig:
+        """Close the router's run, tell of the decision, and return the chosen model's config."""
+        if self._router is not None:
+            self._router.on_chain_end(payload)
+            self._router = None
+            _note_on_run(self._run, payload)
+            self._run.get_child().on_custom_event(ROUTING_KEY, payload, run_id=self._run.run_id)
+        return decided_config(self.config, decision, payload)
+
+    def within(self, function: Callable[[], T]) -> T:
+        """Call a function inside the chain run's context."""
+        if not self.traced:
+            return function()
+        with set_config_context(self.config) as context:
+            return context.run(function)
+
+    def iterate(self, start: Callable[[], Iterator[T]]) -> Iterator[T]:
+        """Draw an iterator inside the chain run's context."""
+        if not self.traced:
+            yield from start()
+            return
+        with set_config_context(self.config) as context:
+            yield from in_context(context, context.run(start))
+
+    def tap(self, chunks: Iterator[T]) -> Iterator[T]:
+        """Let streaming handlers see the chain's own chunks."""
+        for handler in self._run.handlers:
+            if isinstance(handler, _StreamingCallbackHandler):
+                return handler.tap_output_iter(self._run.run_id, chunks)
+        return chunks
+
+    def end(self, output: Any) -> None:
+        """Close the chain run."""
+        self._run.on_chain_end(output)
+
+    def fail(self, error: BaseException) -> None:
+        """Close the chain run, and the router's if it is open, with an error."""
+        if self._router is not None:
+            self._router.on_chain_error(error)
+        self._run.on_chain_error(error)
+
+
+class AsyncRoutedRun:
+    """One call's runs, asynchronously; made by `open`."""
+
+    def __init__(
+        self, run: AsyncCallbackManagerForChainRun, config: RunnableConfig, traced: bool
+    ) -> None:
+        self._run = run
+        self.traced = traced
+        self.config = patch_config(config, callbacks=run.get_child())
+        self._router: AsyncCallbackManagerForChainRun | None = None
+
+    @classmethod
+    async def open(cls, name: str, value: Any, config: RunnableConfig) -> AsyncRoutedRun:
+        """Open the chain run."""
+        manager = get_async_callback_manager_for_config(config)
+        run = await manager.on_chain_start(
+            None, value, name=config.get("run_name") or name, run_id=config.pop("run_id", None)
+        )
+        return cls(run, config, bool(manager.handlers))
+
+    async def deciding(self, request: RoutingRequest) -> None:
+        """Open the router's run."""
+        if self.traced:
+            self._router = await self._run.get_child().on_chain_start(
+                None, _router_inputs(request), name=ROUTER_RUN
+            )
+
+    async def decided(self, decision: RoutingDecision, payload: dict[str, Any]) -> RunnableConfig:
+        """Close the router's run, tell of the decision, and return the chosen model's config."""
+        if self._router is not None:
+            await self._router.on_chain_end(payload)
+            self._router = None
+            _note_on_run(self._run, payload)
+            child = self._run.get_child()
+            await child.on_custom_event(ROUTING_KEY, payload, run_id=self._run.run_id)
+        return decided_config(self.config, decision, payload)
+
+    async def within(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Await a coroutine inside the chain run's context."""
+        if not self.traced:
+            return await start()
+        with set_config_context(self.config) as context:
+            return await coro_with_context(start(), context)
+
+    async def iterate(self, start: Callable[[], AsyncIterator[T]]) -> AsyncIterator[T]:
+        """Draw an async iterator inside the chain run's context."""
+        if not self.traced:
+            async for chunk in start():
+                yield chunk
+            return
+        with set_config_context(self.config) as context:
+            async for chunk in ain_context(context, context.run(start)):
+                yield chunk
+
+    def tap(self, chunks: AsyncIterator[T]) -> AsyncIterator[T]:
+        """Let streaming handlers see the chain's own chunks."""
+        for handler in self._run.handlers:
+            if isinstance(handler, _StreamingCallbackHandler):
+                return handler.tap_output_aiter(self._run.run_id, chunks)
+        return chunks
+
+    async def end(self, output: Any) -> None:
+        """Close the chain run."""
+        await self._run.on_chain_end(output)
+
+    async def fail(self, error: BaseException) -> None:
+        """Close the chain run, and the router's if it is open, with an error."""
+        if self._router is not None:
+            await self._router.on_chain_error(error)
+        await self._run.on_chain_error(error)

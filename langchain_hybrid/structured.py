@@ -1,0 +1,79 @@
+"""Structured output: each model's own structured chain, and routing between them.
+
+So a provider's native JSON schema mode is kept.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.runnables import Runnable, RunnableSerializable
+from pydantic import ConfigDict
+
+from langchain_hybrid.children import map_models
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.runnables import RunnableConfig
+
+    from langchain_hybrid.dispatch import RoutedCall
+    from shared_router.records import Candidate
+
+
+class HybridStructuredOutput(RunnableSerializable[Any, Any]):
+    """What `HybridChatModel.with_structured_output` returns."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, ignored_types=(cached_property,))
+
+    model: Any
+    """The `HybridChatModel`."""
+    schema_: Any
+    """The schema, as each model's `with_structured_output` takes it."""
+    options: dict[str, Any]
+    """Its other arguments: `include_raw`, `method`, `strict` and so on."""
+
+    def __repr__(self) -> str:
+        return f"HybridStructuredOutput({self.model!r})"
+
+    def chain(self, candidate: Candidate) -> Runnable[Any, Any]:
+        """Return one candidate's own structured chain."""
+        if candidate.name not in self._chains:
+            self._chains[candidate.name] = map_models(candidate.model, self._structured)
+        return self._chains[candidate.name]
+
+    @cached_property
+    def _chains(self) -> dict[str, Runnable[Any, Any]]:
+        return {}
+
+    def _structured(self, base: BaseChatModel) -> Runnable[Any, Any]:
+        return base.with_structured_output(self.schema_, **self.options)
+
+    def _call(
+        self, value: Any, config: RunnableConfig | None, kwargs: dict[str, Any]
+    ) -> RoutedCall:
+        call: RoutedCall = self.model.routed_call(value, config, kwargs, structured=self.chain)
+        return call
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """Route, then let the chosen model answer in the schema."""
+        return self._call(input, config, kwargs).invoke()
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """Route, then let the chosen model answer in the schema."""
+        return await self._call(input, config, kwargs).ainvoke()
+
+    def stream(
+        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> Iterator[Any]:
+        """Route, then stream the chosen model's partial answers."""
+        yield from self._call(input, config, kwargs).stream()
+
+    async def astream(
+        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[Any]:
+        """Route, then stream the chosen model's partial answers."""
+        async for chunk in self._call(input, config, kwargs).astream():
+            yield chunk
