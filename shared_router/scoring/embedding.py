@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import warnings
 from contextlib import closing
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -17,7 +19,6 @@ from shared_router.scoring.serving import GraphSession, Tokens, map_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -25,6 +26,14 @@ if TYPE_CHECKING:
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS embeddings (key BLOB PRIMARY KEY, vector BLOB NOT NULL)"
 _SAVE_EVERY = 512
+LOCK_WAIT_S = 10.0
+"""Seconds to wait for another process that is writing the cache."""
+
+T = TypeVar("T")
+
+
+class EmbeddingCacheWarning(UserWarning):
+    """The embedding cache is corrupt, locked or not writable; fitting goes on without it."""
 
 
 def embed(
@@ -67,7 +76,8 @@ def _compute(
     tokens = Tokens(encoder.tokenizer.read_text(encoding="utf-8"), encoder.max_tokens)
 
     def one(text: str) -> NDArray[np.float32]:
-        return session.run(["encoded"], tokens.encode(text))[0][0]
+        row: NDArray[np.float32] = session.run(["encoded"], tokens.encode(text))[0][0]
+        return row
 
     fresh: dict[bytes, NDArray[np.float32]] = {}
     for key, vector in zip(missing, map_texts(one, list(missing.values()), progress), strict=True):
@@ -80,30 +90,64 @@ def _compute(
 
 
 class _Cache:
-    """One SQLite file per encoder."""
+    """One SQLite file per encoder; whatever is wrong with it costs time, never the fit."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(self._connect()) as db, db:
-            db.execute(_SCHEMA)
-
-    def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self._path, timeout=30)
+        self._trusted = True
+        """`False` after the first trouble; a file rebuilt since then gets no third chance."""
+        self._usable = True
 
     def read(self, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
         wanted = set(keys)
-        with closing(self._connect()) as db:
+
+        def select(db: sqlite3.Connection) -> dict[bytes, NDArray[np.float32]]:
             rows = db.execute("SELECT key, vector FROM embeddings")
-            return {
-                key: np.frombuffer(vector, dtype=np.float32)
-                for key, vector in rows
-                if key in wanted
-            }
+            found = {key: vector for key, vector in rows if key in wanted}
+            if len({len(vector) for vector in found.values()}) > 1:
+                raise sqlite3.DatabaseError("vectors of different lengths")
+            return {key: np.frombuffer(vector, dtype=np.float32) for key, vector in found.items()}
+
+        return self._with(select) or {}
 
     def write(self, vectors: dict[bytes, NDArray[np.float32]]) -> None:
-        with closing(self._connect()) as db, db:
-            db.executemany(
-                "INSERT OR REPLACE INTO embeddings VALUES (?, ?)",
-                [(key, vector.tobytes()) for key, vector in vectors.items()],
+        rows = [(key, vector.tobytes()) for key, vector in vectors.items()]
+        self._with(
+            lambda db: db.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?)", rows)
+        )
+
+    def _with(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
+        """Do something in the database, if it can be done."""
+        if not self._usable:
+            return None
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with closing(sqlite3.connect(self._path, timeout=LOCK_WAIT_S)) as db, db:
+                db.execute(_SCHEMA)
+                return work(db)
+        except (sqlite3.Error, OSError) as error:
+            self._distrust(error)
+            return None
+
+    def _distrust(self, error: Exception) -> None:
+        """Say what is wrong, once; remove a corrupt file, so that it is built anew."""
+        corrupt = isinstance(error, sqlite3.DatabaseError) and not isinstance(
+            error, sqlite3.OperationalError
+        )
+        self._usable = corrupt and self._trusted and self._remove()
+        if self._trusted:
+            self._trusted = False
+            outcome = "it is built anew" if self._usable else "embeddings are computed anew"
+            warnings.warn(
+                f"Embedding cache {self._path} cannot be used ({error}): {outcome}.",
+                EmbeddingCacheWarning,
+                stacklevel=2,
             )
+
+    def _remove(self) -> bool:
+        try:
+            for ending in ("", "-journal", "-wal", "-shm"):
+                Path(f"{self._path}{ending}").unlink(missing_ok=True)
+        except OSError:
+            return False
+        return True

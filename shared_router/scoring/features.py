@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 _NUMBER = re.compile(r"\d+")
 _CODE_WORD = re.compile(r"\b(?:def|class|import|return|function|print|assert|int|void|SELECT)\b")
 _QUESTION_WORD = re.compile(r"\s*(?:what|which|who|whom|whose|when|where|why|how)\b", re.IGNORECASE)
-_OPTION = re.compile(r"^\s*\(?[A-E1-5][.):]", re.MULTILINE)
+# Blanks but no line ends: `\s*` would try every later line from every line, in quadratic time.
+_OPTION = re.compile(r"^[^\S\n]*\(?[A-E1-5][.):]", re.MULTILINE)
 _NEGATION = re.compile(r"\b(?:not|except|never|no|least|n't)\b", re.IGNORECASE)
 _CODE_SIGNS = frozenset("{}[]()=<>;_\\")
 

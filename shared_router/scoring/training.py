@@ -130,9 +130,9 @@ def _tasks_to_tell(batch: Batch) -> tuple[str, ...]:
 
 def _folds(groups: Sequence[str], seed: int) -> NDArray[np.intp]:
     """Deal distinct groups to folds in a random order."""
-    _, inverse = np.unique(np.array(groups), return_inverse=True)
-    fold_of_group = np.random.default_rng(seed).permutation(inverse.max() + 1) % FOLDS
-    folds: NDArray[np.intp] = fold_of_group[inverse]
+    number = {group: i for i, group in enumerate(sorted(set(groups)))}
+    fold_of_group = np.random.default_rng(seed).permutation(len(number)) % FOLDS
+    folds: NDArray[np.intp] = fold_of_group[[number[group] for group in groups]]
     return folds
 
 
