@@ -1,0 +1,179 @@
+"""The graph computes what was trained, for one query or many, in any thread and process."""
+
+from __future__ import annotations
+
+import json
+import pickle  # noqa: TID251  (users' process pools do)
+import subprocess
+import sys
+import textwrap
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from shared_router import Router
+from shared_router.scoring.encoder import load_encoder
+from shared_router.scoring.export import export_router_graph
+from shared_router.scoring.features import FEATURE_NAMES, feature_matrix
+from shared_router.scoring.heads import Batch, KernelHead, NeighbourHead, TaskHead
+from shared_router.scoring.serving import GraphScorer, GraphSession, Scorer, Tokens
+from shared_router.scoring.training import TrainedHead
+from shared_router.testing import FixedScorer
+from tests.material import EASY, HARD, PAIR, known_truth
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from shared_router.scoring.encoder import ExportedEncoder
+
+TEXTS = [*EASY, *HARD, "", "x" * 50_000, "ünïcödé 😀\n\n(A) one"]
+
+
+@pytest.fixture
+def encoder(in_tiny_cache: Path, tiny_encoder: str) -> ExportedEncoder:
+    return load_encoder(tiny_encoder)
+
+
+def scorer_of(encoder: ExportedEncoder, graph: bytes, reference: np.ndarray | None) -> GraphScorer:
+    tokens = Tokens(encoder.tokenizer.read_text(), encoder.max_tokens)
+    return GraphScorer(GraphSession(graph), tokens, reference)
+
+
+def made_head(parts: tuple[str, ...], probability: bool, columns: int = 1) -> TrainedHead:
+    """Fit the named parts on random material, 300 rows so that neighbours choose."""
+    rng = np.random.default_rng(0)
+    raw = rng.normal(size=(300, 16)).astype(np.float32)
+    embeddings = raw / np.linalg.norm(raw, axis=1, keepdims=True)
+    texts = [f"{'why ' * (i % 5)} item {i}?" for i in range(300)]
+    tasks = tuple("ab"[i % 2] for i in range(300))
+    targets = rng.random((300, columns))
+    batch = Batch(embeddings, feature_matrix(texts), targets, tasks)
+    every = {
+        "kernel": KernelHead.fit(batch, (3.0,), seed=0)[0],
+        "neighbours": NeighbourHead.fit(batch),
+        "task": TaskHead.fit(batch, ("a", "b")),
+    }
+    link = (np.full(columns, 2.5), np.full(columns, -0.5)) if probability else None
+    weights = {name: 0.3 + 0.2 * i for i, name in enumerate(parts)}
+    chosen = {name: every[name] for name in parts}
+    return TrainedHead(chosen, weights, targets.mean(axis=0), link, 3.0)
+
+
+@pytest.mark.parametrize("probability", [False, True])
+@pytest.mark.parametrize(
+    "parts",
+    [("kernel",), ("kernel", "neighbours"), ("kernel", "task"), ("kernel", "neighbours", "task")],
+)
+def test_the_graph_computes_what_was_trained(
+    encoder: ExportedEncoder, parts: tuple[str, ...], probability: bool
+) -> None:
+    head = made_head(parts, probability, columns=2)
+    neighbours = head.parts.get("neighbours")
+    reference = np.ascontiguousarray(neighbours.embeddings.T) if neighbours else None
+    graph = export_router_graph(encoder.graph, head, len(FEATURE_NAMES))
+    scores, embeddings = scorer_of(encoder, graph, reference).score_and_embed(TEXTS)
+    np.testing.assert_allclose(scores, head.predict(embeddings, feature_matrix(TEXTS)), atol=1e-4)
+    assert scores.dtype == np.float32
+    assert (((scores > 0) & (scores < 1)).all()) or not probability
+
+
+@pytest.mark.parametrize("labels", ["gap", "det"])
+def test_fitted_routers_of_every_kind_score_finitely(
+    in_tiny_cache: Path, tiny_encoder: str, labels: str
+) -> None:
+    router = Router.fit(known_truth(60), PAIR, labels=labels, encoder=tiny_encoder)  # type: ignore[arg-type]
+    scores = router.score(TEXTS)
+    assert scores.shape == (len(TEXTS), 1)
+    assert np.isfinite(scores).all()
+
+
+def test_a_score_never_depends_on_its_neighbours(fitted: Router) -> None:
+    together = fitted.score(TEXTS)
+    alone = np.concatenate([fitted.score([text]) for text in TEXTS])
+    backwards = fitted.score(TEXTS[::-1])[::-1]
+    assert together.tobytes() == alone.tobytes() == backwards.tobytes()
+
+
+def test_a_score_is_the_same_from_many_threads(fitted: Router) -> None:
+    fresh = pickle.loads(pickle.dumps(fitted))  # noqa: S301  (opens its session in the race below)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda text: fresh.score([text])[0, 0], TEXTS * 20))
+    assert found == fitted.score(TEXTS)[:, 0].tolist() * 20
+
+
+def test_no_texts_have_no_scores(fitted: Router) -> None:
+    assert fitted.score([]).shape == (0, 1)
+
+
+def test_long_texts_are_cut_and_known_to_be(encoder: ExportedEncoder) -> None:
+    tokens = Tokens(encoder.tokenizer.read_text(), encoder.max_tokens)
+    assert tokens.encode("word " * 500)["input_ids"].shape == (1, 64)
+    assert tokens.exceeds("word " * 500)
+    assert tokens.exceeds("x" * 30_000)
+    assert not tokens.exceeds("word")
+
+
+def test_a_pickled_router_scores_alike(calibrated: Router) -> None:
+    calibrated.score(TEXTS)
+    copy = pickle.loads(pickle.dumps(calibrated))  # noqa: S301
+    assert copy.score(TEXTS).tobytes() == calibrated.score(TEXTS).tobytes()
+    assert copy.decide("solve 3x").threshold == calibrated.decide("solve 3x").threshold
+
+
+def test_fakes_and_graphs_are_scorers(fitted: Router) -> None:
+    assert isinstance(fitted.scorer, Scorer)
+    assert isinstance(FixedScorer(), Scorer)
+
+
+def in_a_process(code: str, *arguments: str) -> str:
+    """Run code in a fresh interpreter and return what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_serving_imports_nothing_heavy(calibrated: Router, tmp_path: Path) -> None:
+    calibrated.save_pretrained(tmp_path / "router")
+    found = in_a_process(
+        """
+        import json, sys
+        from shared_router import Router
+        router = Router.from_pretrained(sys.argv[1])
+        router.score(["one", "two"])
+        decision = router.decide("solve 3x", cost_advantage=0.5)
+        heavy = ("torch", "transformers", "scipy", "pandas", "sklearn", "onnx", "matplotlib",
+                 "langchain_core", "llama_index")
+        print(json.dumps([decision.reason, [name for name in heavy if name in sys.modules]]))
+        """,
+        str(tmp_path / "router"),
+    )
+    assert json.loads(found) == ["score", []]
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="no fork on this system")
+def test_a_router_survives_a_fork(calibrated: Router, tmp_path: Path) -> None:
+    calibrated.save_pretrained(tmp_path / "router")
+    found = in_a_process(
+        """
+        import os, sys
+        from shared_router import Router
+        router = Router.from_pretrained(sys.argv[1])
+        before = router.score(["one", "two", "three"])
+        read, write = os.pipe()
+        if os.fork() == 0:
+            os.write(write, router.score(["one", "two", "three"]).tobytes())
+            os._exit(0)
+        os.wait()
+        print(os.read(read, 1000) == before.tobytes())
+        """,
+        str(tmp_path / "router"),
+    )
+    assert found.strip() == "True"
