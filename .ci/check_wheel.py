@@ -6,7 +6,7 @@ import sys
 from importlib.resources import files
 
 PACKAGES = ("shared_router", "langchain_hybrid")
-ABSENT = ("torch", "transformers", "sklearn", "onnx")
+ABSENT = ("torch", "transformers", "scipy", "onnx")
 
 
 def check() -> None:
