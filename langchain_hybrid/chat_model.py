@@ -136,11 +136,11 @@ class HybridChatModel(BaseChatModel):
         }
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        del stop, kwargs
+        del stop
         names = "|".join(candidate.name for candidate in self.engine.candidates)
         return {
             "ls_provider": "hybrid",
-            "ls_model_name": f"hybrid({names})",
+            "ls_model_name": kwargs.get("model") or f"hybrid({names})",
             "ls_model_type": "chat",
         }
 

@@ -7,7 +7,9 @@ import difflib
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from langchain_hybrid.children import bound_candidates, describe, resolve_model
+from langchain_core.language_models import BaseChatModel
+
+from langchain_hybrid.children import bound_candidates, describe, map_models, resolve_model
 from shared_router.engine import RoutingEngine
 from shared_router.errors import CandidateError, ConfigurationError
 from shared_router.options import dial_from
@@ -15,6 +17,7 @@ from shared_router.options import dial_from
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from langchain_core.runnables import Runnable
     from pydantic import ValidationError
 
     from langchain_hybrid.chat_model import HybridChatModel
@@ -26,7 +29,6 @@ _MODEL_PARAMETERS = frozenset(
 )
 _REFUSED = {
     "cache": "the wrapped models cache by themselves, each its own answers: give `cache` to them",
-    "output_version": "the wrapped models shape their output: give `output_version` to them",
 }
 
 
@@ -84,9 +86,12 @@ def build_engine(model: HybridChatModel) -> RoutingEngine:
             "HybridChatModel needs a router: a Router, or its folder or hub name. "
             "`hybrid-llm fit` trains one."
         )
+    candidates = _candidates(model.small, model.large, model.candidates)
+    if "output_version" in model.model_fields_set and model.output_version is not None:
+        candidates = [_with_output_version(each, model.output_version) for each in candidates]
     return RoutingEngine(
         model.router,
-        _candidates(model.small, model.large, model.candidates),
+        candidates,
         dial=dial_from(vars(model)),
         timeout_s=model.router_timeout_s,
         same_models=model.same_models,
@@ -116,3 +121,17 @@ def _with_model(candidate: Candidate) -> Candidate:
         raise CandidateError(f"Candidate {candidate.name!r} has no model: Candidate(name, model).")
     model = resolve_model(candidate.model, f"candidate {candidate.name!r}")
     return describe(dataclasses.replace(candidate, model=model))
+
+
+def _with_output_version(candidate: Candidate, version: str) -> Candidate:
+    """Let a copy of the model shape its output; the user's own model stays as it is."""
+
+    def shaped(base: BaseChatModel) -> Runnable[Any, Any]:
+        if not isinstance(base, BaseChatModel):
+            raise ConfigurationError(
+                f"HybridChatModel cannot honour output_version: candidate {candidate.name!r} is a "
+                f"{type(base).__name__}; give `output_version` to the chat model inside it."
+            )
+        return base.model_copy(update={"output_version": version})
+
+    return dataclasses.replace(candidate, model=map_models(candidate.model, shaped))
