@@ -27,8 +27,10 @@ logger = logging.getLogger("hybrid_llm")
 
 _NOISE = re.compile(r"\s*(?:Observation:|<tool_result|<tool_response|\[tool)", re.IGNORECASE)
 _LABEL = re.compile(
-    r"^\s*(?:#+\s*)?(?:user\s+)?(?:question|query|input|user)\s*:\s*", re.IGNORECASE
+    r"^[^\S\n]*(?:#+\s*)?(?:user\s+)?(?:question|query|input|user)\s*:\s*",
+    re.IGNORECASE | re.MULTILINE,
 )
+_CONTEXT = re.compile(r"^\s*(?:context|documents?|sources?)\s*:", re.IGNORECASE | re.MULTILINE)
 _ANSWER = re.compile(r"^\s*(?:\w+\s+)?answer\s*:?\s*$", re.IGNORECASE)
 
 
@@ -105,17 +107,23 @@ def text_of(message: BaseMessage) -> str:
 def final_question(text: str) -> str:
     """Narrow a long message to its final question paragraph.
 
-    The last paragraph with a question mark, or the last one of all; a label such as `Question:`
-    before it and an empty `Answer:` after it are cut.
+    The last paragraph if it asks: by a label such as `Question:`, or by a question mark. Else the
+    last labelled one, else the last one with a question mark: retrieved text asks too, but
+    seldom with a label. Label, empty `Answer:` and a `Context:` that follows are cut.
     """
     paragraphs = [p for p in map(_without_answer_line, re.split(r"\n\s*\n", text)) if p.strip()]
     if not paragraphs:
         return text
+    labelled = [paragraph for paragraph in paragraphs if _LABEL.search(paragraph)]
     asking = [paragraph for paragraph in paragraphs if "?" in paragraph]
-    lines = (asking or paragraphs)[-1].strip().splitlines()
-    labelled = [i for i, line in enumerate(lines) if _LABEL.match(line)]
-    kept = "\n".join(lines[labelled[-1] :] if labelled else lines)
-    return _LABEL.sub("", kept).strip() or text
+    last = paragraphs[-1:] if paragraphs[-1] in asking else []
+    return _labelled_part((last or labelled or asking or paragraphs)[-1]) or text
+
+
+def _labelled_part(paragraph: str) -> str:
+    """Return what stands behind the last label of a paragraph, or all of it."""
+    after = paragraph[[0, *(found.end() for found in _LABEL.finditer(paragraph))][-1] :]
+    return _CONTEXT.split(after, maxsplit=1)[0].strip()
 
 
 def _without_answer_line(paragraph: str) -> str:
