@@ -8,13 +8,9 @@ from contextvars import copy_context
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.messages import HumanMessage, SystemMessage
+from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
-from langchain_core.prompts.chat import (
-    BaseStringMessagePromptTemplate,
-    HumanMessagePromptTemplate,
-    SystemMessagePromptTemplate,
-)
+from langchain_core.prompts.chat import HumanMessagePromptTemplate, SystemMessagePromptTemplate
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.base import RunnableBindingBase
 
@@ -25,7 +21,10 @@ from shared_router.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
-    from langchain_core.messages import BaseMessage
+_KINDS: dict[type, type[BaseMessage]] = {
+    HumanMessagePromptTemplate: HumanMessage,
+    SystemMessagePromptTemplate: SystemMessage,
+}
 
 
 class QueryFromPrompt:
@@ -65,7 +64,7 @@ class QueryFromPrompt:
                 if isinstance(message, kind) and isinstance(message.content, str):
                     found = pattern.fullmatch(message.content)
                     if found:
-                        return found["query"].strip()
+                        return found["query"]
         return None
 
 
@@ -77,20 +76,11 @@ def _texts(
     elif isinstance(template, PromptTemplate):
         yield HumanMessage, _f_string(template)
     else:
-        kinds: dict[type, type[BaseMessage]] = {
-            HumanMessagePromptTemplate: HumanMessage,
-            SystemMessagePromptTemplate: SystemMessage,
-        }
         for message in template.messages:
-            kind = next((k for t, k in kinds.items() if isinstance(message, t)), None)
-            if (
-                kind
-                and isinstance(
-                    message, BaseStringMessagePromptTemplate | HumanMessagePromptTemplate
-                )
-                and isinstance(message.prompt, PromptTemplate)
-            ):
-                yield kind, _f_string(message.prompt)
+            kind = next((k for t, k in _KINDS.items() if isinstance(message, t)), None)
+            prompt = getattr(message, "prompt", None)
+            if kind and isinstance(prompt, PromptTemplate):
+                yield kind, _f_string(prompt)
 
 
 def _f_string(prompt: PromptTemplate) -> str:
@@ -192,6 +182,24 @@ class _WithRoutingQuery(RunnableBindingBase[Any, Any]):  # type: ignore[no-redef
         chunks = context.run(super().astream, input, config, **kwargs)
         async for chunk in ain_context(context, chunks):
             yield chunk
+
+    def stream_events(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        with self._query(input):  # a model routes a v3 stream at once; v1 and v2 go by `stream`
+            return super().stream_events(input, config, **kwargs)
+
+    def astream_events(
+        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> Any:
+        if {**self.kwargs, **kwargs}.get("version") == "v3":
+            return super().astream_events(input, config, **kwargs)
+        # The bound chain's own would pass this class by.
+        return Runnable.astream_events(self, input, config, **kwargs)
+
+    async def _astream_events_v3(
+        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> Any:
+        with self._query(input):
+            return await super()._astream_events_v3(input, config, **kwargs)
 
 
 def _lookup(value: Any, key: str) -> Any:
