@@ -200,7 +200,9 @@ def _quietly_loaded(transformers: Any, source: Path) -> Any:
     shown = transformers.utils.logging.is_progress_bar_enabled()
     transformers.utils.logging.disable_progress_bar()
     try:
-        return transformers.AutoModel.from_pretrained(source, attn_implementation="sdpa").eval()
+        return transformers.AutoModel.from_pretrained(
+            source, attn_implementation="sdpa", use_safetensors=True
+        ).eval()
     finally:
         if shown:
             transformers.utils.logging.enable_progress_bar()

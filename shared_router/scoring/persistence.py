@@ -61,10 +61,23 @@ def check_target(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise ArtifactError(f"{folder}: a file; choose a new or an empty folder.")
-    if folder.exists() and not (folder / MANIFEST).is_file() and any(folder.iterdir()):
+    held = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    foreign = held - _own_files(folder) if held else held
+    if foreign:
         raise ArtifactError(
-            f"{folder}: holds files that are no router; choose a new or an empty folder."
+            f"{folder}: holds files that are no router ({min(foreign)}), and would be deleted; "
+            "choose a new or an empty folder."
         )
+
+
+def _own_files(folder: Path) -> set[str]:
+    """Name the files of the router in a folder; another program's manifest names none."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        ours = manifest["format"] == FORMAT
+        return {MANIFEST, *manifest["sha256"]} if ours else set()
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 def read_folder(folder: Path) -> dict[str, Path]:
@@ -80,8 +93,7 @@ def read_folder(folder: Path) -> dict[str, Path]:
         path = folder / name
         if Path(name).name != name or not path.is_file():
             raise ArtifactError(f"{folder}: {name!r} is missing; copy the whole folder again.")
-        with path.open("rb") as file:
-            seen = hashlib.file_digest(file, "sha256").hexdigest()
+        seen = file_sha256(path)
         if seen != expected:
             raise ArtifactError(
                 f"{path}: corrupt or changed (SHA-256 {seen[:12]}…, expected {expected[:12]}…); "
@@ -89,6 +101,12 @@ def read_folder(folder: Path) -> dict[str, Path]:
             )
         files[name] = path
     return files
+
+
+def file_sha256(path: Path) -> str:
+    """Hash a file's contents."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
+from shared_router.errors import ArtifactError
 from shared_router.scoring.features import feature_matrix
 
 if TYPE_CHECKING:
@@ -73,7 +74,9 @@ class Tokens:
 
     def encode(self, text: str) -> dict[str, NDArray[np.int64]]:
         """Return `input_ids` and `attention_mask`, int64 of shape (1, tokens)."""
-        ids = np.array([self._tokenizer.encode(text[:MAX_CHARACTERS]).ids], dtype=np.int64)
+        ids = np.array(
+            [self._tokenizer.encode(_readable(text[:MAX_CHARACTERS])).ids], dtype=np.int64
+        )
         return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
 
     def exceeds(self, text: str) -> bool:
@@ -82,7 +85,12 @@ class Tokens:
             return True
         if len(text) < self.max_tokens - 2:  # a token is at least a character, and two are marks
             return False
-        return len(self._counter.encode(text).ids) > self.max_tokens
+        return len(self._counter.encode(_readable(text)).ids) > self.max_tokens
+
+
+def _readable(text: str) -> str:
+    """Replace lone surrogates, as in half an emoji: a tokenizer refuses the whole text."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 class GraphSession:
@@ -90,19 +98,22 @@ class GraphSession:
 
     Args:
         source: Path of the model, or its bytes.
+        sha256: What the file must hash to, now and whenever it is opened: it may be replaced by
+            another router's before the first query comes.
     """
 
-    def __init__(self, source: Path | bytes) -> None:
+    def __init__(self, source: Path | bytes, sha256: str | None = None) -> None:
         self._source = source
+        self._expected = sha256
         self._lock = threading.Lock()
         self._session: Any = None
         self._process = -1
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"source": self._source}
+        return {"source": self._source, "sha256": self._expected}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["source"])  # type: ignore[misc]
+        self.__init__(**state)  # type: ignore[misc]
 
     def run(self, outputs: list[str], feeds: dict[str, Any]) -> list[NDArray[np.float32]]:
         """Run the graph."""
@@ -110,31 +121,42 @@ class GraphSession:
 
     @property
     def bytes(self) -> bytes:
-        """The serialised model."""
-        return self._source if isinstance(self._source, bytes) else self._source.read_bytes()
+        """The serialised model.
+
+        Raises:
+            ArtifactError: If its file is gone or is not the expected one any more.
+        """
+        if isinstance(self._source, bytes):
+            return self._source
+        try:
+            found = self._source.read_bytes()
+        except OSError as error:
+            raise ArtifactError(f"{self._source}: cannot be read ({error.strerror}).") from error
+        if self._expected not in (None, hashlib.sha256(found).hexdigest()):
+            raise ArtifactError(f"{self._source}: replaced since it was loaded; load it again.")
+        return found
 
     @cached_property
     def sha256(self) -> str:
         """SHA-256 of the serialised model."""
-        return hashlib.sha256(self.bytes).hexdigest()
+        return self._expected or hashlib.sha256(self.bytes).hexdigest()
 
     def _open(self) -> Any:
         if self._session is None or self._process != os.getpid():
             with self._lock:
                 if self._session is None or self._process != os.getpid():
-                    self._session = _new_session(self._source)
+                    self._session = _new_session(self.bytes)
                     self._process = os.getpid()
         return self._session
 
 
-def _new_session(source: Path | bytes) -> Any:
+def _new_session(model: bytes) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    model = source if isinstance(source, bytes) else str(source)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
