@@ -18,6 +18,7 @@ from shared_router.scoring.fitting import Reference
 from shared_router.scoring.persistence import (
     arrays_from_file,
     arrays_to_bytes,
+    file_sha256,
     json_from_file,
     read_folder,
     write_folder,
@@ -118,7 +119,7 @@ def _fields(settings: dict[str, Any], files: dict[str, Path]) -> dict[str, Any]:
     reference = Reference(kept["embeddings"], kept["gaps"]) if kept else None
     needed = reference.as_input() if reference and settings["uses_reference"] else None
     tokens = Tokens(files[TOKENIZER].read_text(encoding="utf-8"), settings["max_tokens"])
-    scorer = GraphScorer(GraphSession(files[GRAPH]), tokens, needed)
+    scorer = GraphScorer(GraphSession(files[GRAPH], file_sha256(files[GRAPH])), tokens, needed)
     dial, costs = settings["default_dial"], settings["costs_usd"]
     return {
         "name": settings["name"],

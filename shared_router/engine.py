@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hybrid_llm")
 
+LONGEST_TIMEOUT_S = 3600.0
 VOID_OTHER_CANDIDATES = "void: other candidates"
 
 
@@ -69,8 +70,10 @@ class RoutingEngine:
         on_decision: Iterable[Callable[[RoutingDecision], object]] = (),
         hash_key: bytes | None = None,
     ) -> None:
-        if not timeout_s > 0:
-            raise ConfigurationError(f"timeout_s is a number of seconds above 0; got {timeout_s}.")
+        if not 0 < timeout_s <= LONGEST_TIMEOUT_S:
+            raise ConfigurationError(
+                f"timeout_s is above 0 and at most {LONGEST_TIMEOUT_S:g} seconds; got {timeout_s}."
+            )
         self.router = as_router(router)
         self.candidates = tuple(candidates)
         check_binding(self.router, self.candidates)
@@ -158,7 +161,9 @@ class RoutingEngine:
         )
 
     def _hash(self, text: str) -> str:
-        return hashlib.blake2b(text.encode(), key=self._hash_key, digest_size=16).hexdigest()
+        return hashlib.blake2b(
+            text.encode("utf-8", "surrogatepass"), key=self._hash_key, digest_size=16
+        ).hexdigest()
 
     def _tell(self, decision: RoutingDecision) -> None:
         if decision.reason == "router_error":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from shared_router.errors import ConfigurationError, DialError
@@ -39,7 +40,7 @@ class Dial:
         if self.name not in _RANGES:
             raise DialError(f"A dial is one of {', '.join(DIAL_NAMES)}; got {self.name!r}.")
         low, high, rule = _RANGES[self.name]
-        number = isinstance(self.value, int | float) and not isinstance(self.value, bool)
+        number = isinstance(self.value, Real) and not isinstance(self.value, bool)
         if not number or math.isnan(self.value) or not low <= self.value <= high:
             raise DialError(f"{self.name} is {rule}; got {self.value!r}.")
         object.__setattr__(self, "value", float(self.value))
@@ -62,6 +63,18 @@ def dial_from(options: Mapping[str, Any]) -> Dial | None:
         shown = ", ".join(f"{name}={value!r}" for name, value in given.items())
         raise DialError(f"One dial at a time: give a single one of {shown}.")
     return next((Dial(name, value) for name, value in given.items()), None)
+
+
+def only_dial(options: Mapping[str, Any]) -> Dial | None:
+    """Read the one dial where nothing but a dial may stand.
+
+    Raises:
+        DialError: If another name is given, two dials are, or the value is out of range.
+    """
+    unknown = sorted(set(options) - set(DIAL_NAMES))
+    if unknown:
+        raise DialError(f"A dial is one of {', '.join(DIAL_NAMES)}; got {unknown[0]!r}.")
+    return dial_from(options)
 
 
 OPTION_NAMES = (*DIAL_NAMES, "route", "task")

@@ -112,7 +112,7 @@ class RoutingDecision(BaseModel):
     threshold: float | None = None
     """The threshold in force; infinite where every call goes to the reference."""
     dial: str | None = None
-    """Name of the dial in force; `default` where the router's stored one was used."""
+    """Name of the dial in force: the call's, the constructed one, or the router's default."""
     dial_value: float | None = None
     """Value of the dial, in the unit its name says."""
     guarantee: str = "estimated"

@@ -19,10 +19,10 @@ from shared_router.deciding.guards import RoutingRequest
 from shared_router.deciding.record import decision_record
 from shared_router.deciding.rule import Rule, savings_from_costs
 from shared_router.deciding.walk import one_sign
-from shared_router.errors import CandidateError, ConfigurationError, DataError
+from shared_router.errors import CandidateError, ConfigurationError, DataError, ScoringError
 from shared_router.measuring.bootstrap import RESAMPLES
 from shared_router.measuring.evaluation import Outcomes, RoutingReport, compare, figures_at_dial
-from shared_router.options import CallOptions, Dial, dial_from
+from shared_router.options import CallOptions, Dial, only_dial
 from shared_router.records import Candidate, RoutingDecision, RoutingQuery
 from shared_router.scoring.encoder import DEFAULT_MAX_TOKENS
 from shared_router.scoring.fitting import Reference, counter, fit_scorer
@@ -128,7 +128,9 @@ class Router:
             raise DataError(f"{data.name}: empty; a router is fitted on at least one query.")
         complete = data.candidates(candidates)
         costs = complete.mean_costs_usd(candidates)
-        savings_from_costs(costs, len(candidates))  # refuses a candidate dearer than the reference
+        savings_from_costs(
+            costs, len(candidates), candidates
+        )  # refuses a candidate dearer than the reference
         fitted = fit_scorer(
             complete,
             candidates,
@@ -170,6 +172,7 @@ class Router:
 
         Raises:
             DataError: If the data set is too small, or holds queries the router was fitted on.
+            ScoringError: If the scorer gives something else than numbers.
         """
         complete = data.candidates(self.candidates) if data.records else data
         if len(complete) < LEAST_CALIBRATION:
@@ -201,7 +204,7 @@ class Router:
     @cached_property
     def rule(self) -> Rule:
         """The rule that turns scores and a threshold into choices."""
-        savings = savings_from_costs(self.costs_usd, len(self.candidates))
+        savings = savings_from_costs(self.costs_usd, len(self.candidates), self.candidates)
         return Rule("gap" if self.labels == "gap" else "probability", savings)
 
     @property
@@ -268,8 +271,7 @@ class Router:
             DialError: If no dial, two dials, or one out of range is given.
             NotCalibratedError: If the dial needs a calibration and there is none.
         """
-        CallOptions.parse(dial)
-        return resolve_dial(dial_from(dial) or self.dial, self.curve)
+        return resolve_dial(only_dial(dial) or self.dial, self.curve)
 
     def evaluate(
         self,
@@ -293,6 +295,9 @@ class Router:
 
         Raises:
             DataError: If the data set is empty, or holds queries the router was fitted on.
+            DialError: If two dials are given, or one is unknown or out of range.
+            NotCalibratedError: If the dial needs a calibration and there is none.
+            ScoringError: If the scorer gives something else than numbers.
         """
         if not data.records:
             raise DataError(f"{data.name}: empty; there is nothing to evaluate on.")
@@ -303,7 +308,7 @@ class Router:
                 f"{data.name}: {len(seen)} of {len(complete)} queries were fitted on; evaluate on "
                 "others, such as data.split('validation')."
             )
-        asked = dial_from(dial)
+        asked = only_dial(dial)
         curve = None if self.calibrated_ids.intersection(complete.ids) else self.curve
         if asked is not None and not self.calibrated_ids:
             resolve_dial(asked, self.curve)  # says that a quality dial needs a calibration
@@ -328,7 +333,7 @@ class Router:
 
     def _scores(self, data: RoutingDataset, progress: Progress | None) -> NDArray[np.float32]:
         if not isinstance(self.scorer, GraphScorer):
-            return self.score(data.queries)
+            return _finite(self.score(data.queries), data.name)
         return self.scorer.score(data.queries, counter(progress, "score", len(data)))
 
     def _scores_and_gaps(
@@ -387,6 +392,14 @@ class Router:
             The address of the commit.
         """
         return artifact.push(self, repo_id, private=private, commit_message=commit_message)
+
+
+def _finite(scores: NDArray[np.float32], name: str) -> NDArray[np.float32]:
+    """Check the scores of a scorer that is not ours."""
+    if not np.isfinite(scores).all():
+        bad = int((~np.isfinite(scores)).any(axis=1).sum())
+        raise ScoringError(f"{name}: the scorer gave no finite score to {bad} of {len(scores)}.")
+    return scores
 
 
 def _default_dial(curve: CalibrationCurve) -> Dial:

@@ -65,6 +65,11 @@ def decision_record(
         latency_ms=latency_ms,
         query_length=len(query.text) if query else None,
         query_hash=query_hash,
-        query=query.text if query and record_query else None,
+        query=_encodable(query.text) if query and record_query else None,
         error=verdict.error,
     )
+
+
+def _encodable(text: str) -> str:
+    """Replace lone surrogates, which no JSON or database takes."""
+    return text.encode("utf-8", "replace").decode()

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 RuleName = Literal["gap", "probability"]
 
 
-def savings_from_costs(costs: Sequence[float | None] | None, n: int) -> NDArray[np.float64]:
+def savings_from_costs(
+    costs: Sequence[float | None] | None, n: int, names: Sequence[str] | None = None
+) -> NDArray[np.float64]:
     """Compute each candidate's saving: 0 at the reference, 1 at the cheapest.
 
     `saving_j = (c_ref - c_j) / (c_ref - c_min)`; evenly spaced in the given order where a cost is
@@ -31,6 +33,7 @@ def savings_from_costs(costs: Sequence[float | None] | None, n: int) -> NDArray[
     Args:
         costs: Mean cost of one call per candidate, the reference last; `None` where unknown.
         n: Number of candidates, at least 2.
+        names: Their names, for messages.
 
     Returns:
         Array of shape (n,), each in [0, 1].
@@ -47,9 +50,10 @@ def savings_from_costs(costs: Sequence[float | None] | None, n: int) -> NDArray[
     reference = known[-1]
     if (known[:-1] >= reference).any():
         at = int(np.argmax(known[:-1]))
+        dear, last = (repr(names[at]), repr(names[-1])) if names else (str(at), str(n - 1))
         raise CandidateError(
-            f"Candidate {at} costs {known[at]:.3g} a call, the reference only {reference:.3g}: "
-            "list the dearest model last, or leave the dearer candidate out."
+            f"Candidate {dear} costs {known[at]:.3g} USD a call, the reference {last} only "
+            f"{reference:.3g}: list the dearest model last, or leave the dearer candidate out."
         )
     saving: NDArray[np.float64] = (reference - known) / (reference - known.min())
     return saving

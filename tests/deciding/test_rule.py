@@ -101,7 +101,10 @@ def test_without_all_costs_savings_are_evenly_spaced(costs: list[float | None] |
 @pytest.mark.parametrize(
     ("costs", "rule"),
     [
-        ([0.1, 3.0, 1.0], "Candidate 1 costs 3 a call, the reference only 1: list the dearest"),
+        (
+            [0.1, 3.0, 1.0],
+            "Candidate 1 costs 3 USD a call, the reference 2 only 1: list the dearest",
+        ),
         ([0.1, -1.0, 1.0], "finite and at least 0"),
         ([0.1, float("nan"), 1.0], "finite and at least 0"),
         ([0.1, float("inf"), 1.0], "finite and at least 0"),
