@@ -11,6 +11,7 @@ from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.outputs import ChatGeneration, ChatResult, LLMResult, RunInfo
 from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from langchain_core.runnables.config import merge_configs
+from langchain_core.utils.aiter import aclosing
 from pydantic import ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from langchain_hybrid.children import base_models, intersect_profiles, model_profile
@@ -299,8 +300,9 @@ class HybridChatModel(BaseChatModel):
         if self._streaming_disabled(**kwargs):
             yield await call.ainvoke()
             return
-        async for chunk in call.astream():
-            yield chunk
+        async with aclosing(call.astream()) as chunks:  # `async for` alone would not close it
+            async for chunk in chunks:
+                yield chunk
 
     def stream_events(
         self,

@@ -82,6 +82,11 @@ class _Closer(BaseCallbackHandler):
         self.stream: Any = None
         self.payload: dict[str, Any] = {}
 
+    def on_stream_event(self, event: Any, **kwargs: Any) -> None:
+        del kwargs
+        if event["event"] == "message-finish":
+            _noted(self.stream, self.payload)
+
     def on_llm_end(self, response: LLMResult, **kwargs: Any) -> None:
         del response, kwargs
         self._run.end(_noted(self.stream, self.payload))
@@ -100,6 +105,11 @@ class _AsyncCloser(AsyncCallbackHandler):
         self._run = run
         self.stream: Any = None
         self.payload: dict[str, Any] = {}
+
+    async def on_stream_event(self, event: Any, **kwargs: Any) -> None:
+        del kwargs
+        if event["event"] == "message-finish":  # before any reader of the message wakes up
+            _noted(self.stream, self.payload)
 
     async def on_llm_end(self, response: LLMResult, **kwargs: Any) -> None:
         del response, kwargs

@@ -18,6 +18,7 @@ from langchain_core.runnables.config import (
 )
 from langchain_core.runnables.utils import coro_with_context
 from langchain_core.tracers._streaming import _StreamingCallbackHandler
+from langchain_core.utils.aiter import aclosing
 
 from langchain_hybrid.contexts import ain_context, in_context
 from shared_router.records import ROUTING_KEY
@@ -174,12 +175,14 @@ class AsyncRoutedRun:
     async def iterate(self, start: Callable[[], AsyncIterator[T]]) -> AsyncIterator[T]:
         """Draw an async iterator inside the chain run's context."""
         if not self.traced:
-            async for chunk in start():
-                yield chunk
+            async with aclosing(start()) as chunks:
+                async for chunk in chunks:
+                    yield chunk
             return
         with set_config_context(self.config) as context:
-            async for chunk in ain_context(context, context.run(start)):
-                yield chunk
+            async with aclosing(ain_context(context, context.run(start))) as chunks:
+                async for chunk in chunks:
+                    yield chunk
 
     def tap(self, chunks: AsyncIterator[T]) -> AsyncIterator[T]:
         """Let streaming handlers see the chain's own chunks."""

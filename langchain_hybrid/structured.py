@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import Runnable, RunnableSerializable
+from langchain_core.utils.aiter import aclosing
 from pydantic import ConfigDict
 
 from langchain_hybrid.children import map_models
@@ -75,5 +76,6 @@ class HybridStructuredOutput(RunnableSerializable[Any, Any]):
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
         """Route, then stream the chosen model's partial answers."""
-        async for chunk in self._call(input, config, kwargs).astream():
-            yield chunk
+        async with aclosing(self._call(input, config, kwargs).astream()) as chunks:
+            async for chunk in chunks:
+                yield chunk
