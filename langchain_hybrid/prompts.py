@@ -14,6 +14,7 @@ from langchain_core.prompts.chat import HumanMessagePromptTemplate, SystemMessag
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.base import RunnableBindingBase
 
+from langchain_hybrid.children import base_models
 from langchain_hybrid.contexts import ain_context, in_context
 from shared_router.context import routing_query
 from shared_router.errors import ConfigurationError
@@ -184,7 +185,8 @@ class _WithRoutingQuery(RunnableBindingBase[Any, Any]):  # type: ignore[no-redef
             yield chunk
 
     def stream_events(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        with self._query(input):  # a model routes a v3 stream at once; v1 and v2 go by `stream`
+        self._check_v3()  # the one version that streams events synchronously
+        with self._query(input):
             return super().stream_events(input, config, **kwargs)
 
     def astream_events(
@@ -198,8 +200,18 @@ class _WithRoutingQuery(RunnableBindingBase[Any, Any]):  # type: ignore[no-redef
     async def _astream_events_v3(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Any:
+        self._check_v3()
         with self._query(input):
             return await super()._astream_events_v3(input, config, **kwargs)
+
+    def _check_v3(self) -> None:
+        """Refuse what would lose the question: only a model's v3 stream routes when it is made."""
+        if next(base_models(self.bound), None) is None:
+            raise NotImplementedError(
+                f"with_routing_query: a {type(self.bound).__name__} runs while its v3 events are "
+                "drawn, outside of this call; draw them inside `with routing_query(question):`, "
+                "or use another way of streaming."
+            )
 
 
 def _lookup(value: Any, key: str) -> Any:

@@ -230,6 +230,14 @@ async def test_a_v3_stream_of_a_model_is_routed_by_its_question() -> None:
     assert current_query() is None
 
 
+async def test_a_v3_stream_that_would_lose_the_question_is_refused() -> None:
+    chain, _ = routed()
+    with pytest.raises(NotImplementedError, match="inside `with routing_query"):
+        chain.stream_events(INPUT, version="v3")
+    with pytest.raises(NotImplementedError, match="inside `with routing_query"):
+        await chain.astream_events(INPUT, version="v3")
+
+
 def test_the_decision_says_where_the_query_came_from() -> None:
     chain = with_routing_query(PROMPT | hybrid())
     assert decision_of(chain.invoke(INPUT))["query_source"] == "explicit"
