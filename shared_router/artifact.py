@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shared_router.card import model_card
+from shared_router.data.dataset import check_candidate_names
+from shared_router.data.labels import LABEL_KINDS
 from shared_router.deciding.curve import CalibrationCurve
 from shared_router.errors import ArtifactError, ConfigurationError
 from shared_router.options import Dial
@@ -103,10 +105,8 @@ def load(folder: Path) -> dict[str, Any]:
     try:
         settings = json_from_file(files[SETTINGS])
         return _fields(settings, files)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError(
-            f"{folder}: not a complete router ({error!r} is missing or wrong)."
-        ) from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ArtifactError(f"{folder}: its settings are incomplete or wrong ({error}).") from error
 
 
 def _fields(settings: dict[str, Any], files: dict[str, Path]) -> dict[str, Any]:
@@ -115,6 +115,9 @@ def _fields(settings: dict[str, Any], files: dict[str, Path]) -> dict[str, Any]:
             f"{files[SETTINGS]}: fitted with other query features than this hybrid-llm computes; "
             "fit the router anew, or install the version that wrote it."
         )
+    check_candidate_names(settings["candidates"])
+    if settings["labels"] not in LABEL_KINDS:
+        raise ArtifactError(f"{files[SETTINGS]}: unknown labels {settings['labels']!r}.")
     kept = arrays_from_file(files[REFERENCE]) if REFERENCE in files else None
     reference = Reference(kept["embeddings"], kept["gaps"]) if kept else None
     needed = reference.as_input() if reference and settings["uses_reference"] else None
