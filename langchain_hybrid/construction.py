@@ -47,6 +47,7 @@ def check_parameters(values: Any, known: set[str]) -> None:
     """
     if not isinstance(values, dict):
         return
+    dial_from(values)  # before pydantic would make a number of it
     for name, why in _REFUSED.items():
         if values.get(name) is not None:
             raise ConfigurationError(f"HybridChatModel cannot honour {name}: {why}.")

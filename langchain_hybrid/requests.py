@@ -9,6 +9,7 @@ from langchain_core.messages.utils import count_tokens_approximately
 from langchain_hybrid.queries import find_query, open_tool_caller, text_of
 from shared_router.context import current_options
 from shared_router.deciding.guards import RoutingRequest
+from shared_router.errors import ConfigurationError
 from shared_router.options import OPTION_NAMES, CallOptions
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def call_options(
     Raises:
         ConfigurationError: If an option is unknown, out of range, or two dials are given.
     """
+    _check_keywords(kwargs)
     keywords = {name: kwargs[name] for name in OPTION_NAMES if name in kwargs}
     configured = {
         key.removeprefix(CONFIGURABLE_PREFIX): value
@@ -47,6 +49,16 @@ def call_options(
         return options, dict(kwargs)
     rest = {key: value for key, value in kwargs.items() if key not in keywords}
     return CallOptions.parse(keywords).over(options), rest
+
+
+def _check_keywords(kwargs: Mapping[str, Any]) -> None:
+    """Refuse a config's name among the keywords: it would reach the model's provider."""
+    for key in kwargs:
+        if key.startswith(CONFIGURABLE_PREFIX):
+            raise ConfigurationError(
+                f"{key!r} is a name for configs; as a keyword it is "
+                f"{key.removeprefix(CONFIGURABLE_PREFIX)!r}."
+            )
 
 
 def routing_request(
