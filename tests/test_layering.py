@@ -1,0 +1,175 @@
+"""What imports what: the core is framework-free, light, and imports in one direction."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import json
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import shared_router
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+ROOT = Path(shared_router.__file__).parent
+MODULES = sorted(
+    found.name for found in pkgutil.walk_packages(shared_router.__path__, "shared_router.")
+)
+FORBIDDEN = (
+    "langchain",
+    "langchain_core",
+    "langgraph",
+    "langsmith",
+    "llama_index",
+    "torch",
+    "transformers",
+    "scipy",
+    "sklearn",
+    "pandas",
+    "onnx",
+)
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("errors",),
+    ("records", "options"),
+    ("context",),
+    ("data", "deciding"),
+    ("measuring", "observing"),
+    ("scoring",),
+    ("judging",),
+    ("artifact", "card", "router"),
+    ("engine",),
+    ("cli", "console", "tables", "testing"),
+)
+"""A module imports from its own layer and those before it."""
+
+
+def in_a_process(code: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return list(json.loads(done.stdout))
+
+
+def test_importing_every_module_imports_no_framework_and_nothing_heavy() -> None:
+    loaded = in_a_process(
+        "import importlib, json, sys\n"
+        f"for name in {MODULES!r}: importlib.import_module(name)\n"
+        f"print(json.dumps([name for name in {FORBIDDEN!r} if name in sys.modules]))"
+    )
+    assert loaded == []
+
+
+def test_importing_the_package_imports_none_of_its_modules() -> None:
+    loaded = in_a_process(
+        "import json, sys, shared_router\n"
+        "print(json.dumps([name for name in sys.modules if name.startswith('shared_router.')"
+        " or name in ('numpy', 'pydantic', 'onnxruntime')]))"
+    )
+    assert loaded == []
+
+
+def test_the_public_names_are_these() -> None:
+    assert shared_router.__all__ == [
+        "Candidate",
+        "Dial",
+        "HybridRoutingError",
+        "Router",
+        "RoutingDataset",
+        "RoutingDecision",
+        "RoutingEngine",
+        "RoutingQuery",
+        "RoutingReport",
+        "Usage",
+        "hybrid_options",
+        "routing_query",
+    ]
+    assert set(shared_router.__all__) <= set(dir(shared_router))
+
+
+@pytest.mark.parametrize("name", shared_router.__all__)
+def test_every_public_name_is_there_and_documented(name: str) -> None:
+    assert inspect.getdoc(getattr(shared_router, name))
+
+
+def test_another_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Wizard'"):
+        shared_router.Wizard  # noqa: B018
+
+
+def layer_of(module: str) -> int:
+    """Find the layer of `shared_router.<part>...`."""
+    part = module.split(".")[1]
+    found = [i for i, layer in enumerate(LAYERS) if part in layer]
+    assert found, f"{module} stands in no layer: add it to LAYERS"
+    return found[0]
+
+
+def imports_of(path: Path) -> set[str]:
+    """List the modules of ours that a file imports, those for type checking included."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in found if name.startswith("shared_router.")}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_go_one_way(name: str) -> None:
+    path = Path(importlib.import_module(name).__file__ or "")
+    upwards = {found for found in imports_of(path) if layer_of(found) > layer_of(name)}
+    assert not upwards
+
+
+def public_members(module: ModuleType) -> list[tuple[str, object]]:
+    """List public classes and functions that a module defines, and the classes' own methods."""
+    found: list[tuple[str, object]] = []
+    for name, member in vars(module).items():
+        if name.startswith("_") or getattr(member, "__module__", None) != module.__name__:
+            continue
+        if inspect.isfunction(member):
+            found.append((name, member))
+        if inspect.isclass(member):
+            found.append((name, member))
+            found += [
+                (f"{name}.{own}", method)
+                for own, method in vars(member).items()
+                if not own.startswith("_")
+                and (inspect.isfunction(method) or isinstance(method, property | classmethod))
+            ]
+    return found
+
+
+@pytest.mark.parametrize("name", ["shared_router", *MODULES])
+def test_everything_public_is_documented(name: str) -> None:
+    module = importlib.import_module(name)
+    assert module.__doc__
+    assert [shown for shown, member in public_members(module) if not inspect.getdoc(member)] == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_files_stay_readable(name: str) -> None:
+    path = Path(importlib.import_module(name).__file__ or "")
+    assert len(path.read_text().splitlines()) <= 500
+
+
+def test_every_error_stands_in_the_tree_drawn_at_the_top() -> None:
+    errors = importlib.import_module("shared_router.errors")
+    drawn = errors.__doc__ or ""
+    for name, error in public_members(errors):
+        assert name in drawn
+        assert issubclass(error, shared_router.HybridRoutingError)  # type: ignore[arg-type]
+
+
+def test_types_are_shipped() -> None:
+    assert (ROOT / "py.typed").is_file()
