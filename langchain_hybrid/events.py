@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def chat_stream(call: RoutedCall) -> ChatModelStream:
     """Route a call and return the chosen model's v3 stream."""
-    run = RoutedRun(call.name, call.value, call.config)
+    run = RoutedRun(call.name, call.value, call.config, always=True)
     closer = _Closer(run)
 
     def attempt(decision: RoutingDecision) -> ChatModelStream:
@@ -51,7 +51,7 @@ def chat_stream(call: RoutedCall) -> ChatModelStream:
 
 async def achat_stream(call: RoutedCall) -> AsyncChatModelStream:
     """Route a call and return the chosen model's v3 stream, asynchronously."""
-    run = await AsyncRoutedRun.open(call.name, call.value, call.config)
+    run = await AsyncRoutedRun.open(call.name, call.value, call.config, always=True)
     closer = _AsyncCloser(run)
 
     async def attempt(decision: RoutingDecision) -> AsyncChatModelStream:

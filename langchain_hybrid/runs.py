@@ -8,12 +8,11 @@ only where somebody listens. A sync and an async class, alike but for `await`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from langchain_core.runnables.config import (
     get_async_callback_manager_for_config,
     get_callback_manager_for_config,
-    patch_config,
     set_config_context,
 )
 from langchain_core.runnables.utils import coro_with_context
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ROUTER_RUN = "HybridRouter"
+_OWN = ("run_name", "run_id")
 
 
 def decided_config(
@@ -67,28 +67,44 @@ def _note_on_run(
             add({ROUTING_KEY: payload})
 
 
-class RoutedRun:
-    """One call's runs, synchronously."""
+def _split_run(config: RunnableConfig, name: str) -> tuple[RunnableConfig, dict[str, Any]]:
+    """Split a config into the called model's and what concerns the chain run alone."""
+    rest = cast("RunnableConfig", {k: v for k, v in config.items() if k not in _OWN})
+    return rest, {"name": config.get("run_name") or name, "run_id": config.get("run_id")}
 
-    def __init__(self, name: str, value: Any, config: RunnableConfig) -> None:
+
+class RoutedRun:
+    """One call's runs, synchronously; nothing is opened where nobody listens.
+
+    Args:
+        name: Name of the chain run.
+        value: Its input.
+        config: The caller's config.
+        always: Open the chain run even where nobody listens.
+    """
+
+    def __init__(
+        self, name: str, value: Any, config: RunnableConfig, *, always: bool = False
+    ) -> None:
         manager = get_callback_manager_for_config(config)
-        self._run = manager.on_chain_start(
-            None, value, name=config.get("run_name") or name, run_id=config.pop("run_id", None)
-        )
-        self.traced = bool(manager.handlers)
-        self.config = patch_config(config, callbacks=self._run.get_child())
+        self.traced = always or bool(manager.handlers)
+        self.config, asked = _split_run(config, name)
+        self._run: CallbackManagerForChainRun | None = None
         self._router: CallbackManagerForChainRun | None = None
+        if self.traced:
+            self._run = manager.on_chain_start(None, value, **asked)
+            self.config["callbacks"] = self._run.get_child()
 
     def deciding(self, request: RoutingRequest) -> None:
         """Open the router's run."""
-        if self.traced:
+        if self._run is not None:
             self._router = self._run.get_child().on_chain_start(
                 None, _router_inputs(request), name=ROUTER_RUN
             )
 
     def decided(self, decision: RoutingDecision, payload: dict[str, Any]) -> RunnableConfig:
         """Close the router's run, tell of the decision, and return the chosen model's config."""
-        if self._router is not None:
+        if self._run is not None and self._router is not None:
             self._router.on_chain_end(payload)
             self._router = None
             _note_on_run(self._run, payload)
@@ -112,52 +128,56 @@ class RoutedRun:
 
     def tap(self, chunks: Iterator[T]) -> Iterator[T]:
         """Let streaming handlers see the chain's own chunks."""
-        for handler in self._run.handlers:
-            if isinstance(handler, _StreamingCallbackHandler):
+        for handler in self._run.handlers if self._run else ():
+            if isinstance(handler, _StreamingCallbackHandler) and self._run:
                 return handler.tap_output_iter(self._run.run_id, chunks)
         return chunks
 
     def end(self, output: Any) -> None:
         """Close the chain run."""
-        self._run.on_chain_end(output)
+        if self._run is not None:
+            self._run.on_chain_end(output)
 
     def fail(self, error: BaseException) -> None:
         """Close the chain run, and the router's if it is open, with an error."""
         if self._router is not None:
             self._router.on_chain_error(error)
-        self._run.on_chain_error(error)
+        if self._run is not None:
+            self._run.on_chain_error(error)
 
 
 class AsyncRoutedRun:
-    """One call's runs, asynchronously; made by `open`."""
+    """One call's runs, asynchronously; made by `open`, alike to `RoutedRun`."""
 
-    def __init__(
-        self, run: AsyncCallbackManagerForChainRun, config: RunnableConfig, traced: bool
-    ) -> None:
+    def __init__(self, run: AsyncCallbackManagerForChainRun | None, config: RunnableConfig) -> None:
         self._run = run
-        self.traced = traced
-        self.config = patch_config(config, callbacks=run.get_child())
+        self.traced = run is not None
+        self.config = config
         self._router: AsyncCallbackManagerForChainRun | None = None
 
     @classmethod
-    async def open(cls, name: str, value: Any, config: RunnableConfig) -> AsyncRoutedRun:
-        """Open the chain run."""
+    async def open(
+        cls, name: str, value: Any, config: RunnableConfig, *, always: bool = False
+    ) -> AsyncRoutedRun:
+        """Open the chain run, where somebody listens."""
         manager = get_async_callback_manager_for_config(config)
-        run = await manager.on_chain_start(
-            None, value, name=config.get("run_name") or name, run_id=config.pop("run_id", None)
-        )
-        return cls(run, config, bool(manager.handlers))
+        config, asked = _split_run(config, name)
+        if not always and not manager.handlers:
+            return cls(None, config)
+        run = await manager.on_chain_start(None, value, **asked)
+        config["callbacks"] = run.get_child()
+        return cls(run, config)
 
     async def deciding(self, request: RoutingRequest) -> None:
         """Open the router's run."""
-        if self.traced:
+        if self._run is not None:
             self._router = await self._run.get_child().on_chain_start(
                 None, _router_inputs(request), name=ROUTER_RUN
             )
 
     async def decided(self, decision: RoutingDecision, payload: dict[str, Any]) -> RunnableConfig:
         """Close the router's run, tell of the decision, and return the chosen model's config."""
-        if self._router is not None:
+        if self._run is not None and self._router is not None:
             await self._router.on_chain_end(payload)
             self._router = None
             _note_on_run(self._run, payload)
@@ -186,17 +206,19 @@ class AsyncRoutedRun:
 
     def tap(self, chunks: AsyncIterator[T]) -> AsyncIterator[T]:
         """Let streaming handlers see the chain's own chunks."""
-        for handler in self._run.handlers:
-            if isinstance(handler, _StreamingCallbackHandler):
+        for handler in self._run.handlers if self._run else ():
+            if isinstance(handler, _StreamingCallbackHandler) and self._run:
                 return handler.tap_output_aiter(self._run.run_id, chunks)
         return chunks
 
     async def end(self, output: Any) -> None:
         """Close the chain run."""
-        await self._run.on_chain_end(output)
+        if self._run is not None:
+            await self._run.on_chain_end(output)
 
     async def fail(self, error: BaseException) -> None:
         """Close the chain run, and the router's if it is open, with an error."""
         if self._router is not None:
             await self._router.on_chain_error(error)
-        await self._run.on_chain_error(error)
+        if self._run is not None:
+            await self._run.on_chain_error(error)

@@ -175,6 +175,8 @@ class RoutingEngine:
                 logger.warning("on_decision raised %s.", type(error).__name__)
 
     def _score(self, text: str) -> Any:
+        if getattr(self.router.scorer, "bounded", False):
+            return self.router.score([text])[0]
         return self._deadline.run(lambda: self.router.score([text])[0])
 
     async def _ascore(self, text: str) -> Any:

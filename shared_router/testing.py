@@ -28,6 +28,11 @@ class FixedScorer:
     delay_s: float = 0.0
     """Seconds to wait before each score."""
 
+    @property
+    def bounded(self) -> bool:
+        """Whether its time is bounded: not where it waits, or calls a function."""
+        return not self.delay_s and not callable(self.value)
+
     def score(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Score texts; shape (n, k - 1)."""
         return np.array([self._one(text) for text in texts], dtype=np.float32)

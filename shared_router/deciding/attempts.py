@@ -109,16 +109,16 @@ class Policy:
         return self._by_score(scores, threshold, allowed)
 
     def _checked(self, scores: Any) -> tuple[float, ...]:
-        row = np.asarray(scores, dtype=np.float64).ravel()
-        if row.shape != (self.reference,) or not np.isfinite(row).all():
+        row = tuple(float(score) for score in np.ravel(scores))
+        if len(row) != self.reference or not all(map(math.isfinite, row)):
             raise ScoringError(
-                f"A scorer returns {self.reference} finite numbers a query; got shape {row.shape}."
+                f"A scorer returns {self.reference} finite numbers a query; got {len(row)}."
             )
-        return tuple(float(score) for score in row)
+        return row
 
     def _by_score(self, scores: tuple[float, ...], threshold: float, allowed: Allowed) -> Verdict:
         masked = [s if i in allowed.indices else -math.inf for i, s in enumerate(scores)]
-        index = int(self.rule.choose(np.array([masked]), threshold)[0])
+        index = self.rule.choose_one(masked, threshold)
         if index in allowed.indices:
             return Verdict(index=index, reason="score", scores=scores, threshold=threshold)
         best = max(allowed.indices, key=lambda i: scores[i])

@@ -7,6 +7,7 @@ every dial is a point on one line, and re-deciding never re-scores.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -104,6 +105,20 @@ class Rule:
             go = moved & (at >= threshold)
             choice = np.where(go, chosen, choice)
         return choice
+
+    def choose_one(self, scores: Sequence[float], threshold: float) -> int:
+        """Choose for one query; with two candidates the line is a comparison.
+
+        Args:
+            scores: k - 1 numbers; minus infinite keeps a candidate out.
+            threshold: The rule's parameter.
+
+        Returns:
+            The candidate's index.
+        """
+        if len(scores) == 1:
+            return 0 if -math.inf < scores[0] >= threshold else 1
+        return int(self.choose(np.array([scores]), threshold)[0])
 
     def events(
         self, scores: NDArray[np.floating]

@@ -33,7 +33,11 @@ MAX_CHARACTERS = 20_000
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Anything that scores texts; higher = less need of the reference."""
+    """Anything that scores texts; higher = less need of the reference.
+
+    A scorer whose class sets `bounded = True` computes in bounded time, with no I/O: it is not
+    moved to a thread of its own to be watched, which costs more than a short score.
+    """
 
     def score(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return float32 of shape (n, k - 1)."""
@@ -162,7 +166,9 @@ def _new_session(model: bytes) -> Any:
 
 @dataclass(frozen=True)
 class GraphScorer:
-    """A router's graph at work."""
+    """A router's graph at work; the tokens it reads bound its time."""
+
+    bounded = True
 
     session: GraphSession
     tokens: Tokens
