@@ -109,7 +109,7 @@ class Policy:
         return self._by_score(scores, threshold, allowed)
 
     def _checked(self, scores: Any) -> tuple[float, ...]:
-        row = tuple(float(score) for score in np.ravel(scores))
+        row = tuple(np.asarray(scores, dtype=np.float64).ravel().tolist())
         if len(row) != self.reference or not all(map(math.isfinite, row)):
             raise ScoringError(
                 f"A scorer returns {self.reference} finite numbers a query; got {len(row)}."

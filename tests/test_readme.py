@@ -1,0 +1,41 @@
+"""Everything the README shows in Python is run, in one go, in the order it stands there."""
+
+import re
+import subprocess
+import sys
+
+from shared_router.data.dataset import RoutingDataset
+from shared_router.data.schema import Outcome, RoutingRecord
+from tests.material import known_truth
+
+
+def _with_responses(data):
+    def answered(name, outcome):
+        renamed = name + "-model"
+        return renamed, Outcome(quality=outcome.quality, response=(f"{name} answers",))
+
+    return [
+        RoutingRecord(
+            **record.model_dump(exclude={"outcomes"}),
+            outcomes=dict(answered(*each) for each in record.outcomes.items()),
+        )
+        for record in data
+    ]
+
+
+def test_readme_python_runs(repository, tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", (repository / "README.md").read_text(), re.DOTALL)
+    records = _with_responses(known_truth(120)) + _with_responses(
+        known_truth(60, split="validation", seed=1)
+    )
+    RoutingDataset(tuple(records)).save(tmp_path / "outcomes.jsonl.gz")
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", "\n".join(blocks)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert re.search(r"(small|large)-model \(score\)", ran.stdout)
+    assert (tmp_path / "my-router" / "README.md").is_file()
