@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 import math
-import pickle  # noqa: TID251  (decisions travel between users' processes)
+import pickle
 import threading
 import time
 import warnings

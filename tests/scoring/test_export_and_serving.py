@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import pickle  # noqa: TID251  (users' process pools do)
+import pickle
 import subprocess
 import sys
 import textwrap
