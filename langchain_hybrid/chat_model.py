@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from shared_router.engine import RoutingEngine
 
+_BINDING = frozenset({"small", "large", "candidates"})
+
 
 class HybridChatModel(BaseChatModel):
     """A chat model that sends each call to a small or a large chat model.
@@ -108,12 +110,16 @@ class HybridChatModel(BaseChatModel):
         copied = super().model_copy(update=update, deep=deep)
         if update:
             copied._engine = build_engine(copied)  # noqa: SLF001
+            if "profile" not in update and _BINDING.intersection(update):
+                copied.profile = copied._resolve_model_profile()  # noqa: SLF001
         return copied
 
-    def __repr__(self) -> str:
-        return f"HybridChatModel({self.engine!r})"
+    def __repr_args__(self) -> Iterator[tuple[None, RoutingEngine]]:
+        """Show names alone, also to rich: the wrapped models may hold keys."""
+        yield None, self.engine
 
-    __str__ = __repr__
+    def __str__(self) -> str:
+        return repr(self)
 
     @property
     def engine(self) -> RoutingEngine:

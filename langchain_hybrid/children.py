@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBindingBase
+from pydantic import ValidationError
 
 from shared_router.errors import CandidateError, MissingExtraError
 from shared_router.records import Candidate
@@ -24,11 +25,11 @@ def resolve_model(model: Any, role: str) -> Runnable[Any, Any]:
         role: Its name in messages.
 
     Raises:
-        CandidateError: If it is neither.
+        CandidateError: If it is neither, or a string that names no provider.
         MissingExtraError: If a string is given and `langchain` is not installed.
     """
     if isinstance(model, str):
-        return _init_chat_model(model)
+        return _init_chat_model(model, role)
     if not isinstance(model, Runnable):
         raise CandidateError(
             f"{role} is a chat model, a Runnable around one, or a 'provider:model' string; got "
@@ -37,7 +38,7 @@ def resolve_model(model: Any, role: str) -> Runnable[Any, Any]:
     return model
 
 
-def _init_chat_model(name: str) -> Runnable[Any, Any]:
+def _init_chat_model(name: str, role: str) -> Runnable[Any, Any]:
     try:
         from langchain.chat_models import init_chat_model
     except ImportError as error:
@@ -45,7 +46,15 @@ def _init_chat_model(name: str) -> Runnable[Any, Any]:
             f"Model {name!r} is given by name, which needs langchain: pip install langchain, or "
             "give the chat model itself."
         ) from error
-    return cast("Runnable[Any, Any]", init_chat_model(name))
+    try:
+        return cast("Runnable[Any, Any]", init_chat_model(name))
+    except ValidationError:  # the provider's own, about keys and the like
+        raise
+    except ValueError as error:
+        raise CandidateError(
+            f"{role}={name!r} names no provider that LangChain knows; write 'provider:model'. "
+            f"LangChain says: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def base_models(model: Any) -> Iterator[BaseChatModel]:

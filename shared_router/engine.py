@@ -93,6 +93,14 @@ class RoutingEngine:
         self._deadline = Deadline(timeout_s)
         self._hash_key = (hash_key or secrets.token_bytes(32))[:64]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the hash key, which never leaves the process; a copy draws its own."""
+        return {name: value for name, value in vars(self).items() if name != "_hash_key"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._hash_key = secrets.token_bytes(32)
+
     def __repr__(self) -> str:
         names = ", ".join(candidate.name for candidate in self.candidates)
         return f"RoutingEngine({self.router.name!r}, [{names}], {self.dial})"

@@ -40,6 +40,9 @@ class Deadline:
             WeakKeyDictionary()
         )
 
+    def __reduce__(self) -> tuple[type[Deadline], tuple[float]]:
+        return Deadline, (self.seconds,)  # what runs here stays here
+
     def run(self, function: Callable[[], T]) -> T:
         """Run a function and wait for its result.
 

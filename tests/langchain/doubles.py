@@ -17,7 +17,7 @@ from shared_router import Router
 from shared_router.records import ROUTING_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -115,13 +115,7 @@ def decision_of(message: Any) -> dict[str, Any]:
     return found
 
 
-def by_length(text: str) -> float:
-    """Score short texts high."""
-    return 10.0 - len(text)
-
-
-def scoring(function: Callable[[str], float]) -> Router:
-    """Make an uncalibrated router around a function of the text."""
-    from shared_router.testing import fixed_router
-
-    return fixed_router(function)
+async def first(chunks: AsyncIterator[Any]) -> Any:
+    """Draw an async iterator to its end; returns its first chunk."""
+    drawn = [chunk async for chunk in chunks]
+    return drawn[0]

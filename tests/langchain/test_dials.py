@@ -16,7 +16,7 @@ from langchain_hybrid import HybridChatModel
 from shared_router import Candidate, Router, hybrid_options
 from shared_router.errors import CandidateError, ConfigurationError, DialError, NotCalibratedError
 from shared_router.testing import FixedScorer
-from tests.langchain.doubles import Child, RecordingScorer, decision_of, hybrid, pair
+from tests.langchain.doubles import Child, RecordingScorer, decision_of, first, hybrid, pair
 from tests.material import PAIR, known_truth
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ async def test_by_keyword(name: str, value: float, router: Router) -> None:
     model = hybrid(router=router)
     dial: Any = {name: value}
     found = [model.invoke("hello", **dial), await model.ainvoke("hello", **dial)]
-    found += [next(model.stream("hello", **dial)), await anext(model.astream("hello", **dial))]
+    found += [next(model.stream("hello", **dial)), await first(model.astream("hello", **dial))]
     found += model.batch(["hello"], **dial) + await model.abatch(["hello"], **dial)
     assert [dial_of(each) for each in found] == [(name, value)] * 6
 
@@ -318,7 +318,7 @@ async def test_a_call_tells_of_its_decision_once() -> None:
     told: list[RoutingDecision] = []
     model = hybrid(on_decision=[told.append])
     answers = [model.invoke("a"), await model.ainvoke("b"), next(model.stream("c"))]
-    answers += [await anext(model.astream("d")), *model.batch(["e", "f"])]
+    answers += [await first(model.astream("d")), *model.batch(["e", "f"])]
     assert len(told) == 6
     assert [each.model_dump(mode="json") for each in told[:4]] == [
         decision_of(answer) for answer in answers[:4]
