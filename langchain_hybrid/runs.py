@@ -59,12 +59,13 @@ def _router_inputs(request: RoutingRequest) -> dict[str, Any]:
 def _note_on_run(
     run: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun, payload: Any
 ) -> None:
-    """Add the decision to the metadata of the chain's own LangSmith run."""
+    """Add the decision to the tags and metadata of the chain's own LangSmith run."""
     for handler in run.handlers:
         tree = getattr(handler, "run_map", {}).get(str(run.run_id))
-        add = getattr(tree, "add_metadata", None)
-        if add is not None:
-            add({ROUTING_KEY: payload})
+        if hasattr(tree, "add_metadata"):
+            tree.add_metadata({ROUTING_KEY: payload})
+            # Not `add_tags`: the list is the run manager's own.
+            tree.tags = [*(tree.tags or ()), f"{ROUTING_KEY}:{payload['candidate']}"]
 
 
 def _split_run(config: RunnableConfig, name: str) -> tuple[RunnableConfig, dict[str, Any]]:
