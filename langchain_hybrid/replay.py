@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from pydantic import ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr
 
 from langchain_hybrid.queries import text_of
 from shared_router.data.dataset import RoutingDataset  # noqa: TC001  (pydantic reads it)
@@ -32,6 +32,10 @@ class ReplayChatModel(BaseChatModel):
     The recorded query is found by its exact text: the whole of the last message that holds one,
     else the longest recorded query that stands inside the messages, as in a RAG prompt.
     `response_metadata` has the record's `quality`, `cost_usd` and `id`.
+
+    Raises:
+        DataError: If the data set has no outcomes of the model; at a call, if none of its queries
+            is asked.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -45,15 +49,14 @@ class ReplayChatModel(BaseChatModel):
 
     _by_query: dict[str, tuple[str, Any]] = PrivateAttr(default_factory=dict)
 
-    @model_validator(mode="after")
-    def _index(self) -> ReplayChatModel:
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         for record in self.data:
             outcome = record.outcomes.get(self.model)
             if outcome is not None:
                 self._by_query[record.query.strip()] = (record.id, outcome)
         if not self._by_query:
             raise DataError(f"{self.data.name}: no outcomes of {self.model!r} to replay.")
-        return self
 
     @property
     def _llm_type(self) -> str:
