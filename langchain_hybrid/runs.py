@@ -61,7 +61,7 @@ def _note_on_run(
 ) -> None:
     """Add the decision to the tags and metadata of the chain's own LangSmith run."""
     for handler in run.handlers:
-        tree = getattr(handler, "run_map", {}).get(str(run.run_id))
+        tree: Any = getattr(handler, "run_map", {}).get(str(run.run_id))
         if hasattr(tree, "add_metadata"):
             tree.add_metadata({ROUTING_KEY: payload})
             # Not `add_tags`: the list is the run manager's own.
