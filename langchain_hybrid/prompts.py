@@ -104,10 +104,12 @@ def _pattern(text: str, variable: str) -> re.Pattern[str]:
     more than once, the query is what follows its last appearance before it.
     """
     parts = []
+    query = "(?P<query>.*?)"
     for literal, name, _, _ in Formatter().parse(text):
         parts.append(re.escape(literal))
         if name == variable:
-            parts.append("(?P=query)" if any("?P<query>" in p for p in parts) else "(?P<query>.*?)")
+            parts.append(query)
+            query = "(?P=query)"  # wherever else it stands, it is the same
         elif name is not None:
             parts.append(".*")
     return re.compile("".join(parts), re.DOTALL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared_router.measuring.metrics import ADVANTAGES
@@ -26,7 +27,7 @@ def model_card(router: Router) -> str:
 def _metadata(router: Router) -> str:
     lines = ["---", "library_name: hybrid-llm", "tags:", "- llm-routing", "- hybrid-llm"]
     encoder = router.facts.get("training", {}).get("encoder")
-    if encoder and encoder.count("/") == 1 and not encoder.startswith((".", "/")):
+    if encoder and encoder.count("/") == 1 and not Path(encoder).exists():  # a hub name
         lines.append(f"base_model: {encoder}")
     return "\n".join([*lines, "---", ""])
 

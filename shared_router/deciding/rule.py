@@ -29,7 +29,7 @@ def savings_from_costs(
     """Compute each candidate's saving: 0 at the reference, 1 at the cheapest.
 
     `saving_j = (c_ref - c_j) / (c_ref - c_min)`; evenly spaced in the given order where a cost is
-    not known.
+    not known or all cost the same.
 
     Args:
         costs: Mean cost of one call per candidate, the reference last; `None` where unknown.
@@ -49,7 +49,9 @@ def savings_from_costs(
     if not np.all(np.isfinite(known)) or (known < 0).any():
         raise CandidateError(f"Costs are finite and at least 0; got {known.tolist()}.")
     reference = known[-1]
-    if (known[:-1] >= reference).any():
+    if (known == reference).all():  # nothing to save, such as models that cost nothing
+        return np.linspace(1.0, 0.0, n)
+    if (known[:-1] > reference).any():
         at = int(np.argmax(known[:-1]))
         dear, last = (repr(names[at]), repr(names[-1])) if names else (str(at), str(n - 1))
         raise CandidateError(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from shared_router.errors import ConfigurationError, MissingExtraError
+from shared_router.scoring.persistence import file_sha256
 
 if TYPE_CHECKING:
     import torch
@@ -100,7 +101,7 @@ def _packaged_minilm() -> Path | None:
     weights = folder / "model.safetensors"
     if not weights.is_file():
         return None
-    seen = _file_sha256(weights)
+    seen = file_sha256(weights)
     if seen != MINILM_SHA256:
         raise ConfigurationError(
             f"{weights}: its SHA-256 is {seen}, not that of {MINILM} ({MINILM_SHA256}). "
@@ -142,13 +143,8 @@ def _folder_sha256(folder: Path) -> str:
     whole = hashlib.sha256(_GRAPH_RECIPE.encode())
     for path in sorted(folder.glob("*")):
         if path.suffix in _HASHED and not path.name.endswith("index.json"):
-            whole.update(f"{path.name} {_file_sha256(path)}\n".encode())
+            whole.update(f"{path.name} {file_sha256(path)}\n".encode())
     return whole.hexdigest()
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _export_into(source: Path, target: Path) -> None:

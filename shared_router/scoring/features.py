@@ -17,7 +17,7 @@ _CODE_WORD = re.compile(r"\b(?:def|class|import|return|function|print|assert|int
 _QUESTION_WORD = re.compile(r"\s*(?:what|which|who|whom|whose|when|where|why|how)\b", re.IGNORECASE)
 # Blanks but no line ends: `\s*` would try every later line from every line, in quadratic time.
 _OPTION = re.compile(r"^[^\S\n]*\(?[A-E1-5][.):]", re.MULTILINE)
-_NEGATION = re.compile(r"\b(?:not|except|never|no|least|n't)\b", re.IGNORECASE)
+_NEGATION = re.compile(r"\b(?:not|except|never|no|least)\b|n't\b", re.IGNORECASE)
 _CODE_SIGNS = frozenset("{}[]()=<>;_\\")
 
 FEATURE_NAMES = (

@@ -113,3 +113,7 @@ def test_without_all_costs_savings_are_evenly_spaced(costs: list[float | None] |
 def test_impossible_costs_are_refused(costs: list[float], rule: str) -> None:
     with pytest.raises(CandidateError, match=rule):
         savings_from_costs(costs, 3)
+
+
+def test_models_that_all_cost_the_same_are_spaced_evenly():
+    np.testing.assert_array_equal(savings_from_costs([0.0, 0.0, 0.0], 3), [1.0, 0.5, 0.0])

@@ -334,9 +334,22 @@ def test_a_listener_that_raises_never_breaks_a_chain(caplog: pytest.LogCaptureFi
 # -- models by name -------------------------------------------------------------------------------
 
 
-def test_a_provider_that_is_not_installed_is_named() -> None:
+def test_a_provider_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "langchain_openai", None)  # as if it were not
     with pytest.raises(ImportError, match="langchain-openai"):
         hybrid(large="openai:gpt-4o")
+
+
+def test_a_real_providers_models_are_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("langchain_openai")
+    monkeypatch.setenv("OPENAI_API_KEY", SECRETS[0])
+    router = fixed_router(1.0, candidates=("gpt-4o-mini", "gpt-4o"))
+    model = HybridChatModel(small="openai:gpt-4o-mini", large="openai:gpt-4o", router=router)
+    assert model.route("x").candidate == "gpt-4o-mini"
+    assert model.route("x").guarantee == "estimated"
+    assert (model.profile or {})["max_input_tokens"] == 128_000
+    for look in (repr(model), pretty_repr(model), dumps(model), model.model_dump_json()):
+        assert SECRETS[0] not in look
 
 
 def test_a_name_without_a_provider_is_a_clear_error() -> None:

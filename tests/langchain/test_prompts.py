@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.output_parsers import StrOutputParser
@@ -72,6 +72,7 @@ def test_a_separator_in_the_context_before_the_question_does_no_harm(context: st
 TEXTS = st.text(max_size=80)
 
 
+@example(context="", question="Why?", head="", middle="?P<query>")
 @given(context=TEXTS, question=TEXTS, head=TEXTS, middle=st.text(min_size=1, max_size=20))
 def test_any_question_is_recovered_exactly(
     context: str, question: str, head: str, middle: str
