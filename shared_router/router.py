@@ -11,22 +11,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from shared_router import artifact
+from shared_router import artifact, measured
 from shared_router.data.dataset import RoutingDataset, check_candidate_names
 from shared_router.deciding.attempts import Policy, drive
-from shared_router.deciding.curve import CalibrationCurve, calibration_curve, resolve_dial
+from shared_router.deciding.curve import CalibrationCurve, resolve_dial
 from shared_router.deciding.guards import RoutingRequest
 from shared_router.deciding.record import decision_record
 from shared_router.deciding.rule import Rule, savings_from_costs
-from shared_router.deciding.walk import one_sign
-from shared_router.errors import CandidateError, ConfigurationError, DataError, ScoringError
+from shared_router.errors import CandidateError, ConfigurationError, DataError
 from shared_router.measuring.bootstrap import RESAMPLES
-from shared_router.measuring.evaluation import Outcomes, RoutingReport, compare, figures_at_dial
 from shared_router.options import CallOptions, Dial, only_dial
 from shared_router.records import Candidate, RoutingDecision, RoutingQuery
 from shared_router.scoring.encoder import DEFAULT_MAX_TOKENS
-from shared_router.scoring.fitting import Reference, counter, fit_scorer
-from shared_router.scoring.neighbours import neighbour_mean
+from shared_router.scoring.fitting import Reference, fit_scorer
 from shared_router.scoring.serving import GraphScorer, Scorer
 
 if TYPE_CHECKING:
@@ -36,14 +33,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shared_router.data.labels import LabelKind
+    from shared_router.measuring.evaluation import RoutingReport
     from shared_router.scoring.fitting import Progress
 
-LEAST_CALIBRATION = 2
-"""Fewest queries a calibration can be made of."""
 CHARACTERS_PER_TOKEN = 4
 """A rough rule, for scorers without a tokenizer."""
-DEFAULT_DROP = 0.01
-"""The paper's operating point: at most 1 % quality drop."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -174,21 +168,8 @@ class Router:
             DataError: If the data set is too small, or holds queries the router was fitted on.
             ScoringError: If the scorer gives something else than numbers.
         """
-        complete = data.candidates(self.candidates) if data.records else data
-        if len(complete) < LEAST_CALIBRATION:
-            raise DataError(
-                f"{data.name}: {len(complete)} queries; a calibration needs at least "
-                f"{LEAST_CALIBRATION}, and a few hundred to be worth much."
-            )
-        seen = self.fitted_ids.intersection(complete.ids)
-        if seen:
-            raise DataError(
-                f"{data.name}: {len(seen)} of {len(complete)} queries were fitted on (id "
-                f"{min(seen)!r}): calibrate on others, such as data.split('validation')."
-            )
-        scores = self._scores(complete, progress)
-        curve = calibration_curve(self.rule, scores, complete.quality(self.candidates))
-        dial = default or _default_dial(curve)
+        curve, complete = measured.calibrate(self, data, progress)
+        dial = default or measured.default_dial(curve)
         curve.resolve(dial)
         facts = {"data": complete.name, "n": curve.n, "splits": dict(complete.splits)}
         return dataclasses.replace(
@@ -299,55 +280,7 @@ class Router:
             NotCalibratedError: If the dial needs a calibration and there is none.
             ScoringError: If the scorer gives something else than numbers.
         """
-        if not data.records:
-            raise DataError(f"{data.name}: empty; there is nothing to evaluate on.")
-        complete = data.candidates(self.candidates)
-        seen = self.fitted_ids.intersection(complete.ids)
-        if seen:
-            raise DataError(
-                f"{data.name}: {len(seen)} of {len(complete)} queries were fitted on; evaluate on "
-                "others, such as data.split('validation')."
-            )
-        asked = only_dial(dial)
-        curve = None if self.calibrated_ids.intersection(complete.ids) else self.curve
-        if asked is not None and not self.calibrated_ids:
-            resolve_dial(asked, self.curve)  # says that a quality dial needs a calibration
-        scores, gaps = self._scores_and_gaps(complete, progress)
-        outcomes = Outcomes(complete.queries, complete.quality(self.candidates), self._costs())
-        figures, baselines = compare(self.rule, scores, outcomes, gaps, resamples)
-        means = outcomes.quality.mean(axis=0)
-        return RoutingReport(
-            n=len(complete),
-            split=", ".join(sorted(complete.splits)),
-            candidates=self.candidates,
-            quality=dict(zip(self.candidates, map(float, means), strict=True)),
-            router=figures,
-            baselines=baselines,
-            dial=figures_at_dial(asked, curve, self.rule, scores, outcomes) if asked else None,
-        )
-
-    def _costs(self) -> NDArray[np.float64] | None:
-        if self.costs_usd is None or any(cost is None for cost in self.costs_usd):
-            return None
-        return np.array(self.costs_usd, dtype=np.float64)
-
-    def _scores(self, data: RoutingDataset, progress: Progress | None) -> NDArray[np.float32]:
-        if not isinstance(self.scorer, GraphScorer):
-            return _finite(self.score(data.queries), data.name)
-        return self.scorer.score(data.queries, counter(progress, "score", len(data)))
-
-    def _scores_and_gaps(
-        self, data: RoutingDataset, progress: Progress | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
-        """Score, and find the mean gap of each query's nearest train queries."""
-        if self.reference is None or not isinstance(self.scorer, GraphScorer):
-            return self._scores(data, progress), None
-        scores, embeddings = self.scorer.score_and_embed(
-            data.queries, counter(progress, "score", len(data))
-        )
-        known = self.reference.embeddings.astype(np.float32)
-        gaps = neighbour_mean(embeddings, known, self.reference.gaps.astype(np.float64))
-        return scores, gaps
+        return measured.evaluate(self, data, only_dial(dial), resamples, progress)
 
     # -- keeping one ------------------------------------------------------------------------
 
@@ -392,20 +325,6 @@ class Router:
             The address of the commit.
         """
         return artifact.push(self, repo_id, private=private, commit_message=commit_message)
-
-
-def _finite(scores: NDArray[np.float32], name: str) -> NDArray[np.float32]:
-    """Check the scores of a scorer that is not ours."""
-    if not np.isfinite(scores).all():
-        bad = int((~np.isfinite(scores)).any(axis=1).sum())
-        raise ScoringError(f"{name}: the scorer gave no finite score to {bad} of {len(scores)}.")
-    return scores
-
-
-def _default_dial(curve: CalibrationCurve) -> Dial:
-    if one_sign(curve.quality_range) and curve.reference_quality != 0:
-        return Dial("max_quality_drop", DEFAULT_DROP)
-    return Dial("cost_advantage", 0.5)
 
 
 def check_binding(router: Router, candidates: Sequence[Candidate]) -> None:

@@ -44,7 +44,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("measuring", "observing"),
     ("scoring",),
     ("judging",),
-    ("artifact", "card", "router"),
+    ("artifact", "card", "measured", "router"),
     ("engine",),
     ("cli", "console", "tables", "testing"),
 )
