@@ -11,7 +11,6 @@ from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.outputs import ChatGeneration, ChatResult, LLMResult, RunInfo
 from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from langchain_core.runnables.config import merge_configs
-from langchain_core.utils.aiter import aclosing
 from pydantic import ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from langchain_hybrid.children import base_models, intersect_profiles, model_profile
@@ -21,6 +20,7 @@ from langchain_hybrid.events import achat_stream, chat_stream
 from langchain_hybrid.requests import call_options, routing_request
 from langchain_hybrid.structured import HybridStructuredOutput
 from langchain_hybrid.tools import BoundTools, bind_late, split_tools
+from shared_router.errors import ConfigurationError
 from shared_router.records import Candidate, RoutingDecision  # noqa: TC001  (pydantic reads it)
 
 if TYPE_CHECKING:
@@ -113,6 +113,16 @@ class HybridChatModel(BaseChatModel):
             if "profile" not in update and _BINDING.intersection(update):
                 copied.profile = copied._resolve_model_profile()  # noqa: SLF001
         return copied
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse what would change the attribute and not the routing."""
+        fixed = not name.startswith("_") and name in HybridChatModel.__annotations__
+        if fixed and self.__dict__.get(name) is not value:
+            raise ConfigurationError(
+                f"{name} is fixed at construction: use model.model_copy(update={{{name!r}: ...}}), "
+                "or give a dial per call."
+            )
+        super().__setattr__(name, value)
 
     def __repr_args__(self) -> Iterator[tuple[None, RoutingEngine]]:
         """Show names alone, also to rich: the wrapped models may hold keys."""
@@ -219,9 +229,11 @@ class HybridChatModel(BaseChatModel):
 
     def _merged(self, config: RunnableConfig | None) -> RunnableConfig:
         """Merge the instance's callbacks, tags and metadata into the config."""
-        own = {"callbacks": self.callbacks, "tags": self.tags, "metadata": self.metadata}
+        config = ensure_config(config)
+        callbacks = _unheard(self.callbacks, config.get("callbacks"))
+        own = {"callbacks": callbacks, "tags": self.tags, "metadata": self.metadata}
         given = cast("RunnableConfig", {k: v for k, v in own.items() if v})
-        return merge_configs(given, config) if given else ensure_config(config)
+        return merge_configs(given, config) if given else config
 
     def _target(
         self,
@@ -286,14 +298,11 @@ class HybridChatModel(BaseChatModel):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> Iterator[AIMessageChunk]:
-        """Route, then stream the chosen model."""
+        """Route, then stream the chosen model; dials in force now hold, whenever it is read."""
         call = self.routed_call(input, config, _with_stop(kwargs, stop))
-        if self._streaming_disabled(**kwargs):
-            yield call.invoke()
-        else:
-            yield from call.stream()
+        return call.once() if self._streaming_disabled(**kwargs) else call.stream()
 
-    async def astream(
+    def astream(
         self,
         input: LanguageModelInput,
         config: RunnableConfig | None = None,
@@ -301,14 +310,9 @@ class HybridChatModel(BaseChatModel):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:
-        """Route, then stream the chosen model."""
+        """Route, then stream the chosen model; dials in force now hold, whenever it is read."""
         call = self.routed_call(input, config, _with_stop(kwargs, stop))
-        if self._streaming_disabled(**kwargs):
-            yield await call.ainvoke()
-            return
-        async with aclosing(call.astream()) as chunks:  # `async for` alone would not close it
-            async for chunk in chunks:
-                yield chunk
+        return call.aonce() if self._streaming_disabled(**kwargs) else call.astream()
 
     def stream_events(
         self,
@@ -372,7 +376,11 @@ class HybridChatModel(BaseChatModel):
         configs = _configs(len(messages), callbacks, tags, metadata, run_name, run_id)
         pairs = zip(messages, configs, strict=True)
         calls = [self.ainvoke(each, config, stop=stop, **kwargs) for each, config in pairs]
-        return _llm_result(list(await asyncio.gather(*calls)), configs)
+        answers = await asyncio.gather(*calls, return_exceptions=True)  # none is left unawaited
+        failed = next((each for each in answers if isinstance(each, BaseException)), None)
+        if failed is not None:
+            raise failed
+        return _llm_result(cast("list[AIMessage]", answers), configs)
 
     def _generate(
         self,
@@ -420,6 +428,14 @@ class HybridChatModel(BaseChatModel):
         for candidate in able:
             structured.chain(candidate)  # a wrong argument shows here, not at the first call
         return structured
+
+
+def _unheard(own: Callbacks, given: Callbacks) -> Callbacks:
+    """Leave out handlers of the instance that the config brings too: each hears once."""
+    if not isinstance(own, list):
+        return own
+    there = given if isinstance(given, list) else getattr(given, "handlers", [])
+    return [handler for handler in own if handler not in there]
 
 
 def _with_stop(kwargs: dict[str, Any], stop: list[str] | None) -> dict[str, Any]:

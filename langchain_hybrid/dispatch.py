@@ -91,6 +91,14 @@ class RoutedCall:
         await run.end(output)
         return output
 
+    def once(self) -> Iterator[Any]:
+        """Stream the whole answer as one chunk, where streaming is disabled."""
+        yield self.invoke()
+
+    async def aonce(self) -> AsyncIterator[Any]:
+        """Stream the whole answer as one chunk, where streaming is disabled."""
+        yield await self.ainvoke()
+
     def stream(self) -> Iterator[Any]:
         """Stream the call; it commits to a model at its first chunk."""
         run = RoutedRun(self.name, self.value, self.config)

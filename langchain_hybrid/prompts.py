@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import logging
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from string import Formatter
@@ -28,6 +28,9 @@ _KINDS: dict[type, type[BaseMessage]] = {
 }
 
 
+logger = logging.getLogger("hybrid_llm")
+
+
 class QueryFromPrompt:
     """Recover a prompt variable from the formatted messages.
 
@@ -45,12 +48,12 @@ class QueryFromPrompt:
 
     def __init__(self, template: ChatPromptTemplate | PromptTemplate | str, variable: str) -> None:
         self.variable = variable
-        self._patterns = [
-            (kind, _pattern(text, variable))
+        self._splitters = [
+            (kind, _Splitter(text, variable))
             for kind, text in _texts(template)
             if variable in _variables(text)
         ]
-        if not self._patterns:
+        if not self._splitters:
             raise ConfigurationError(
                 f"QueryFromPrompt: no message of the template has the variable {variable!r}."
             )
@@ -60,12 +63,12 @@ class QueryFromPrompt:
 
     def __call__(self, messages: Sequence[BaseMessage]) -> str | None:
         """Return the variable's value, or `None` where no message fits the template."""
-        for kind, pattern in self._patterns:
+        for kind, splitter in self._splitters:
             for message in reversed(messages):
                 if isinstance(message, kind) and isinstance(message.content, str):
-                    found = pattern.fullmatch(message.content)
-                    if found:
-                        return found["query"]
+                    found = splitter.split(message.content)
+                    if found is not None:
+                        return found
         return None
 
 
@@ -97,22 +100,68 @@ def _variables(text: str) -> set[str]:
     return {name for _, name, _, _ in Formatter().parse(text) if name}
 
 
-def _pattern(text: str, variable: str) -> re.Pattern[str]:
-    """Build the expression that splits a formatted text into its variables.
+class _Splitter:
+    """Splits a formatted text back into a template's variables, in linear time.
 
     Other variables take all they can, the query as little as it can: where a separator stands
-    more than once, the query is what follows its last appearance before it.
+    more than once, the query is what follows its last appearance before it. A regular expression
+    would say the same and take exponential time on a text that does not fit.
     """
-    parts = []
-    query = "(?P<query>.*?)"
-    for literal, name, _, _ in Formatter().parse(text):
-        parts.append(re.escape(literal))
-        if name == variable:
-            parts.append(query)
-            query = "(?P=query)"  # wherever else it stands, it is the same
-        elif name is not None:
-            parts.append(".*")
-    return re.compile("".join(parts), re.DOTALL)
+
+    def __init__(self, template: str, variable: str) -> None:
+        parsed = list(Formatter().parse(template))
+        literals = [literal for literal, _, _, _ in parsed]
+        names = [name for _, name, _, _ in parsed if name is not None]
+        self._literals = literals if len(literals) > len(names) else [*literals, ""]
+        self._merge_bare_literals([name for _, name, _, _ in parsed])
+        self._at = names.index(variable)
+
+    def _merge_bare_literals(self, names: list[str | None]) -> None:
+        """Join literals that no variable parts, such as those around an escaped brace."""
+        joined, open_ = [], ""
+        for literal, name in zip(self._literals, [*names, None], strict=False):
+            open_ += literal
+            if name is not None:
+                joined.append(open_)
+                open_ = ""
+        self._literals = [*joined, open_]
+
+    def split(self, text: str) -> str | None:
+        """Return the query, or `None` where the text does not fit."""
+        first, last = self._literals[0], self._literals[-1]
+        low, high = len(first), len(text) - len(last)
+        if low > high or not text.startswith(first) or not text.endswith(last):
+            return None
+        latest = self._latest_end(text, low, high)
+        if latest is None:
+            return None
+        start = self._start(text, low, latest)
+        if start is None:
+            return None
+        if self._at == len(self._literals) - 2:  # the last variable
+            return text[start:latest]
+        return text[start : text.find(self._literals[self._at + 1], start)]
+
+    def _latest_end(self, text: str, low: int, high: int) -> int | None:
+        """Find the last place where the query can end, the later separators fitting behind it."""
+        for literal in reversed(self._literals[self._at + 1 : -1]):
+            high = text.rfind(literal, low, high)
+            if high < 0:
+                return None
+        return high
+
+    def _start(self, text: str, low: int, latest: int) -> int | None:
+        """Find the last place where the query can start, the earlier separators before it."""
+        if self._at == 0:
+            return low
+        separator = self._literals[self._at]
+        found = text.rfind(separator, low, latest)
+        for literal in self._literals[1 : self._at]:
+            low = text.find(literal, low, found)
+            if low < 0:
+                return None
+            low += len(literal)
+        return found + len(separator) if found >= low else None
 
 
 def with_routing_query(
@@ -137,8 +186,15 @@ class _WithRoutingQuery(RunnableBindingBase[Any, Any]):  # type: ignore[no-redef
     key: Any
 
     def _query(self, value: Any) -> AbstractContextManager[Any]:
-        found = self.key(value) if callable(self.key) else _lookup(value, self.key)
+        found = self._called(value) if callable(self.key) else _lookup(value, self.key)
         return routing_query(found) if isinstance(found, str) else nullcontext()
+
+    def _called(self, value: Any) -> Any:
+        try:
+            return self.key(value)
+        except Exception as error:  # noqa: BLE001  (a chain never breaks because the router did)
+            logger.warning("with_routing_query's key raised %s.", type(error).__name__)
+            return None
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         with self._query(input):

@@ -62,6 +62,11 @@ class ReplayChatModel(BaseChatModel):
     def _llm_type(self) -> str:
         return "replay"
 
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        """Tell models apart in the host's cache of answers."""
+        return {"model": self.model, "sample": self.sample, "data": self.data.name}
+
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         del stop, kwargs
         return {"ls_provider": "replay", "ls_model_name": self.model, "ls_model_type": "chat"}

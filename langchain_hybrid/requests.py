@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import logging
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages.utils import count_tokens_approximately
@@ -10,15 +12,17 @@ from langchain_hybrid.queries import find_query, open_tool_caller, text_of
 from shared_router.context import current_options
 from shared_router.deciding.guards import RoutingRequest
 from shared_router.errors import ConfigurationError
-from shared_router.options import OPTION_NAMES, CallOptions
+from shared_router.options import DIAL_NAMES, OPTION_NAMES, CallOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from langchain_core.messages import BaseMessage
     from langchain_core.runnables import RunnableConfig
 
     from shared_router.engine import RoutingEngine
+
+logger = logging.getLogger("hybrid_llm")
 
 CONFIGURABLE_PREFIX = "hybrid_"
 """A dial stands in `config["configurable"]` as `hybrid_<dial>`."""
@@ -37,11 +41,7 @@ def call_options(
     """
     _check_keywords(kwargs)
     keywords = {name: kwargs[name] for name in OPTION_NAMES if name in kwargs}
-    configured = {
-        key.removeprefix(CONFIGURABLE_PREFIX): value
-        for key, value in (config.get("configurable") or {}).items()
-        if key.startswith(CONFIGURABLE_PREFIX)
-    }
+    configured = _configured(config.get("configurable") or {})
     options = current_options()
     if configured:
         options = CallOptions.parse(configured).over(options)
@@ -51,9 +51,31 @@ def call_options(
     return CallOptions.parse(keywords).over(options), rest
 
 
+def _configured(configurable: Mapping[str, Any]) -> dict[str, Any]:
+    """Take our options out of a config; another's `hybrid_search` is not ours to refuse."""
+    found = {}
+    for key, value in configurable.items():
+        if not key.startswith(CONFIGURABLE_PREFIX):
+            continue
+        name = key.removeprefix(CONFIGURABLE_PREFIX)
+        if name in OPTION_NAMES:
+            found[name] = value
+        else:
+            _refuse_near_miss(name, OPTION_NAMES, key, CONFIGURABLE_PREFIX)
+    return found
+
+
+def _refuse_near_miss(name: str, known: Sequence[str], shown: str, prefix: str = "") -> None:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+    if near:
+        raise ConfigurationError(f"Unknown option {shown!r}; did you mean {prefix + near[0]!r}?")
+
+
 def _check_keywords(kwargs: Mapping[str, Any]) -> None:
-    """Refuse a config's name among the keywords: it would reach the model's provider."""
+    """Refuse what was meant for the router and would reach the model's provider."""
     for key in kwargs:
+        if key not in OPTION_NAMES:
+            _refuse_near_miss(key, DIAL_NAMES, key)
         if key.startswith(CONFIGURABLE_PREFIX):
             raise ConfigurationError(
                 f"{key!r} is a name for configs; as a keyword it is "
@@ -72,13 +94,21 @@ def routing_request(
 ) -> RoutingRequest:
     """Convert one call."""
     return RoutingRequest(
-        query=find_query(messages, _several(extractors), engine.router.exceeds),
+        query=_query(messages, _several(extractors), engine),
         options=options,
         needs_tools=needs_tools,
         needs_structured_output=needs_structured_output,
         input_tokens=_input_tokens(messages, engine),
         sticky_to=open_tool_caller(messages),
     )
+
+
+def _query(messages: list[BaseMessage], extractors: Any, engine: RoutingEngine) -> Any:
+    try:
+        return find_query(messages, extractors, engine.router.exceeds)
+    except Exception as error:  # noqa: BLE001  (a chain never breaks because the router did)
+        logger.warning("Finding the query raised %s.", type(error).__name__)
+        return None
 
 
 def _several(extractors: Any) -> tuple[Any, ...]:

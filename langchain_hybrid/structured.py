@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import Runnable, RunnableSerializable
-from langchain_core.utils.aiter import aclosing
 from pydantic import ConfigDict
 
 from langchain_hybrid.children import map_models
@@ -70,12 +69,10 @@ class HybridStructuredOutput(RunnableSerializable[Any, Any]):
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Iterator[Any]:
         """Route, then stream the chosen model's partial answers."""
-        yield from self._call(input, config, kwargs).stream()
+        return self._call(input, config, kwargs).stream()
 
-    async def astream(
+    def astream(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
         """Route, then stream the chosen model's partial answers."""
-        async with aclosing(self._call(input, config, kwargs).astream()) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        return self._call(input, config, kwargs).astream()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import logging
 import secrets
 import time
@@ -13,7 +14,7 @@ from shared_router.deciding.attempts import Policy, adrive, attempting, drive
 from shared_router.deciding.curve import resolve_dial
 from shared_router.deciding.deadline import Deadline
 from shared_router.deciding.record import decision_record
-from shared_router.errors import ConfigurationError
+from shared_router.errors import CandidateError, ConfigurationError
 from shared_router.router import Router, as_router, check_binding
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class RoutingEngine:
         self.guarantee = self._guarantee(same_models)
         self.record_query = record_query
         self.on_decision = tuple(on_decision)
+        _check_listeners(self.on_decision)
         self._deadline = Deadline(timeout_s)
         self._hash_key = (hash_key or secrets.token_bytes(32))[:64]
 
@@ -106,6 +108,12 @@ class RoutingEngine:
         return f"RoutingEngine({self.router.name!r}, [{names}], {self.dial})"
 
     def _guarantee(self, same_models: bool) -> str:
+        bound, known = [c.name for c in self.candidates], list(self.router.candidates)
+        if bound != known and sorted(bound) == sorted(known):
+            raise CandidateError(
+                f"The models are bound in another order ({', '.join(bound)}) than the router was "
+                f"trained for ({', '.join(known)}, the reference last): swap them."
+            )
         pairs = zip(self.candidates, self.router.candidates, strict=True)
         other = [f"{c.name!r} for {name!r}" for c, name in pairs if not c.answers_to(name)]
         if not other or same_models:
@@ -189,3 +197,12 @@ class RoutingEngine:
 
     async def _ascore(self, text: str) -> Any:
         return await self._deadline.arun(lambda: self.router.score([text])[0])
+
+
+def _check_listeners(listeners: Iterable[Callable[[RoutingDecision], object]]) -> None:
+    for listener in listeners:
+        if inspect.iscoroutinefunction(listener):
+            raise ConfigurationError(
+                f"on_decision takes plain functions; {listener.__qualname__} is a coroutine "
+                "function and would never run. Schedule it from a plain one."
+            )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared_router import Candidate, Dial, Router, RoutingDecision, RoutingEngine, RoutingQuery
+from shared_router.deciding.deadline import Deadline
 from shared_router.deciding.guards import RoutingRequest
 from shared_router.engine import OtherCandidatesWarning
 from shared_router.errors import (
@@ -207,9 +208,34 @@ def test_the_same_models_keep_the_guarantee(bound: Candidate, same_models: bool)
 
 
 def test_binding_is_by_position() -> None:
-    with pytest.warns(OtherCandidatesWarning, match="'large' for 'small', 'small' for 'large'"):
-        one = RoutingEngine(fixed_router(1.0), [LARGE, SMALL])
-    assert one.decide(asking()).candidate == "large"
+    others = [Candidate("llama"), Candidate("gpt")]
+    with pytest.warns(OtherCandidatesWarning, match="'llama' for 'small', 'gpt' for 'large'"):
+        one = RoutingEngine(fixed_router(1.0), others)
+    assert one.decide(asking()).candidate == "llama"
+
+
+def test_the_same_models_in_another_order_are_refused() -> None:
+    with pytest.raises(CandidateError, match="bound in another order"):
+        RoutingEngine(fixed_router(), [LARGE, SMALL])
+
+
+def test_a_listener_that_would_never_run_is_refused() -> None:
+    async def listener(decision: object) -> None: ...
+
+    with pytest.raises(ConfigurationError, match="coroutine"):
+        RoutingEngine(fixed_router(), [SMALL, LARGE], on_decision=[listener])
+
+
+async def test_cancelled_calls_count_among_those_that_hang() -> None:
+    deadline = Deadline(5.0)
+    hanging = threading.Event()
+    tasks = [asyncio.create_task(deadline.arun(hanging.wait)) for _ in range(4)]
+    await asyncio.sleep(0.1)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert len(deadline._overdue) == 4
+    hanging.set()
 
 
 # -- privacy ------------------------------------------------------------------------------------

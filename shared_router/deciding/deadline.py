@@ -66,7 +66,11 @@ class Deadline:
             future = self._start(function)
             waiting = asyncio.wrap_future(future)
             waiting.add_done_callback(_heard)
-            done, _ = await asyncio.wait([waiting], timeout=self.seconds)
+            try:
+                done, _ = await asyncio.wait([waiting], timeout=self.seconds)
+            except asyncio.CancelledError:
+                self._late(future)  # its caller is gone, its thread may still hang
+                raise
             if not done:
                 raise self._late(future)
             return await waiting

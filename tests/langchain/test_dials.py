@@ -237,11 +237,30 @@ def test_a_dial_is_a_number(value: Any) -> None:
             way()
 
 
-def test_an_unknown_name_in_a_config_is_a_clear_error() -> None:
-    with pytest.raises(ConfigurationError, match="Unknown routing option 'treshold'; known are"):
+def test_a_misspelt_name_is_a_clear_error() -> None:
+    with pytest.raises(ConfigurationError, match="did you mean 'hybrid_threshold'"):
         hybrid().invoke("x", {"configurable": {"hybrid_treshold": 1}})
+    with pytest.raises(ConfigurationError, match="did you mean 'max_quality_drop'"):
+        hybrid().invoke("x", max_quality_dorp=0.1)
     with pytest.raises(ConfigurationError, match="Unknown routing option 'treshold'"):
         hybrid_options(treshold=1).__enter__()
+
+
+def test_another_s_name_in_a_config_is_left_alone() -> None:
+    assert hybrid().invoke("x", {"configurable": {"hybrid_search": True, "threshold": 9}})
+
+
+def test_an_assigned_dial_is_refused_not_ignored() -> None:
+    model = hybrid(threshold=0.0)
+    with pytest.raises(ConfigurationError, match="max_quality_drop is fixed at construction"):
+        model.max_quality_drop = 1.0
+
+
+def test_options_of_a_block_hold_for_a_stream_read_after_it() -> None:
+    model = hybrid()
+    with hybrid_options(route="small"):
+        chunks = model.stream("x")
+    assert next(chunks).response_metadata["hybrid_routing"]["reason"] == "forced"
 
 
 def test_a_configs_name_as_a_keyword_is_a_clear_error() -> None:

@@ -414,3 +414,18 @@ async def test_parallel_branches_threads_and_tasks_see_the_question() -> None:
     chain.invoke(INPUT)
     await chain.ainvoke(INPUT)
     assert scorer.texts == ["Why?"] * 7
+
+
+def test_a_text_that_does_not_fit_takes_linear_time():
+    extract = QueryFromPrompt("{a}\n{b}\n{c}\nQ {question}\nEnd", "question")
+    assert extract([HumanMessage("x\n" * 200_000)]) is None  # a regular expression would not end
+
+
+def test_a_template_with_braces_of_its_own():
+    extract = QueryFromPrompt('{{"context": "{context}"}}\nQ: {question}\nA:', "question")
+    assert extract([HumanMessage('{"context": "c"}\nQ: why?\nA:')]) == "why?"
+
+
+def test_a_key_function_that_raises_leaves_the_chain_alone():
+    chain = with_routing_query(RunnableLambda(lambda x: x), key=lambda _: 1 / 0)
+    assert chain.invoke({"a": 1}) == {"a": 1}
