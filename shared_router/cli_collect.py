@@ -16,55 +16,62 @@ if TYPE_CHECKING:
     from shared_router.data.collect import CollectReport
 
 LIMITS = "Limits"
-Specs = Annotated[
+Queries = Annotated[
+    Path, typer.Argument(metavar="QUERIES", help="Text (one a line), CSV or JSON lines.")
+]
+Models = Annotated[
     list[str],
     typer.Option(
-        "--model",
         metavar="NAME=SPEC",
         help="A model to ask, the large one last: provider:model, module:attribute or URL#model.",
     ),
 ]
+Out = Annotated[Path, typer.Option(metavar="DATA", help="The data file to write.")]
+JudgeName = Annotated[
+    str | None,
+    typer.Option(
+        help="exact, normalised, choice, numeric, code, rouge-l, bleu, bartscore, similarity, or "
+        "llm=SPEC. Without one the answers are kept for a later start.",
+        show_default=False,
+    ),
+]
+Rubric = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="What a judge llm=SPEC looks at.")
+]
+Prices = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=IN,OUT",
+        help="Dollars per million tokens read and written; `judge` is a name too.",
+    ),
+]
+Concurrency = Annotated[int, typer.Option(help="Calls in flight.", rich_help_panel=LIMITS)]
+Rate = Annotated[
+    float | None, typer.Option(help="Calls started per model.", rich_help_panel=LIMITS)
+]
+Timeout = Annotated[
+    float, typer.Option(help="Seconds one attempt may take.", rich_help_panel=LIMITS)
+]
+Retries = Annotated[int, typer.Option(help="Further attempts of a call.", rich_help_panel=LIMITS)]
+Dollars = Annotated[
+    float | None,
+    typer.Option(help="Stop once so many dollars are spent.", rich_help_panel=LIMITS),
+]
 
 
 def collect(
-    queries: Annotated[
-        Path, typer.Argument(metavar="QUERIES", help="Text (one a line), CSV or JSON lines.")
-    ],
-    model: Specs,
-    out: Annotated[Path, typer.Option(metavar="DATA", help="The data file to write.")],
+    queries: Queries,
+    model: Models,
+    out: Out,
     samples: Annotated[int, typer.Option(help="Responses per query and model.")] = 10,
-    judge: Annotated[
-        str | None,
-        typer.Option(
-            help="exact, normalised, choice, numeric, code, rouge-l, bleu, or llm=SPEC. Without "
-            "one the answers are kept for a later start.",
-            show_default=False,
-        ),
-    ] = None,
-    rubric: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="What a judge llm=SPEC looks at.")
-    ] = None,
-    price: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=IN,OUT",
-            help="Dollars per million tokens read and written; `judge` is a name too.",
-        ),
-    ] = None,
-    concurrency: Annotated[int, typer.Option(help="Calls in flight.", rich_help_panel=LIMITS)] = 8,
-    requests_per_minute: Annotated[
-        float | None, typer.Option(help="Calls started per model.", rich_help_panel=LIMITS)
-    ] = None,
-    timeout: Annotated[
-        float, typer.Option(help="Seconds one attempt may take.", rich_help_panel=LIMITS)
-    ] = 120.0,
-    retries: Annotated[
-        int, typer.Option(help="Further attempts of a call.", rich_help_panel=LIMITS)
-    ] = 4,
-    max_usd: Annotated[
-        float | None,
-        typer.Option(help="Stop once so many dollars are spent.", rich_help_panel=LIMITS),
-    ] = None,
+    judge: JudgeName = None,
+    rubric: Rubric = None,
+    price: Prices = None,
+    concurrency: Concurrency = 8,
+    requests_per_minute: Rate = None,
+    timeout: Timeout = 120.0,
+    retries: Retries = 4,
+    max_usd: Dollars = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed for good.")
     ] = False,

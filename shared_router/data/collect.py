@@ -40,29 +40,26 @@ async def collect(
 ) -> CollectReport:
     """Ask, judge and write a data file; may be killed and started again at any moment.
 
-    Every finished call is on disk in `OUT.journal` before the next one of its worker starts. A
-    second start with the same queries, models and samples asks only what is missing; another judge
-    judges the recorded answers anew and asks nothing.
+    Finished calls are on disk in `OUT.journal`: a second start asks only what is missing.
 
     Args:
         queries: What to ask; strings get an id from their words.
         models: Name to async callable, the large model last.
         out: The data file to write, gzip where it ends in `.gz`.
         samples: Responses per query and model.
-        judge: What scores the responses; without one they are kept in the journal for later.
+        judge: What scores the responses; a later start may bring one, or another one.
         concurrency: Calls in flight, all models together.
         requests_per_minute: Calls started per model and minute, repeated attempts included.
         timeout_s: Seconds one attempt may take; `None` for no limit.
         retries: Further attempts after a failure that may pass.
-        max_usd: Start no call once so much is spent; those in flight are finished. Calls must
-            carry their cost.
+        max_usd: Start no call once so much is spent, by the costs that all calls must carry.
         give_up_after: Stop once so many calls of one model failed in a row.
         retry_failed: Try again what failed for good at an earlier start.
         specs: Model name to what it stands for: a start with other ones is another run.
         progress: Called after each finished call.
 
     Returns:
-        What was done, and where the run stopped if it did.
+        What was done, and why the run stopped early if it did.
 
     Raises:
         ConfigurationError: If an argument is wrong, or `max_usd` is given and a call has no cost.
@@ -77,18 +74,23 @@ async def collect(
         max_usd=max_usd,
         give_up_after=give_up_after,
     )
-    if not models:
-        raise ConfigurationError("collect asks at least one model; got none.")
-    asked, target = _listed(queries), Path(out)
-    _check_answers(asked, judge)
+    asked, target = _checked(queries, models, judge), Path(out)
     check_output(target)
     run = fingerprint(asked, list(models), samples, specs or {})
     with Journal(journal_path(target), run) as journal:
-        if retry_failed:
-            await journal.forget_failures(judge.name if judge else None)
         at_work = CollectRun(asked, models, judge, journal, limits, progress)
-        await at_work.work()
+        await at_work.work(retry_failed=retry_failed)
         return await at_work.finish(target)
+
+
+def _checked(
+    queries: Sequence[SourceQuery | str], models: Mapping[str, AskModel], judge: Judge | None
+) -> list[SourceQuery]:
+    if not models:
+        raise ConfigurationError("collect asks at least one model; got none.")
+    asked = _listed(queries)
+    _check_answers(asked, judge)
+    return asked
 
 
 def _listed(queries: Sequence[SourceQuery | str]) -> list[SourceQuery]:

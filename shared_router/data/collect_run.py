@@ -93,8 +93,10 @@ class CollectRun:
         self._spent_usd = 0.0
         self._stopped: str | None = None
 
-    async def work(self) -> None:
+    async def work(self, *, retry_failed: bool) -> None:
         """Do what is left, several calls at a time."""
+        if retry_failed:
+            await self._journal.forget_failures(self._judge.name if self._judge else None)
         answered = await self._journal.answered()
         to_judge = await self._journal.to_judge(self._judge.name) if self._judge else set()
         self._done = len(answered - to_judge)

@@ -84,6 +84,7 @@ class Journal:
         self.path = path
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="collect-journal")
         self._waiting: list[tuple[str, Sequence[Any]]] = []
+        self._added = self._written = 0
         self._turn = asyncio.Lock()
         self._broken: DataError | None = None
         try:
@@ -163,7 +164,7 @@ class Journal:
 
     async def add_answer(self, key: Key, *values: Any) -> None:
         """Record a finished call: response, input and output tokens, dollars, error kind."""
-        self._waiting.append((ANSWER, (*key, *values)))
+        self._add(ANSWER, (*key, *values))
         await self.flush()
 
     async def add_judgement(self, key: Key, *values: Any, wait: bool) -> None:
@@ -171,7 +172,7 @@ class Journal:
 
         Without `wait` it is written with the next row: what costs nothing may be judged again.
         """
-        self._waiting.append((JUDGEMENT, (*key, *values)))
+        self._add(JUDGEMENT, (*key, *values))
         if wait:
             await self.flush()
 
@@ -181,12 +182,18 @@ class Journal:
         Raises:
             DataError: If the disk fails, now or before.
         """
+        mine = self._added
         async with self._turn:  # whoever has the turn commits the rows of all who wait
-            rows, self._waiting = self._waiting, []
-            if rows and self._broken is None:
+            if self._written < mine and self._broken is None:
+                rows, self._waiting, upto = self._waiting, [], self._added
                 await self._run(self._commit, rows)
+                self._written = upto
         if self._broken is not None:
             raise self._broken
+
+    def _add(self, statement: str, values: Sequence[Any]) -> None:
+        self._waiting.append((statement, values))
+        self._added += 1
 
     def _commit(self, rows: Sequence[tuple[str, Sequence[Any]]]) -> None:
         try:

@@ -18,6 +18,8 @@ METRICS = {
     "code": ("code", "CodePassesTests"),
     "rouge-l": ("overlap", "RougeL"),
     "bleu": ("overlap", "Bleu"),
+    "bartscore": ("bart", "BartScore"),
+    "similarity": ("similarity", "EmbeddingSimilarity"),
 }
 """Name to where the metric is; loaded when asked for."""
 
