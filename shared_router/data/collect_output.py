@@ -126,9 +126,13 @@ def check_output(out: Path) -> None:
     Raises:
         DataError: If its folder is missing, or it exists and no journal says whose it is.
     """
-    if not out.parent.is_dir():
-        raise DataError(f"{out}: its folder does not exist; make it first.")
-    if out.exists() and not journal_path(out).exists():
+    try:
+        there, known = out.exists(), journal_path(out).exists()
+        if not out.parent.is_dir():
+            raise DataError(f"{out}: its folder does not exist; make it first.")
+    except OSError as error:
+        raise DataError(f"{out}: cannot be reached ({error.strerror}); give permission.") from error
+    if there and not known:
         raise DataError(
             f"{out}: exists, and no journal ({journal_path(out).name}) beside it says that it is "
             "of this run; it is not overwritten. Give another --out, or move it away."

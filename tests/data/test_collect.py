@@ -11,9 +11,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -36,9 +37,6 @@ from tests.data.collecting import (
     text_of,
 )
 from tests.material import write_lines
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class Model:
@@ -296,11 +294,26 @@ async def test_two_at_once_on_one_output(pair, out):
     await running
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-async def test_no_permission(pair, out):
-    out.parent.chmod(0o500)
-    with pytest.raises(DataError, match="cannot be written"):
-        await collect(["one"], pair, out, 1, Right())
+@pytest.fixture
+def nobody():
+    """Give up root's rights for the test: root may write everywhere."""
+    mine = os.geteuid()
+    if mine == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(mine)
+
+
+def test_no_permission(pair, nobody):
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o500)
+        with pytest.raises(DataError, match="cannot be written"):
+            asyncio.run(collect(["one"], pair, folder / "data.jsonl", 1, Right()))
+        folder.chmod(0)
+        with pytest.raises(DataError, match="cannot be reached"):
+            asyncio.run(collect(["one"], pair, folder / "data.jsonl", 1, Right()))
+    assert not pair["small"].asked
 
 
 @pytest.mark.parametrize(
