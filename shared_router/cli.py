@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from shared_router.cli_collect import collect
 from shared_router.console import (
     Commands,
     print_json,
@@ -54,6 +55,9 @@ Advantage = Annotated[
     float | None,
     typer.Option(help="Share of calls to keep from the reference.", rich_help_panel=DIALS),
 ]
+
+
+app.command()(collect)
 
 
 def main() -> None:

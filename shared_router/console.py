@@ -6,8 +6,10 @@ import errno
 import json
 import math
 import sys
+import time
 import warnings
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
@@ -16,12 +18,13 @@ import typer.core
 from shared_router.errors import HybridRoutingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
+    from shared_router.data.collect import CollectProgress
     from shared_router.data.dataset import RoutingDataset
     from shared_router.scoring.fitting import Progress as ToldProgress
 
@@ -29,6 +32,8 @@ FAILED, INTERRUPTED = 1, 130
 """Exit codes; usage errors are typer's 2."""
 PIPED_WIDTH = 110
 """Columns of a table that goes to a file or a pipe."""
+LINE_EVERY_S = 30.0
+"""Seconds between lines of progress that go to a file or a pipe."""
 STAGES = {"embed": "embedding queries", "score": "scoring queries"}
 
 
@@ -136,6 +141,49 @@ def working(doing: str) -> Iterator[ToldProgress | None]:
     with _bars() as bars:
         bars.add_task(doing, total=None, count="")
         yield _Stages(bars)
+
+
+@contextmanager
+def collecting() -> Iterator[Callable[[CollectProgress], None]]:
+    """Show how far a collect is, on stderr.
+
+    Yields:
+        What to pass as `progress=`: a bar on a terminal, else a line now and then.
+    """
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    with _bars() as bars:
+        task = bars.add_task("asking", total=None, count="")
+
+        def show(now: CollectProgress) -> None:
+            bars.update(task, completed=now.done, total=now.total, count=progress_line(now))
+
+        yield show
+
+
+def progress_line(now: CollectProgress) -> str:
+    """Say calls, rate, time left and dollars in one line."""
+    parts = [f"{now.done}/{now.total}", f"{now.calls_per_second:.1f}/s"]
+    if now.eta_s is not None:
+        parts.append(f"{timedelta(seconds=round(now.eta_s))} left")
+    if now.spent_usd:
+        parts.append(f"${now.spent_usd:.4f}")
+    if now.failed:
+        parts.append(f"{now.failed} failed")
+    return ", ".join(parts)
+
+
+class _Lines:
+    """Progress where no bar can be drawn: a line every `LINE_EVERY_S`."""
+
+    def __init__(self) -> None:
+        self._last_s = time.monotonic()
+
+    def __call__(self, now: CollectProgress) -> None:
+        if time.monotonic() - self._last_s >= LINE_EVERY_S:
+            self._last_s = time.monotonic()
+            say(progress_line(now))
 
 
 def _bars() -> Progress:

@@ -8,6 +8,7 @@ HybridRoutingError
 │   └── LabelError            labels from which nothing can be learned
 ├── NotCalibratedError        a quality or cost dial on a router without a calibration
 ├── ArtifactError             a router folder is corrupt, foreign or of a newer format
+├── JudgeError                a judging model answered nonsense (recorded by collect)
 ├── MissingExtraError         an optional dependency is not installed
 └── ScoringError              the scorer failed at call time (recorded, never raised to a chain)
     └── ScoringTimeoutError   ... because it took too long
@@ -46,6 +47,17 @@ class NotCalibratedError(ConfigurationError):
 
 class ArtifactError(HybridRoutingError):
     """A router folder is corrupt, truncated, foreign or of a newer format."""
+
+
+class JudgeError(HybridRoutingError):
+    """A judging model answered nonsense each time it was asked.
+
+    `cost_usd` holds what its answers cost nevertheless; `None` where unknown.
+    """
+
+    def __init__(self, message: str, cost_usd: float | None = None) -> None:
+        super().__init__(message)
+        self.cost_usd = cost_usd
 
 
 class MissingExtraError(HybridRoutingError, ImportError):

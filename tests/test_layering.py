@@ -46,7 +46,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("judging",),
     ("artifact", "card", "measured", "router"),
     ("engine",),
-    ("cli", "console", "tables", "testing"),
+    ("cli", "cli_collect", "console", "tables", "testing"),
 )
 """A module imports from its own layer and those before it."""
 

@@ -1,0 +1,217 @@
+"""The command `hybrid-llm collect`: parse and call only."""
+
+# No `from __future__ import annotations` here: typer reads the annotations at run time.
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from shared_router.console import collecting, print_json, say
+from shared_router.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from shared_router.data.answers import AskModel, Judge
+    from shared_router.data.collect import CollectReport
+
+LIMITS = "Limits"
+Queries = Annotated[
+    Path, typer.Argument(metavar="QUERIES", help="Text (one a line), CSV or JSON lines.")
+]
+Models = Annotated[
+    list[str],
+    typer.Option(
+        metavar="NAME=SPEC",
+        help="A model to ask, the large one last: provider:model, module:attribute or URL#model.",
+    ),
+]
+Out = Annotated[Path, typer.Option(metavar="DATA", help="The data file to write.")]
+JudgeName = Annotated[
+    str | None,
+    typer.Option(
+        help="exact, normalised, choice, numeric, code, rouge-l, bleu, bartscore, similarity, or "
+        "llm=SPEC. Without one the answers are kept for a later start.",
+        show_default=False,
+    ),
+]
+Rubric = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="What a judge llm=SPEC looks at.")
+]
+Prices = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=IN,OUT",
+        help="Dollars per million tokens read and written; `judge` is a name too.",
+    ),
+]
+Concurrency = Annotated[int, typer.Option(help="Calls in flight.", rich_help_panel=LIMITS)]
+Rate = Annotated[
+    float | None, typer.Option(help="Calls started per model.", rich_help_panel=LIMITS)
+]
+Timeout = Annotated[
+    float, typer.Option(help="Seconds one attempt may take.", rich_help_panel=LIMITS)
+]
+Retries = Annotated[int, typer.Option(help="Further attempts of a call.", rich_help_panel=LIMITS)]
+Dollars = Annotated[
+    float | None,
+    typer.Option(help="Stop once so many dollars are spent.", rich_help_panel=LIMITS),
+]
+
+
+def collect(
+    queries: Queries,
+    model: Models,
+    out: Out,
+    samples: Annotated[int, typer.Option(help="Responses per query and model.")] = 10,
+    judge: JudgeName = None,
+    rubric: Rubric = None,
+    price: Prices = None,
+    concurrency: Concurrency = 8,
+    requests_per_minute: Rate = None,
+    timeout: Timeout = 120.0,
+    retries: Retries = 4,
+    max_usd: Dollars = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try again what failed for good.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Ask every model every query, judge the answers, and write DATA. Resumes where it stopped."""
+    import asyncio
+
+    from shared_router.data import collect as library
+    from shared_router.data.collect_source import read_queries
+
+    specs = named(model, "--model")
+    prices = {name: two_numbers(told) for name, told in named(price or [], "--price").items()}
+    check_prices(prices, [*specs, "judge"])
+    asked = read_queries(queries)
+    sys.path.insert(0, "")  # module:attribute may stand in the working folder
+    models = {name: ask_model(spec, prices.get(name)) for name, spec in specs.items()}
+    scoring = make_judge(judge, rubric, prices.get("judge")) if judge else None
+    with collecting() as progress:
+        report = asyncio.run(
+            library.collect(
+                asked,
+                models,
+                out,
+                samples,
+                scoring,
+                concurrency=concurrency,
+                requests_per_minute=requests_per_minute,
+                timeout_s=timeout,
+                retries=retries,
+                max_usd=max_usd,
+                retry_failed=retry_failed,
+                specs=specs,
+                progress=progress,
+            )
+        )
+    tell(report, list(specs), judged=scoring is not None, as_json=as_json)
+
+
+def named(pairs: list[str], option: str) -> dict[str, str]:
+    """Read `NAME=VALUE` options.
+
+    Raises:
+        ConfigurationError: If one has another form, or a name stands twice.
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        if not name or not value or name in found:
+            raise ConfigurationError(f"{option} is NAME=VALUE, each name once; got {name!r}.")
+        found[name] = value
+    return found
+
+
+def two_numbers(told: str) -> tuple[float, float]:
+    """Read `IN,OUT`.
+
+    Raises:
+        ConfigurationError: If these are not two numbers of at least 0.
+    """
+    try:
+        first, second = (float(part) for part in told.split(","))
+    except ValueError:
+        first = second = -1.0
+    if not (0 <= first < float("inf") and 0 <= second < float("inf")):
+        raise ConfigurationError(
+            f"--price is NAME=IN,OUT in dollars per million tokens, as in small=0.15,0.6; got "
+            f"{told!r}."
+        )
+    return first, second
+
+
+def check_prices(prices: dict[str, tuple[float, float]], names: list[str]) -> None:
+    """Check that prices are of models asked.
+
+    Raises:
+        ConfigurationError: If one is not.
+    """
+    for name in prices:
+        if name not in names:
+            raise ConfigurationError(
+                f"--price {name}=...: no model of that name; there are {', '.join(names)}."
+            )
+
+
+def ask_model(spec: str, price: tuple[float, float] | None) -> "AskModel":
+    """Resolve a SPEC, with its price."""
+    from shared_router.data.answers import priced
+    from shared_router.data.collect_specs import resolve_spec
+
+    ask = resolve_spec(spec)
+    if price is None:
+        return ask
+    return priced(
+        ask, input_usd_per_million_tokens=price[0], output_usd_per_million_tokens=price[1]
+    )
+
+
+def make_judge(told: str, rubric: Path | None, price: tuple[float, float] | None) -> "Judge":
+    """Make a metric by name, or a judge that is a model.
+
+    Raises:
+        ConfigurationError: If there is none of that name, or a rubric has no judge to read it.
+    """
+    from shared_router.judging.named import metric_named
+
+    kind, _, spec = told.partition("=")
+    if kind != "llm" or not spec:
+        if rubric is not None:
+            raise ConfigurationError(f"--rubric is for --judge llm=SPEC; got --judge {told}.")
+        return metric_named(told)
+    from shared_router.judging.model_judge import RUBRIC, LLMJudge
+
+    text = rubric.read_text(encoding="utf-8") if rubric else RUBRIC
+    return LLMJudge(ask_model(spec, price), text, model=spec)
+
+
+def tell(report: "CollectReport", names: list[str], *, judged: bool, as_json: bool) -> None:
+    """Print what was done.
+
+    Raises:
+        typer.Exit: With code 1 where the run stopped early, or nothing could be written.
+    """
+    import dataclasses
+
+    if as_json:
+        shown = dataclasses.asdict(report)
+        print_json({k: str(v) if isinstance(v, Path) else v for k, v in shown.items()})
+    if report.failed:
+        say(f"warning: {report.failed} calls failed for good: {report.failures} lists them.")
+    if report.stopped:
+        say(f"error: stopped: {report.stopped}. The same command goes on from here.")
+    elif not judged:
+        say("No judge: the answers are kept in the journal. Start again with --judge.")
+    elif report.out is None:
+        say("error: no answer could be had and judged; nothing is written.")
+    elif not as_json:
+        cost = f", ${report.spent_usd:.4f}" if report.spent_usd else ""
+        typer.echo(f"Saved {report.records} queries in {report.out}{cost}")
+        listed = shlex.quote(",".join(names))
+        typer.echo(f"Next: hybrid-llm fit {shlex.quote(str(report.out))} --candidates {listed}")
+    if report.stopped or (judged and report.out is None):
+        raise typer.Exit(1)

@@ -1,0 +1,161 @@
+"""One call that may fail: pace, time limit, retries with back-off."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_random_exponential,
+)
+
+from shared_router.errors import ConfigurationError, HybridRoutingError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+PASSING_STATUS = frozenset({408, 409, 425, 429})
+"""HTTP statuses below 500 that another attempt may cure."""
+OUR_OWN_FAULT = (HybridRoutingError, TypeError, AttributeError, NotImplementedError)
+"""Errors that another attempt cannot cure."""
+BACK_OFF = wait_random_exponential(multiplier=0.5, max=60)
+"""Seconds before the next attempt, with jitter, where the server does not say."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The numbers of a run; see `collect` for what each means.
+
+    Raises:
+        ConfigurationError: If one is out of range.
+    """
+
+    samples: int
+    concurrency: int
+    requests_per_minute: float | None
+    timeout_s: float | None
+    retries: int
+    max_usd: float | None
+    give_up_after: int
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("samples", 1),
+            ("concurrency", 1),
+            ("retries", 0),
+            ("give_up_after", 1),
+        ):
+            if getattr(self, name) < least:
+                raise ConfigurationError(f"{name} is at least {least}; got {getattr(self, name)}.")
+        for name in ("requests_per_minute", "timeout_s", "max_usd"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigurationError(
+                    f"{name} is a finite number above 0, or none; got {value}."
+                )
+
+
+class Pace:
+    """Starts calls no faster than a rate, and holds them back when a server asks for it."""
+
+    def __init__(self, per_minute: float | None) -> None:
+        self._gap_s = 60.0 / per_minute if per_minute else 0.0
+        self._next_s = 0.0
+
+    async def wait(self) -> None:
+        """Wait for this call's turn."""
+        now_s = asyncio.get_running_loop().time()
+        start_s = max(now_s, self._next_s)
+        self._next_s = start_s + self._gap_s
+        if start_s > now_s:
+            await asyncio.sleep(start_s - now_s)
+
+    def hold(self, seconds: float) -> None:
+        """Start nothing for so long: a limit that one call met concerns the others too."""
+        self._next_s = max(self._next_s, asyncio.get_running_loop().time() + seconds)
+
+
+class Caller:
+    """Calls one model, or one judge, until it answers or fails for good."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._pace = Pace(limits.requests_per_minute)
+        self._timeout_s, self._retries = limits.timeout_s, limits.retries
+
+    async def call(self, ask: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+        """Call; the last attempt's error is raised as it is."""
+        trying = AsyncRetrying(
+            stop=stop_after_attempt(self._retries + 1),
+            wait=self._pause_s,
+            retry=retry_if_exception(may_pass),
+            reraise=True,
+        )
+        return await trying(self._once, ask, *args)
+
+    async def _once(self, ask: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+        await self._pace.wait()
+        async with asyncio.timeout(self._timeout_s):
+            return await ask(*args)
+
+    def _pause_s(self, state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        asked_s = retry_after_s(error) if error else None
+        if asked_s is None:
+            return BACK_OFF(state)
+        self._pace.hold(asked_s)
+        return asked_s
+
+
+def status_of(error: BaseException) -> int | None:
+    """Find the HTTP status that an error of an HTTP client carries."""
+    for owner in (error, getattr(error, "response", None)):
+        for name in ("status_code", "status", "code"):
+            value = getattr(owner, name, None)
+            if isinstance(value, int) and 100 <= value < 600:
+                return value
+    return None
+
+
+def may_pass(error: BaseException) -> bool:
+    """Tell whether another attempt may succeed."""
+    if not isinstance(error, Exception) or isinstance(error, OUR_OWN_FAULT):
+        return False
+    status = status_of(error)
+    return status is None or status >= 500 or status in PASSING_STATUS
+
+
+def retry_after_s(error: BaseException) -> float | None:
+    """Read `Retry-After`, in seconds or as a date, from an error or its response's headers."""
+    value = getattr(error, "retry_after", None)
+    for owner in (getattr(error, "response", None), error):
+        headers: Any = getattr(owner, "headers", None)
+        if value is None and hasattr(headers, "get"):
+            value = headers.get("retry-after") or headers.get("Retry-After")
+    return None if value is None else _seconds(str(value))
+
+
+def _seconds(value: str) -> float | None:
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            due = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        zoned = due if due.tzinfo else due.replace(tzinfo=UTC)
+        seconds = (zoned - datetime.now(UTC)).total_seconds()
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def error_kind(error: BaseException) -> str:
+    """Name an error by its class and status; never its message, which may quote the query."""
+    status = status_of(error)
+    return type(error).__name__ + (f" ({status})" if status else "")

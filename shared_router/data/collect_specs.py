@@ -1,0 +1,106 @@
+"""From a SPEC string to an async callable: what adapters and users register resolves it."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from shared_router.errors import ConfigurationError, MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from shared_router.data.answers import AskModel
+
+GROUP = "hybrid_llm.models"
+"""Entry points: functions from a SPEC to an `AskModel`, or to `None` where it is not theirs."""
+FORMS = (
+    "'provider:model', 'module:attribute', or the URL of an OpenAI-compatible server with the "
+    "model behind '#', such as http://127.0.0.1:8000/v1#llama3.2"
+)
+
+
+def resolve_spec(spec: str) -> AskModel:
+    """Resolve a SPEC.
+
+    Args:
+        spec: `module:attribute` of an async function `(query, sample) -> Answer`; all else is
+            read by the entry points of `hybrid_llm.models`, in the order of their names.
+
+    Raises:
+        ConfigurationError: If nobody can read it.
+        MissingExtraError: If nobody can read it and an adapter lacks its dependency.
+    """
+    if not spec.partition(":")[2]:
+        raise ConfigurationError(f"A model's SPEC is {FORMS}; got {shown(spec)!r}.")
+    ask = _async_function(spec)
+    if ask is not None:
+        return ask
+    missing: list[ImportError] = []
+    for resolve in _resolvers(missing):
+        try:
+            found = resolve(spec)
+        except MissingExtraError as error:
+            missing.append(error)
+            continue
+        if found is not None:
+            return found
+    if missing:
+        raise MissingExtraError(
+            f"Model {shown(spec)!r} cannot be read: {'; '.join(map(str, missing))}"
+        ) from missing[0]
+    raise ConfigurationError(
+        f"Nothing installed can read the model {shown(spec)!r}. A SPEC is {FORMS}; providers and "
+        "URLs need an adapter: pip install 'hybrid-llm[langchain]' langchain."
+    )
+
+
+def shown(spec: str) -> str:
+    """Cut the credentials out of a SPEC, for messages."""
+    scheme, mark, rest = spec.partition("://")
+    host, at, path = rest.rpartition("@")
+    return f"{scheme}{mark}***{at}{path}" if mark and host else spec
+
+
+def _resolvers(missing: list[ImportError]) -> Iterator[Callable[[str], AskModel | None]]:
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        try:
+            yield point.load()
+        except ImportError as error:  # an adapter whose extra is not installed
+            missing.append(error)
+
+
+def _async_function(spec: str) -> AskModel | None:
+    """Import `module:attribute`, if it is an async function or an object with an async call."""
+    found = imported(spec)
+    call = found if inspect.isroutine(found) else getattr(found, "__call__", None)  # noqa: B004
+    ask: Any = found if inspect.iscoroutinefunction(call) else None
+    return ask  # type: ignore[no-any-return]
+
+
+def imported(spec: str) -> Any:
+    """Import the attribute that `module:attribute` names.
+
+    Returns:
+        The object; `None` where the module is not there or has no such attribute.
+
+    Raises:
+        ConfigurationError: If the module is there and fails on import.
+    """
+    module, _, attribute = spec.partition(":")
+    if not all(part.isidentifier() for part in f"{module}.{attribute}".split(".")):
+        return None
+    try:
+        found: Any = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name and (module == error.name or module.startswith(error.name + ".")):
+            return None
+        raise ConfigurationError(f"Module {module!r} fails on import: {error}.") from error
+    except Exception as error:  # a user's module may raise anything
+        kind = type(error).__name__
+        raise ConfigurationError(f"Module {module!r} fails on import ({kind}: {error}).") from error
+    for name in attribute.split("."):
+        found = getattr(found, name, None)
+    return found

@@ -1,0 +1,262 @@
+"""The journal of a collect: every finished call, durable at once, so that a run can be resumed."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from shared_router.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from shared_router.data.collect_source import SourceQuery
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS run (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS answers (
+    query TEXT, model TEXT, sample INTEGER, response TEXT, input_tokens INTEGER,
+    output_tokens INTEGER, cost_usd REAL, error TEXT, PRIMARY KEY (query, model, sample));
+CREATE TABLE IF NOT EXISTS judgements (
+    query TEXT, model TEXT, sample INTEGER, judge TEXT, quality REAL, cost_usd REAL, error TEXT,
+    PRIMARY KEY (query, model, sample, judge));
+"""
+ANSWER = "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+JUDGEMENT = "INSERT INTO judgements VALUES (?, ?, ?, ?, ?, ?, ?)"
+
+Key = tuple[str, str, int]
+"""Query id, model name, sample from 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredCall:
+    """One row of the journal: a sampled response and how good it is."""
+
+    model: str
+    """Name of the model."""
+    sample: int
+    """Number of the sample, from 0."""
+    response: str | None = field(repr=False)
+    """The response; `None` where the call failed for good."""
+    cost_usd: float | None
+    """Cost of the call; `None` where unknown."""
+    ask_error: str | None
+    """Kind of the error that ended the call."""
+    quality: float | None
+    """The judge's score; `None` where it failed or has not judged yet."""
+    judge_error: str | None
+    """Kind of the error that ended the judging."""
+
+
+def fingerprint(
+    queries: Sequence[SourceQuery], models: Sequence[str], samples: int, specs: Mapping[str, str]
+) -> dict[str, str]:
+    """Say which run this is: what must be equal for answers to belong together."""
+    asked = [[query.id, query.text, query.task, query.answer] for query in queries]
+    return {
+        "format": "1",
+        "queries": _sha256(asked),
+        "models": ", ".join(models),
+        "samples": str(samples),
+        # Hashed: a SPEC may hold a URL with a password.
+        "specs": _sha256([specs.get(name) for name in models]),
+    }
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
+
+
+class Journal:
+    """An SQLite file beside the output; one process at a time.
+
+    Reads and writes happen in one thread of its own, and concurrent writes share one commit.
+    """
+
+    def __init__(self, path: Path, run: Mapping[str, str]) -> None:
+        self.path = path
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="collect-journal")
+        self._waiting: list[tuple[str, Sequence[Any]]] = []
+        self._added = self._written = 0
+        self._turn = asyncio.Lock()
+        self._broken: DataError | None = None
+        try:
+            self._db: sqlite3.Connection = self._thread.submit(self._open, run).result()
+        except BaseException:
+            self._thread.shutdown()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # A full disk fails the clean-up too; the error that matters is already on its way.
+        self._thread.submit(self._close).result()
+        self._thread.shutdown()
+
+    def _close(self) -> None:
+        try:
+            self._db.close()
+        except sqlite3.Error:
+            if self._broken is None:
+                raise
+
+    def _open(self, run: Mapping[str, str]) -> sqlite3.Connection:
+        try:
+            db = sqlite3.connect(self.path, timeout=0.2, isolation_level=None)
+            try:
+                return self._prepared(db, run)
+            except BaseException:
+                db.close()
+                raise
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
+
+    def _prepared(self, db: sqlite3.Connection, run: Mapping[str, str]) -> sqlite3.Connection:
+        # Exclusive: a second collect into the same file would ask everything twice. The system
+        # drops the lock with the process, however it ends.
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("BEGIN EXCLUSIVE")
+        for statement in TABLES.split(";"):
+            db.execute(statement)
+        stored = dict(db.execute("SELECT key, value FROM run"))
+        if not stored:
+            db.executemany("INSERT INTO run VALUES (?, ?)", run.items())
+        elif stored != run:
+            self._refuse(stored, run)
+        db.execute("COMMIT")
+        return db
+
+    def _refuse(self, stored: Mapping[str, str], run: Mapping[str, str]) -> None:
+        other = [key for key in run if stored.get(key) != run[key]]
+        shown = ", ".join(f"{key} ({stored.get(key)} there, {run[key]} now)" for key in other)
+        raise DataError(
+            f"{self.path}: this is the journal of another run, with other {shown}. Start that run "
+            "again as it was, give another --out, or remove the journal to start anew."
+        )
+
+    def _explained(self, error: sqlite3.Error) -> DataError:
+        if "locked" in str(error):
+            return DataError(
+                f"{self.path}: another collect is at work on this output; let it finish, or give "
+                "another --out."
+            )
+        if isinstance(error, sqlite3.OperationalError):
+            return DataError(
+                f"{self.path}: cannot be written ({error}). Everything recorded so far is safe: "
+                "make room or give permission, and start the same command again."
+            )
+        return DataError(f"{self.path}: this is no journal of a collect ({error}).")
+
+    async def add_answer(self, key: Key, *values: Any) -> None:
+        """Record a finished call: response, input and output tokens, dollars, error kind."""
+        self._add(ANSWER, (*key, *values))
+        await self.flush()
+
+    async def add_judgement(self, key: Key, *values: Any, wait: bool) -> None:
+        """Record a finished judging: judge, quality, dollars, error kind.
+
+        Without `wait` it is written with the next row: what costs nothing may be judged again.
+        """
+        self._add(JUDGEMENT, (*key, *values))
+        if wait:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what waits.
+
+        Raises:
+            DataError: If the disk fails, now or before.
+        """
+        mine = self._added
+        async with self._turn:  # whoever has the turn commits the rows of all who wait
+            if self._written < mine and self._broken is None:
+                rows, self._waiting, upto = self._waiting, [], self._added
+                await self._run(self._commit, rows)
+                self._written = upto
+        if self._broken is not None:
+            raise self._broken
+
+    def _add(self, statement: str, values: Sequence[Any]) -> None:
+        self._waiting.append((statement, values))
+        self._added += 1
+
+    def _commit(self, rows: Sequence[tuple[str, Sequence[Any]]]) -> None:
+        try:
+            self._db.execute("BEGIN")
+            for statement, values in rows:
+                self._db.execute(statement, values)
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._broken = self._explained(error)
+            raise self._broken from error
+
+    async def _run(self, work: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
+
+    async def select(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Read rows."""
+        return list(await self._run(lambda: self._db.execute(statement, values).fetchall()))
+
+    async def forget_failures(self, judge: str | None) -> None:
+        """Drop what failed for good, so that it is tried again."""
+        await self._run(self._db.execute, "DELETE FROM answers WHERE error IS NOT NULL")
+        await self._run(
+            self._db.execute,
+            "DELETE FROM judgements WHERE error IS NOT NULL AND judge = ?",
+            (judge or "",),
+        )
+
+    async def answered(self) -> set[Key]:
+        """List the calls that are finished, well or badly."""
+        return set(await self.select("SELECT query, model, sample FROM answers"))
+
+    async def to_judge(self, judge: str) -> set[Key]:
+        """List the answers that this judge has not seen."""
+        rows = await self.select(
+            "SELECT query, model, sample FROM answers WHERE error IS NULL EXCEPT "
+            "SELECT query, model, sample FROM judgements WHERE judge = ?",
+            judge,
+        )
+        return set(rows)
+
+    async def response(self, key: Key) -> str:
+        """Read one recorded response."""
+        statement = "SELECT response FROM answers WHERE query = ? AND model = ? AND sample = ?"
+        ((text,),) = await self.select(statement, *key)
+        return str(text)
+
+    async def spent_usd(self) -> float:
+        """Sum the dollars of all calls and judgements, those of earlier starts included."""
+        tables = ("answers", "judgements")
+        sums = [await self.select(f"SELECT TOTAL(cost_usd) FROM {name}") for name in tables]  # noqa: S608
+        return float(sum(rows[0][0] for rows in sums))
+
+    async def calls_of(self, query: str, judge: str) -> list[StoredCall]:
+        """Read all calls of one query, samples in order."""
+        rows = await self.select(
+            "SELECT a.model, a.sample, a.response, a.cost_usd, a.error, j.quality, j.error "
+            "FROM answers a LEFT JOIN judgements j ON j.query = a.query AND j.model = a.model "
+            "AND j.sample = a.sample AND j.judge = ? WHERE a.query = ? ORDER BY a.sample",
+            judge,
+            query,
+        )
+        return [StoredCall(**dict(zip(_columns(), row, strict=True))) for row in rows]
+
+
+def _columns() -> Iterator[str]:
+    yield from StoredCall.__dataclass_fields__
