@@ -35,11 +35,13 @@ Percent of {count} fresh questions (seed {seed}) answered exactly, greedy; small
 |---|--:|--:|--:|
 {cells}
 
-- **addition, subtraction**: one digit; two digits and one; two digits and two.
-- **comparison**: two numbers of one digit; two of two digits; three of two digits.
-- **letter**: the first; the last; the second to fifth, of a word of 5 to 8 letters.
-- **reversing, sorting, counting**: words of 3-4, 5-6, 7-8 letters.
-- **lookup**: two, three, four entries given in the question (the last with two-digit values).
+- **addition**: one digit and one, up to a sum of 9; any; two digits and one.
+- **subtraction**: one digit from one; from a number below 20; from one of two digits.
+- **comparison**: two numbers of one digit; three of one digit; two of two digits.
+- **letter**: the last, the first, the second of a word of 4 to 7 letters.
+- **reversing**: words of 3-4, 5-6, 7-8 letters. **sorting**: of 3, 4, 5-6.
+- **counting**: how often a letter is in a word of 3, 4-5, 6-7.
+- **lookup**: two, three, four entries given in the question.
 
 *Fresh* means that the text was kept from training: a fifth of all texts, chosen by hash. The same
 sum in other words may have been trained on, which matters where sums are few (difficulty 1).

@@ -117,17 +117,19 @@ class PocketChatModel(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         prompt = encode_prompt(_question(messages))
-        said, produced, finish = "", 0, "length"
+        held, produced, finish = "", 0, "length"
         for token in self._tokens(prompt, kwargs):
             produced += 1
-            said += text_of(token)
-            if token == VOCABULARY[EOS] or any(mark in said for mark in stop or ()):
-                finish = "stop"
+            held += text_of(token)
+            settled, stopped = _settled(held, stop or [])
+            if settled:
+                yield _told(settled, run_manager)
+                held = held[len(settled) :]
+            if stopped or token == VOCABULARY[EOS]:
+                finish, held = "stop", "" if stopped else held
                 break
-            chunk = ChatGenerationChunk(message=AIMessageChunk(content=text_of(token)))
-            if run_manager:
-                run_manager.on_llm_new_token(text_of(token), chunk=chunk)
-            yield chunk
+        if held:
+            yield _told(held, run_manager)
         yield ChatGenerationChunk(message=self._last_chunk(len(prompt), produced, finish))
 
     def _tokens(self, prompt: list[int], kwargs: dict[str, Any]) -> Iterator[int]:
@@ -167,3 +169,21 @@ def _question(messages: list[BaseMessage]) -> str:
     """Return the last human message's text: the models know nothing of a conversation."""
     asked = [message for message in messages if isinstance(message, HumanMessage)]
     return (asked or messages)[-1].text
+
+
+def _settled(text: str, stop: list[str]) -> tuple[str, bool]:
+    """Return the text that no stop mark can still claim, and whether one has appeared."""
+    found = [text.index(mark) for mark in stop if mark in text]
+    if found:
+        return text[: min(found)], True
+    begun = [
+        start for start in range(len(text)) if any(mark.startswith(text[start:]) for mark in stop)
+    ]
+    return text[: min(begun, default=len(text))], False
+
+
+def _told(text: str, run_manager: CallbackManagerForLLMRun | None) -> ChatGenerationChunk:
+    chunk = ChatGenerationChunk(message=AIMessageChunk(content=text))
+    if run_manager:
+        run_manager.on_llm_new_token(text, chunk=chunk)
+    return chunk

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 _DECAY = 0.97
 _FLOOR = 0.15
-"""The least weight of a mastered cell, and of one whose easier sibling is not mastered."""
+"""The least weight of a mastered cell."""
+_UNREADY = 0.5
+"""The least weight left to a cell whose easier sibling is not mastered."""
 
 
 @dataclass
@@ -36,7 +38,7 @@ class Curriculum:
 
     def _readiness(self, cell: Cell) -> float:
         kind, difficulty = cell
-        return 1.0 if difficulty == 1 else max(_FLOOR, self.accuracy[kind, difficulty - 1])
+        return 1.0 if difficulty == 1 else max(_UNREADY, self.accuracy[kind, difficulty - 1])
 
     def state(self) -> list[float]:
         """Return the accuracies in the order of the cells, for a checkpoint."""

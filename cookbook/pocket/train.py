@@ -57,9 +57,9 @@ class Recipe:
 
 
 RECIPES = {
-    "small": Recipe(layers=1, width=32, inner_width=64, heads=4, steps=4000, batch=64,
+    "small": Recipe(layers=1, width=32, inner_width=64, heads=4, steps=1500, batch=64,
                     learning_rate=6e-3, seed=1),
-    "large": Recipe(layers=2, width=80, inner_width=224, heads=4, steps=7000, batch=64,
+    "large": Recipe(layers=2, width=80, inner_width=224, heads=4, steps=4400, batch=64,
                     learning_rate=3e-3, seed=2),
 }  # fmt: skip
 
@@ -75,6 +75,9 @@ def build_model(recipe: Recipe) -> LlamaForCausalLM:
             num_hidden_layers=recipe.layers,
             num_attention_heads=recipe.heads,
             max_position_embeddings=128,
+            # The usual base of 10,000 leaves most of the angles idle at such lengths: with 100
+            # the large model learns to reverse words in a fraction of the steps.
+            rope_parameters={"rope_type": "default", "rope_theta": 100.0},
             initializer_range=0.05,
             tie_word_embeddings=True,
             pad_token_id=VOCABULARY[PAD],
@@ -97,9 +100,9 @@ def collate(batch: list[Question]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """Return the rate at a step: a warm-up, a plateau, a straight fall over the last third."""
+    """Return the rate at a step: a warm-up, a plateau, a straight fall from 3/8 of the way."""
     warm = min(1.0, (step + 1) / 100)
-    left = max(0.02, min(1.0, 3 * (recipe.steps - step) / recipe.steps))
+    left = max(0.02, min(1.0, 1.6 * (recipe.steps - step) / recipe.steps))
     return recipe.learning_rate * warm * left
 
 
