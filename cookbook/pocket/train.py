@@ -57,9 +57,9 @@ class Recipe:
 
 
 RECIPES = {
-    "small": Recipe(layers=1, width=32, inner_width=64, heads=4, steps=2300, batch=64,
+    "small": Recipe(layers=1, width=32, inner_width=64, heads=4, steps=3800, batch=64,
                     learning_rate=6e-3, seed=1),
-    "large": Recipe(layers=2, width=80, inner_width=224, heads=4, steps=4700, batch=64,
+    "large": Recipe(layers=2, width=80, inner_width=224, heads=4, steps=5500, batch=64,
                     learning_rate=3e-3, seed=2),
 }  # fmt: skip
 
