@@ -12,9 +12,10 @@ TRAINING = """\
 The weights here were trained in some minutes on one shared CPU core, and the schedule was changed
 on the way. The large run kept its full rate to step 2,700, then took up the recipe's fall with
 5,200, 4,400, 4,700 and at last 5,500 steps (stopped at 5,452); until step 1,760 unready cells
-had the least weight 0.15. The small one fell to the end of 1,500 steps and was
-continued to 2,300 and to 3,800. A run of the recipe from scratch has not been measured. The aim, 45-65 % for the small model and at least
-90 % for the large one, {verdict}; the large run was still improving when it ended."""
+had the least weight 0.15. The small one fell to the end of 1,500 steps and was continued to 2,300
+and to 3,800. A run of the recipe from scratch has not been measured. The aim, 45-65 % for the
+small model and at least 90 % for the large one, {verdict};
+the large run was still improving when it ended."""
 _CARD = """\
 ---
 license: apache-2.0
