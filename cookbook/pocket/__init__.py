@@ -1,0 +1,1 @@
+"""The pocket pair: two language models small enough to travel with the repository."""

@@ -1,0 +1,50 @@
+"""Which kinds and difficulties a training run draws: the ones it gets wrong, once it is ready."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cookbook.pocket.questions import CELLS, Cell, Question, draw
+
+if TYPE_CHECKING:
+    import random
+
+_DECAY = 0.97
+_FLOOR = 0.15
+"""The least weight of a mastered cell."""
+_UNREADY = 0.5
+"""The least weight left to a cell whose easier sibling is not mastered."""
+
+
+@dataclass
+class Curriculum:
+    """Draws training questions by how often each cell was answered rightly of late."""
+
+    accuracy: dict[Cell, float] = field(default_factory=lambda: dict.fromkeys(CELLS, 0.0))
+
+    def weights(self) -> list[float]:
+        """Return each cell's weight: its error, held back until the easier one is known."""
+        return [(_FLOOR + 1 - self.accuracy[cell]) * self._readiness(cell) for cell in CELLS]
+
+    def draw(self, rng: random.Random, count: int) -> list[Question]:
+        """Draw a pool of training questions at the weights of the moment."""
+        return [draw(rng, cell, "train") for cell in rng.choices(CELLS, self.weights(), k=count)]
+
+    def record(self, cells: list[Cell], right: list[bool]) -> None:
+        """Learn from one batch which questions came out exactly right."""
+        for cell, hit in zip(cells, right, strict=True):
+            self.accuracy[cell] += (1 - _DECAY) * (hit - self.accuracy[cell])
+
+    def _readiness(self, cell: Cell) -> float:
+        kind, difficulty = cell
+        return 1.0 if difficulty == 1 else max(_UNREADY, self.accuracy[kind, difficulty - 1])
+
+    def state(self) -> list[float]:
+        """Return the accuracies in the order of the cells, for a checkpoint."""
+        return [self.accuracy[cell] for cell in CELLS]
+
+    @classmethod
+    def from_state(cls, state: list[float]) -> Curriculum:
+        """Restore a checkpoint's curriculum."""
+        return cls(accuracy=dict(zip(CELLS, state, strict=True)))
