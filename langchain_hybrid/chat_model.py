@@ -78,7 +78,8 @@ class HybridChatModel(BaseChatModel):
     """A function of the messages that returns the user's question or `None`, or several of
     them; `QueryFromPrompt` is one."""
     router_timeout_s: float = 5.0
-    """Seconds a decision may take before the call goes to the reference."""
+    """Seconds a decision may take before the call goes to the reference. A fitted router's own
+    scoring takes bounded time and is watched on async calls alone."""
     same_models: bool = False
     """States that these are the models of the calibration, whatever their names."""
     record_query: bool = False

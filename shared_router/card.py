@@ -87,6 +87,9 @@ def _use(router: Router) -> str:
         "## Use\n\n```python\nfrom shared_router import Router\n\n"
         f'router = Router.from_pretrained("{router.name}")\n'
         'router.decide("a query")\n```\n\n'
+        "It holds the ids of the queries it was fitted and calibrated on, and, unless fitted with "
+        "`reference=False`, embeddings of the training queries (no text), from which an attacker "
+        "may guess at them: keep a router of private queries private.\n\n"
         "Its figures hold for queries and models like those above. On other models or other "
         "queries, calibrate it again with outcomes of your own.\n"
     )

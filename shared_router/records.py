@@ -54,7 +54,8 @@ class Candidate:
     model: Any = field(default=None, repr=False, compare=False)
     """The chat model itself; `None` where only the name matters, as in a fitted router."""
     input_usd_per_million_tokens: float | None = None
-    """Price of a million input tokens, in US dollars."""
+    """Price of a million input tokens, in US dollars; for your own reports, routing reads the
+    costs that the data measured."""
     output_usd_per_million_tokens: float | None = None
     """Price of a million output tokens, in US dollars."""
     aliases: tuple[str, ...] = ()
