@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence  # noqa: TC003
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
-from langchain_core.outputs import ChatGeneration, ChatResult, LLMResult, RunInfo
+from langchain_core.outputs import ChatGeneration, ChatResult, LLMResult
 from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from langchain_core.runnables.config import merge_configs
 from pydantic import ConfigDict, Field, PrivateAttr, ValidationError, model_validator
@@ -17,6 +16,7 @@ from langchain_hybrid.children import base_models, intersect_profiles, model_pro
 from langchain_hybrid.construction import build_engine, check_parameters, own_error
 from langchain_hybrid.dispatch import RoutedCall
 from langchain_hybrid.events import achat_stream, chat_stream
+from langchain_hybrid.generating import call_configs, llm_result
 from langchain_hybrid.requests import call_options, routing_request
 from langchain_hybrid.structured import HybridStructuredOutput
 from langchain_hybrid.tools import BoundTools, bind_late, split_tools
@@ -24,6 +24,8 @@ from shared_router.errors import ConfigurationError
 from shared_router.records import Candidate, RoutingDecision  # noqa: TC001  (pydantic reads it)
 
 if TYPE_CHECKING:
+    import uuid
+
     from langchain_core.callbacks import CallbackManagerForLLMRun, Callbacks
     from langchain_core.language_models.base import LangSmithParams
     from langchain_core.language_models.model_profile import ModelProfile
@@ -356,10 +358,10 @@ class HybridChatModel(BaseChatModel):
         **kwargs: Any,
     ) -> LLMResult:
         """Route and call each list of messages."""
-        configs = _configs(len(messages), callbacks, tags, metadata, run_name, run_id)
+        configs = call_configs(len(messages), callbacks, tags, metadata, run_name, run_id)
         pairs = zip(messages, configs, strict=True)
         answers = [self.invoke(each, config, stop=stop, **kwargs) for each, config in pairs]
-        return _llm_result(answers, configs)
+        return llm_result(answers, configs)
 
     async def agenerate(
         self,
@@ -374,14 +376,14 @@ class HybridChatModel(BaseChatModel):
         **kwargs: Any,
     ) -> LLMResult:
         """Route and call each list of messages, all at once."""
-        configs = _configs(len(messages), callbacks, tags, metadata, run_name, run_id)
+        configs = call_configs(len(messages), callbacks, tags, metadata, run_name, run_id)
         pairs = zip(messages, configs, strict=True)
         calls = [self.ainvoke(each, config, stop=stop, **kwargs) for each, config in pairs]
         answers = await asyncio.gather(*calls, return_exceptions=True)  # none is left unawaited
         failed = next((each for each in answers if isinstance(each, BaseException)), None)
         if failed is not None:
             raise failed
-        return _llm_result(cast("list[AIMessage]", answers), configs)
+        return llm_result(cast("list[AIMessage]", answers), configs)
 
     def _generate(
         self,
@@ -441,26 +443,3 @@ def _unheard(own: Callbacks, given: Callbacks) -> Callbacks:
 
 def _with_stop(kwargs: dict[str, Any], stop: list[str] | None) -> dict[str, Any]:
     return kwargs if stop is None else {**kwargs, "stop": stop}
-
-
-def _configs(
-    n: int,
-    callbacks: Callbacks,
-    tags: list[str] | None,
-    metadata: dict[str, Any] | None,
-    run_name: str | None,
-    run_id: uuid.UUID | None,
-) -> list[RunnableConfig]:
-    """Make one config per call; a given run id is the first call's."""
-    given = {"callbacks": callbacks, "tags": tags, "metadata": metadata, "run_name": run_name}
-    common = {key: value for key, value in given.items() if value is not None}
-    ids = [run_id or uuid.uuid4(), *(uuid.uuid4() for _ in range(1, n))][:n]
-    return [cast("RunnableConfig", {**common, "run_id": each}) for each in ids]
-
-
-def _llm_result(answers: list[AIMessage], configs: list[RunnableConfig]) -> LLMResult:
-    return LLMResult(
-        generations=[[ChatGeneration(message=answer)] for answer in answers],
-        llm_output={},
-        run=[RunInfo(run_id=cast("uuid.UUID", config["run_id"])) for config in configs],
-    )
