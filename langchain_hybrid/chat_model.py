@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+# Nothing here is imported for type checkers alone: the host reads annotations at run time
+# (fallbacks look at what a method returns, pydantic at fields).
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence  # noqa: TC003
-from typing import TYPE_CHECKING, Any, cast
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any, cast
 
+from langchain_core.callbacks import CallbackManagerForLLMRun, Callbacks
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.language_models.base import LangSmithParams
+from langchain_core.language_models.model_profile import ModelProfile
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult, LLMResult
 from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from langchain_core.runnables.config import merge_configs
@@ -20,18 +27,9 @@ from langchain_hybrid.generating import call_configs, llm_result
 from langchain_hybrid.requests import call_options, routing_request
 from langchain_hybrid.structured import HybridStructuredOutput
 from langchain_hybrid.tools import BoundTools, bind_late, split_tools
+from shared_router.engine import RoutingEngine
 from shared_router.errors import ConfigurationError
-from shared_router.records import Candidate, RoutingDecision  # noqa: TC001  (pydantic reads it)
-
-if TYPE_CHECKING:
-    import uuid
-
-    from langchain_core.callbacks import CallbackManagerForLLMRun, Callbacks
-    from langchain_core.language_models.base import LangSmithParams
-    from langchain_core.language_models.model_profile import ModelProfile
-    from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-
-    from shared_router.engine import RoutingEngine
+from shared_router.records import Candidate, RoutingDecision
 
 _BINDING = frozenset({"small", "large", "candidates"})
 
