@@ -212,7 +212,7 @@ def test_nobody_can_read_it(importable, registered):
     registered(LANGCHAIN)
     with pytest.raises(ConfigurationError, match="Nothing installed can read the model"):
         resolve_spec("own_models:number")
-    with pytest.raises(ConfigurationError, match="cannot make it by name"):
+    with pytest.raises(ConfigurationError, match="names no provider that LangChain knows"):
         resolve_spec("own_models:nothing")
 
 
