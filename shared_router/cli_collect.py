@@ -30,8 +30,8 @@ Out = Annotated[Path, typer.Option(metavar="DATA", help="The data file to write.
 JudgeName = Annotated[
     str | None,
     typer.Option(
-        help="exact, normalised, choice, numeric, code, rouge-l, bleu, bartscore, similarity, or "
-        "llm=SPEC. Without one the answers are kept for a later start.",
+        help="exact, normalised, choice, numeric, code, rouge-l, bleu, chrf, bartscore, "
+        "similarity, or llm=SPEC. Without one the answers are kept for a later start.",
         show_default=False,
     ),
 ]

@@ -21,11 +21,17 @@ _UNREADY = 0.5
 class Curriculum:
     """Draws training questions by how often each cell was answered rightly of late."""
 
+    emphasis: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Weight of the difficulties 1, 2, 3."""
     accuracy: dict[Cell, float] = field(default_factory=lambda: dict.fromkeys(CELLS, 0.0))
 
     def weights(self) -> list[float]:
         """Return each cell's weight: its error, held back until the easier one is known."""
-        return [(_FLOOR + 1 - self.accuracy[cell]) * self._readiness(cell) for cell in CELLS]
+        return [self._weight(cell) for cell in CELLS]
+
+    def _weight(self, cell: Cell) -> float:
+        wanted = self.emphasis[cell[1] - 1] * self._readiness(cell)
+        return (_FLOOR + 1 - self.accuracy[cell]) * wanted
 
     def draw(self, rng: random.Random, count: int) -> list[Question]:
         """Draw a pool of training questions at the weights of the moment."""
@@ -44,7 +50,6 @@ class Curriculum:
         """Return the accuracies in the order of the cells, for a checkpoint."""
         return [self.accuracy[cell] for cell in CELLS]
 
-    @classmethod
-    def from_state(cls, state: list[float]) -> Curriculum:
-        """Restore a checkpoint's curriculum."""
-        return cls(accuracy=dict(zip(CELLS, state, strict=True)))
+    def restore(self, state: list[float]) -> None:
+        """Take up a checkpoint's accuracies."""
+        self.accuracy = dict(zip(CELLS, state, strict=True))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import torch
 from transformers import DynamicCache, LlamaForCausalLM
 
@@ -13,10 +15,14 @@ from cookbook.pocket.tokenizer import CHARACTERS, EOS, PAD, VOCABULARY, encode_q
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from numpy.typing import NDArray
+
 MODELS = Path(__file__).parent / "models"
 LONGEST_PROMPT = 112
 """In tokens. Of a longer question only the end is read; the models know 128 positions."""
 LONGEST_ANSWER = 16
+# transformers 5.24 renamed the keyword; earlier ones know the old name alone.
+CACHE = "cache" if "cache" in signature(LlamaForCausalLM.forward).parameters else "past_key_values"
 _TEXT = dict(enumerate([""] * (len(VOCABULARY) - len(CHARACTERS)) + list(CHARACTERS)))
 
 
@@ -60,7 +66,7 @@ def generate_tokens(
     randomness.seed() if seed is None else randomness.manual_seed(seed)
     cache, ids = DynamicCache(config=model.config), torch.tensor([prompt])
     for _ in range(max_tokens):
-        logits = model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[0, -1]
+        logits = model(ids, use_cache=True, logits_to_keep=1, **{CACHE: cache}).logits[0, -1]
         token = _choose(logits, temperature, randomness)
         yield token
         if token == VOCABULARY[EOS]:
@@ -80,27 +86,70 @@ def text_of(token: int) -> str:
     return _TEXT[token]
 
 
-@torch.inference_mode()
 def answer_all(model: LlamaForCausalLM, texts: Sequence[str], *, batch: int = 128) -> list[str]:
     """Answer many questions greedily, those of a like length together."""
     order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
     answers = [""] * len(texts)
     for start in range(0, len(order), batch):
         places = order[start : start + batch]
-        for place, answer in zip(
-            places, _answer_batch(model, [texts[i] for i in places]), strict=True
-        ):
-            answers[place] = answer
+        prompts = [encode_prompt(texts[place]) for place in places]
+        unused = np.zeros((len(prompts), LONGEST_ANSWER))
+        for place, tokens in zip(places, generate_batch(model, prompts, unused), strict=True):
+            answers[place] = "".join(map(text_of, tokens))
     return answers
 
 
-def _answer_batch(model: LlamaForCausalLM, texts: list[str]) -> list[str]:
-    prompts = [encode_prompt(text) for text in texts]
-    width = max(map(len, prompts))
-    pad = VOCABULARY[PAD]
+@torch.inference_mode()
+def generate_batch(
+    model: LlamaForCausalLM,
+    prompts: list[list[int]],
+    chances: NDArray[np.float64],
+    temperature: float = 0.0,
+) -> list[list[int]]:
+    """Generate answers for prompts of any lengths, padded on the left.
+
+    Args:
+        model: A pocket model.
+        prompts: Token ids, one list a question.
+        chances: Uniform numbers in [0, 1), shape (n, longest answer), one per token to choose.
+        temperature: 0 is greedy.
+
+    Returns:
+        Token ids of each answer, the ending mark last where it is reached.
+    """
+    width, pad, end = max(map(len, prompts)), VOCABULARY[PAD], VOCABULARY[EOS]
     ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts])
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    output = model.generate(
-        ids, attention_mask=mask, max_new_tokens=LONGEST_ANSWER, do_sample=False
-    )
-    return ["".join(_TEXT[token] for token in row) for row in output[:, width:].tolist()]
+    mask = (ids != pad).long()
+    places = (mask.cumsum(1) - 1).clamp(min=0)
+    cache, done = DynamicCache(config=model.config), torch.zeros(len(prompts), dtype=torch.bool)
+    columns = []
+    for chance in torch.from_numpy(chances).T:
+        logits = model(
+            ids,
+            attention_mask=mask,
+            position_ids=places,
+            use_cache=True,
+            logits_to_keep=1,
+            **{CACHE: cache},
+        ).logits[:, -1]
+        token = torch.where(done, pad, _choose_each(logits, chance, temperature))
+        columns.append(token)
+        done |= token == end
+        if bool(done.all()):
+            break
+        ids, places = token[:, None], places[:, -1:] + 1
+        mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
+    rows = torch.stack(columns, dim=1).tolist()
+    return [_until_end(row, end) for row in rows]
+
+
+def _choose_each(logits: torch.Tensor, chance: torch.Tensor, temperature: float) -> torch.Tensor:
+    if temperature <= 0:
+        return logits.argmax(-1)
+    reached = torch.softmax(logits.double() / temperature, dim=-1).cumsum(-1)
+    found = torch.searchsorted(reached, chance[:, None] * reached[:, -1:], right=True)
+    return found.clamp(max=logits.shape[-1] - 1)[:, 0]
+
+
+def _until_end(row: list[int], end: int) -> list[int]:
+    return row[: row.index(end) + 1] if end in row else row

@@ -23,7 +23,6 @@ FRESH_SHARE = 0.2
 """Share of all texts that no training run may see."""
 
 _NAMES = ("Ann", "Bob", "Cal", "Dee", "Eli", "Fay", "Gus", "Ida", "Jon", "Kim", "Lou", "May")
-_LABELS = ("red", "blue", "gold", "pink", "white", "lime", "teal", "amber")
 _CONSONANTS = "bcdfghjklmnprstvwz"
 _VOWELS = "aeiou"
 
@@ -141,7 +140,7 @@ def _letter(rng: random.Random, difficulty: int) -> tuple[str, str]:
 
 
 def _reversing(rng: random.Random, difficulty: int) -> tuple[str, str]:
-    word = _word(rng, 2 * difficulty + 1, 2 * difficulty + 2)
+    word = _word(rng, *{1: (3, 4), 2: (5, 6), 3: (7, 7)}[difficulty])
     text = _asked(
         rng,
         f"Reverse the word {word}.",
@@ -177,7 +176,7 @@ def _counting(rng: random.Random, difficulty: int) -> tuple[str, str]:
 
 
 def _lookup(rng: random.Random, difficulty: int) -> tuple[str, str]:
-    labels = rng.sample(_LABELS, difficulty + 1)
+    labels = rng.sample(_CONSONANTS, difficulty + 1)
     values = rng.sample(range(10), len(labels))
     table = ", ".join(f"{label} is {value}" for label, value in zip(labels, values, strict=True))
     place = rng.randrange(len(labels))

@@ -18,6 +18,7 @@ METRICS = {
     "code": ("code", "CodePassesTests"),
     "rouge-l": ("overlap", "RougeL"),
     "bleu": ("overlap", "Bleu"),
+    "chrf": ("overlap", "Chrf"),
     "bartscore": ("bart", "BartScore"),
     "similarity": ("similarity", "EmbeddingSimilarity"),
 }

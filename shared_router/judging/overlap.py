@@ -1,4 +1,4 @@
-"""Overlap of words with a reference text, by the libraries that published figures come from."""
+"""Overlap with a reference text, by the libraries that published figures come from."""
 
 from __future__ import annotations
 
@@ -42,6 +42,24 @@ class Bleu:
         """
         module = _imported("sacrebleu", "sacrebleu")
         found = module.sentence_bleu(response, [required(answer, self.name)])
+        return min(1.0, float(found.score) / 100.0)
+
+
+class Chrf:
+    """Sentence chrF of `sacrebleu`, divided by 100: in [0, 1]. Partial credit for short answers."""
+
+    name = "chrf"
+    range = SHARE
+    needs_answer = True
+
+    def score(self, query: str, response: str, answer: str | None, /) -> float:
+        """Score the overlap of character n-grams.
+
+        Raises:
+            MissingExtraError: If `sacrebleu` is not installed.
+        """
+        module = _imported("sacrebleu", "sacrebleu")
+        found = module.sentence_chrf(response, [required(answer, self.name)])
         return min(1.0, float(found.score) / 100.0)
 
 

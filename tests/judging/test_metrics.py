@@ -138,7 +138,9 @@ def test_code_with_impossible_limits():
 # -- overlap --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "module"), [("rouge-l", "rouge_score"), ("bleu", "sacrebleu")])
+@pytest.mark.parametrize(
+    ("name", "module"), [("rouge-l", "rouge_score"), ("bleu", "sacrebleu"), ("chrf", "sacrebleu")]
+)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_overlap_with_a_reference(name, module):
     pytest.importorskip(module)
