@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from shared_router.card import model_card
 from shared_router.data.dataset import check_candidate_names
 from shared_router.data.labels import LABEL_KINDS
 from shared_router.deciding.curve import CalibrationCurve
+from shared_router.deciding.tasks import TaskCurves
 from shared_router.errors import ArtifactError, ConfigurationError
 from shared_router.options import Dial
 from shared_router.scoring.features import FEATURE_NAMES
@@ -26,9 +28,11 @@ from shared_router.scoring.persistence import (
     write_folder,
 )
 from shared_router.scoring.serving import GraphScorer, GraphSession, Tokens
+from shared_router.scoring.tasks import TaskNames
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
@@ -56,12 +60,9 @@ def _files(router: Router) -> dict[str, bytes]:
         CARD: model_card(router).encode(),
     }
     if router.curve is not None:
-        curve = router.curve
-        arrays: dict[str, NDArray[Any]] = {
-            "thresholds": curve.thresholds,
-            "cost_advantage": curve.cost_advantage,
-            "quality": curve.quality,
-        }
+        arrays = curve_arrays(router.curve)
+        for at, curve in enumerate(_curves_by_task(router).values()):
+            arrays |= curve_arrays(curve, f"task {at}/")
         files[CALIBRATION] = arrays_to_bytes(arrays)
     if router.reference is not None:
         kept: dict[str, NDArray[Any]] = {
@@ -70,6 +71,38 @@ def _files(router: Router) -> dict[str, bytes]:
         }
         files[REFERENCE] = arrays_to_bytes(kept)
     return files
+
+
+def curve_arrays(curve: CalibrationCurve, prefix: str = "") -> dict[str, NDArray[Any]]:
+    """Name the arrays of a curve."""
+    arrays = {
+        "thresholds": curve.thresholds,
+        "cost_advantage": curve.cost_advantage,
+        "quality": curve.quality,
+        "scores": curve.scores,
+        "outcomes": curve.outcomes,
+    }
+    return {prefix + name: array for name, array in arrays.items() if array is not None}
+
+
+def _curves_by_task(router: Router) -> Mapping[str, CalibrationCurve]:
+    return router.task_curves.curves if router.task_curves else {}
+
+
+def _curve_settings(curve: CalibrationCurve) -> dict[str, Any]:
+    return {"n": curve.n, "quality_range": list(curve.quality_range)}
+
+
+def _task_settings(router: Router) -> dict[str, Any] | None:
+    tasks = router.task_curves
+    if tasks is None:
+        return None
+    return {
+        "by": tasks.by,
+        "least": tasks.least,
+        "too_few": dict(tasks.too_few),
+        "curves": [{"label": k} | _curve_settings(own) for k, own in tasks.curves.items()],
+    }
 
 
 def _settings(router: Router, scorer: GraphScorer) -> dict[str, Any]:
@@ -83,12 +116,10 @@ def _settings(router: Router, scorer: GraphScorer) -> dict[str, Any]:
         "max_tokens": scorer.tokens.max_tokens,
         "features": list(FEATURE_NAMES),
         "uses_reference": scorer.reference is not None,
+        "tasks": {"labels": list(scorer.tasks.labels), "told": list(scorer.tasks.told)},
         "calibration": curve
-        and {
-            "n": curve.n,
-            "quality_range": list(curve.quality_range),
-            "graph_sha256": scorer.session.sha256,
-        },
+        and _curve_settings(curve)
+        | {"graph_sha256": scorer.session.sha256, "by_task": _task_settings(router)},
         "fitted_ids": sorted(router.fitted_ids),
         "calibrated_ids": sorted(router.calibrated_ids),
         "facts": router.facts,
@@ -123,14 +154,19 @@ def _fields(settings: dict[str, Any], files: dict[str, Path]) -> dict[str, Any]:
     needed = reference.as_input() if reference and settings["uses_reference"] else None
     tokens = Tokens(files[TOKENIZER].read_text(encoding="utf-8"), settings["max_tokens"])
     scorer = GraphScorer(GraphSession(files[GRAPH], file_sha256(files[GRAPH])), tokens, needed)
+    names = settings.get("tasks", {})  # older routers take no labels
+    tasks = TaskNames(tuple(names.get("labels", ())), tuple(names.get("told", ())))
+    scorer = replace(scorer, tasks=tasks)
     dial, costs = settings["default_dial"], settings["costs_usd"]
+    curve, task_curves = _curves(settings["calibration"], scorer, files)
     return {
         "name": settings["name"],
         "candidates": tuple(settings["candidates"]),
         "labels": settings["labels"],
         "costs_usd": tuple(costs) if costs else None,
         "scorer": scorer,
-        "curve": _curve(settings["calibration"], scorer, files),
+        "curve": curve,
+        "task_curves": task_curves,
         "default_dial": Dial(dial["name"], dial["value"]) if dial else None,
         "reference": reference,
         "fitted_ids": frozenset(settings["fitted_ids"]),
@@ -139,11 +175,11 @@ def _fields(settings: dict[str, Any], files: dict[str, Path]) -> dict[str, Any]:
     }
 
 
-def _curve(
+def _curves(
     calibration: dict[str, Any] | None, scorer: GraphScorer, files: dict[str, Path]
-) -> CalibrationCurve | None:
+) -> tuple[CalibrationCurve | None, TaskCurves | None]:
     if calibration is None:
-        return None
+        return None, None
     if calibration["graph_sha256"] != scorer.session.sha256:
         raise ArtifactError(
             f"{files[GRAPH]}: not the graph this router was calibrated with; calibrate it again."
@@ -152,8 +188,23 @@ def _curve(
         name: array.astype(np.float64)
         for name, array in arrays_from_file(files[CALIBRATION]).items()
     }
-    low, high = calibration["quality_range"]
-    return CalibrationCurve(**arrays, quality_range=(low, high), n=calibration["n"])
+    whole = _curve({name: a for name, a in arrays.items() if "/" not in name}, calibration)
+    stored = calibration.get("by_task")
+    if stored is None:
+        return whole, None
+    curves = {}
+    for at, about in enumerate(stored["curves"]):
+        start = f"task {at}/"
+        own = {n.removeprefix(start): a for n, a in arrays.items() if n.startswith(start)}
+        curves[about["label"]] = _curve(own, about)
+    return whole, TaskCurves(
+        curves=curves, too_few=stored["too_few"], least=stored["least"], by=stored["by"]
+    )
+
+
+def _curve(arrays: dict[str, NDArray[np.float64]], about: dict[str, Any]) -> CalibrationCurve:
+    low, high = about["quality_range"]
+    return CalibrationCurve(**arrays, quality_range=(low, high), n=about["n"])
 
 
 def find(name_or_path: str | os.PathLike[str], revision: str | None) -> Path:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 def model_card(router: Router) -> str:
     """Write the card of a router as Markdown with hub metadata."""
     parts = [_metadata(router), f"# {router.name}\n", _summary(router)]
+    taken = router.facts.get("taken_from")
+    if taken:
+        parts.append(f"Its scores were fitted for other models: {', '.join(taken)}.\n")
     training = router.facts.get("training")
     if training:
         parts.append(_training(training))
@@ -58,8 +61,26 @@ def _training(facts: dict[str, Any]) -> str:
         f"| candidate | mean quality there |\n|---|---|\n{quality}\n\n"
         f"Encoder `{facts['encoder']}`, frozen, at most {facts['max_tokens']} tokens. Parts chosen "
         f"by cross-validation inside the training queries, with their weights: {weights}. Seed "
-        f"{facts['seed']}.\n"
+        f"{facts['seed']}. Costs: {COSTS[facts.get('costs', 'unknown')]}.\n{_added(facts)}"
     )
+
+
+COSTS = {
+    "given": "as given",
+    "measured": "as the data measured them",
+    "prices": "reckoned from prices",
+    "unknown": "not known; candidates are weighed in their order",
+}
+
+
+def _added(facts: dict[str, Any]) -> str:
+    """Say which candidates were added later, and from how many outcomes."""
+    rows = [
+        f"- `{one['candidate']}`: {one['n']} queries of {one['data']}, mean quality "
+        f"{one['mean_quality']:.4f} there"
+        for one in facts.get("added", [])
+    ]
+    return "\n".join(["\nAdded later, on the same embeddings:\n", *rows, ""]) if rows else ""
 
 
 def _calibration(router: Router) -> str:
@@ -69,7 +90,31 @@ def _calibration(router: Router) -> str:
     return (
         f"## Calibration\n\n{curve.n} queries of {facts.get('data', 'unnamed data')}, none of them "
         f"fitted on. Default dial `{dial.name}={dial.value:g}`. Measured on the same queries "
-        f"(estimates, no promise):\n\n{_curve_table(curve)}\n"
+        f"(estimates, no promise):\n\n{_curve_table(curve)}\n{_tasks(router)}"
+    )
+
+
+def _tasks(router: Router) -> str:
+    """Say within which tasks a dial holds, and within which not."""
+    tasks = router.task_curves
+    if tasks is None:
+        return "\nNo tasks were told apart: a dial holds over all queries together.\n"
+    rows = [
+        f"| `{label}` | {own.n} | {own.reference_quality:.4f} | "
+        f"{own.cost_advantage_at(router.dial):.3f} |"
+        for label, own in tasks.curves.items()
+    ]
+    head = [
+        "| task | queries | reference quality | cost advantage at the dial |",
+        "|---|---|---|---|",
+    ]
+    table = "\n".join([*head, *rows])
+    few = ", ".join(f"`{label}` ({n})" for label, n in tasks.too_few.items())
+    named = "its text tells, or a call names" if tasks.by == "predicted" else "a call names"
+    return (
+        f"\n### By task\n\nA dial holds within the task {named}, where that has at least "
+        f"{tasks.least} calibration queries:\n\n{table}\n\n"
+        f"Too few queries, so that all tasks together serve: {few or 'none'}.\n"
     )
 
 
@@ -89,7 +134,8 @@ def _use(router: Router) -> str:
         'router.decide("a query")\n```\n\n'
         "It holds the ids of the queries it was fitted and calibrated on, and, unless fitted with "
         "`reference=False`, embeddings of the training queries (no text), from which an attacker "
-        "may guess at them: keep a router of private queries private.\n\n"
+        "may guess at them: keep a router of private queries private. A calibration keeps scores "
+        "and qualities of its queries.\n\n"
         "Its figures hold for queries and models like those above. On other models or other "
         "queries, calibrate it again with outcomes of your own.\n"
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from shared_router.cli_collect import collect
+from shared_router.cli_models import add_candidate, check_task, costs_from, names_from, transfer
 from shared_router.console import (
     Commands,
     print_json,
@@ -34,11 +35,16 @@ app = typer.Typer(
 
 DIALS = "Dial (one at most)"
 LabelName = Literal["gap", "det", "prob", "trans"]
+ByTaskName = Literal["given", "predicted", "off"]
 
 Folder = Annotated[str, typer.Argument(metavar="DIR", help="A router's folder or hub name.")]
 Data = Annotated[list[Path], typer.Argument(metavar="DATA", help="JSON lines, plain or gzip.")]
 Split = Annotated[str | None, typer.Option(help="The split to read.", show_default=False)]
 Task = Annotated[str | None, typer.Option(help="The task, or the suite before its slash.")]
+Cost = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=USD", help="Mean cost of a call; repeat for each candidate."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Threshold = Annotated[
     float | None, typer.Option(help="A score; higher keeps more calls.", rich_help_panel=DIALS)
@@ -58,6 +64,8 @@ Advantage = Annotated[
 
 
 app.command()(collect)
+app.command()(add_candidate)
+app.command()(transfer)
 
 
 def main() -> None:
@@ -101,6 +109,7 @@ def fit(
     split: Split = None,
     task: Task = None,
     name: Annotated[str | None, typer.Option(help="The router's name.")] = None,
+    cost: Cost = None,
     seed: Annotated[int, typer.Option(help="Seed of folds and landmarks.")] = 0,
     reference: Annotated[
         bool, typer.Option("--reference/--no-reference", help="Keep train embeddings and gaps.")
@@ -113,7 +122,7 @@ def fit(
     from shared_router.tables import show_fit
 
     check_target(out)  # before minutes of work, not after
-    names = [part.strip() for part in candidates.split(",") if part.strip()]
+    names = names_from(candidates)
     chosen = read_data(data, split, task, usual="train")
     with working("fitting") as progress:
         router = Router.fit(
@@ -122,6 +131,7 @@ def fit(
             labels,
             encoder,
             name=name,
+            costs_usd=costs_from(cost),
             reference=reference,
             seed=seed,
             progress=progress,
@@ -143,6 +153,17 @@ def calibrate(
     ] = None,
     split: Split = None,
     task: Task = None,
+    by_task: Annotated[
+        ByTaskName, typer.Option(help="Whether dials hold within each task, and who names it.")
+    ] = "given",
+    least_per_task: Annotated[
+        int, typer.Option(help="Fewest queries to calibrate a task by itself.")
+    ] = 100,
+    cost: Cost = None,
+    candidates: Annotated[
+        str | None,
+        typer.Option(metavar="A,...,REFERENCE", help="Calibrate for these other models."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure what the dials mean on the `validation` split of DATA, and save that in DIR."""
@@ -152,9 +173,19 @@ def calibrate(
     router = _router(router_folder)
     target = out or Path(router_folder)
     check_target(target)
+    if candidates is not None:
+        if out is None:
+            raise typer.BadParameter("--candidates makes another router: name its folder in --out.")
+        router = router.for_candidates(names_from(candidates))
     chosen = read_data(data, split, task, usual="validation")
     with working("calibrating") as progress:
-        router = router.calibrate(chosen, progress=progress)
+        router = router.calibrate(
+            chosen,
+            by_task=by_task,
+            least_per_task=least_per_task,
+            costs_usd=costs_from(cost),
+            progress=progress,
+        )
     router.save_pretrained(target)
     if as_json:
         print_json(_about(router, target) | calibration_facts(router))
@@ -177,6 +208,7 @@ def evaluate(
 ) -> None:
     """Measure a router beside its baselines on the `validation` split of DATA."""
     from shared_router.tables import show_report
+    from shared_router.tables_models import show_by_task, show_cost_quality
 
     dials = _given(
         threshold=threshold,
@@ -191,7 +223,10 @@ def evaluate(
     if as_json:
         print_json(report.to_dict())
     else:
-        show_report(stdout_console(), report)
+        console = stdout_console()
+        show_report(console, report)
+        show_cost_quality(console, report)
+        show_by_task(console, report)
 
 
 @app.command()
@@ -215,6 +250,7 @@ def route(
         cost_advantage=cost_advantage,
     )
     router = _router(router_folder, **dials)
+    check_task(router, task)
     if not dials and route is None:
         say(f"No dial given: using the router's own, {router.dial.name}={router.dial.value:g}.")
     decision = router.decide(query, route=route, task=task, **dials)

@@ -10,12 +10,12 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from shared_router.deciding.attempts import Policy, adrive, attempting, drive
+from shared_router.binding import as_router, check_binding, priced
+from shared_router.deciding.attempts import adrive, attempting, drive
 from shared_router.deciding.curve import resolve_dial
 from shared_router.deciding.deadline import Deadline
 from shared_router.deciding.record import decision_record
 from shared_router.errors import CandidateError, ConfigurationError
-from shared_router.router import Router, as_router, check_binding
 
 if TYPE_CHECKING:
     import os
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from shared_router.deciding.guards import RoutingRequest
     from shared_router.options import Dial
     from shared_router.records import Candidate, RoutingDecision
+    from shared_router.router import Router
 
 logger = logging.getLogger("hybrid_llm")
 
@@ -78,6 +79,7 @@ class RoutingEngine:
         self.router = as_router(router)
         self.candidates = tuple(candidates)
         check_binding(self.router, self.candidates)
+        self.router = priced(self.router, self.candidates)
         self.dial = dial or self.router.dial
         resolve_dial(self.dial, self.router.curve)
         if dial is None:
@@ -87,12 +89,13 @@ class RoutingEngine:
                 self.dial.name,
                 self.dial.value,
             )
-        self.policy = Policy(self.candidates, self.router.rule, self.router.curve, self.dial)
+        self.policy = self.router.policy(self.candidates, self.dial)
         self.guarantee = self._guarantee(same_models)
         self.record_query = record_query
         self.on_decision = tuple(on_decision)
         _check_listeners(self.on_decision)
         self._deadline = Deadline(timeout_s)
+        self._said_unknown = False
         self._hash_key = (hash_key or secrets.token_bytes(32))[:64]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -184,19 +187,26 @@ class RoutingEngine:
     def _tell(self, decision: RoutingDecision) -> None:
         if decision.reason == "router_error":
             logger.warning("The router failed (%s): sent to the reference.", decision.error)
+        if decision.overall_because == "unknown_task" and not self._said_unknown:
+            self._said_unknown = True
+            logger.warning(
+                "A call names a task that router %s is not calibrated for: its dial is resolved on "
+                "all tasks together, as is said in overall_because of each such decision.",
+                self.router.name,
+            )
         for listener in self.on_decision:
             try:
                 listener(decision)
             except Exception as error:  # noqa: BLE001  (a chain never breaks because of a listener)
                 logger.warning("on_decision raised %s.", type(error).__name__)
 
-    def _score(self, text: str) -> Any:
+    def _score(self, text: str, task: str | None = None) -> Any:
         if getattr(self.router.scorer, "bounded", False):
-            return self.router.score([text])[0]
-        return self._deadline.run(lambda: self.router.score([text])[0])
+            return self.router.scored(text, task)
+        return self._deadline.run(lambda: self.router.scored(text, task))
 
-    async def _ascore(self, text: str) -> Any:
-        return await self._deadline.arun(lambda: self.router.score([text])[0])
+    async def _ascore(self, text: str, task: str | None = None) -> Any:
+        return await self._deadline.arun(lambda: self.router.scored(text, task))
 
 
 def _check_listeners(listeners: Iterable[Callable[[RoutingDecision], object]]) -> None:

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shared_router.by_task import score_by_task, task_curves
+from shared_router.data.costs import given_costs
 from shared_router.deciding.curve import CalibrationCurve, calibration_curve, resolve_dial
+from shared_router.deciding.tasks import BY_TASK
 from shared_router.deciding.walk import one_sign
-from shared_router.errors import DataError, ScoringError
+from shared_router.errors import ConfigurationError, DataError, ScoringError
 from shared_router.measuring.evaluation import Outcomes, RoutingReport, compare, figures_at_dial
+from shared_router.measuring.task_figures import figures_by_task
 from shared_router.options import Dial
 from shared_router.scoring.fitting import counter
 from shared_router.scoring.neighbours import neighbour_mean
 from shared_router.scoring.serving import GraphScorer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from shared_router.data.dataset import RoutingDataset
+    from shared_router.deciding.tasks import ByTask, TaskCurves
     from shared_router.router import Router
     from shared_router.scoring.fitting import Progress
 
@@ -28,22 +36,85 @@ DEFAULT_DROP = 0.01
 """The paper's operating point: at most 1 % quality drop."""
 
 
-def calibrate(
-    router: Router, data: RoutingDataset, progress: Progress | None
-) -> tuple[CalibrationCurve, RoutingDataset]:
-    """Measure a router's line; see `Router.calibrate`.
+@dataclass(frozen=True)
+class Calibrated:
+    """What a calibration found."""
 
-    Returns:
-        The curve, and the records it was measured on.
-    """
+    curve: CalibrationCurve
+    """Over all queries, scored without labels."""
+    tasks: TaskCurves | None
+    """Over the queries of each task with enough of them; `None` where none is named, or asked."""
+    data: RoutingDataset
+    """The queries."""
+
+
+def calibrate(
+    router: Router,
+    data: RoutingDataset,
+    by_task: ByTask,
+    least_per_task: int,
+    progress: Progress | None,
+) -> Calibrated:
+    """Measure a router's line; see `Router.calibrate`."""
+    if by_task not in BY_TASK:
+        raise ConfigurationError(f"by_task is one of {', '.join(BY_TASK)}; got {by_task!r}.")
+    if least_per_task < LEAST_CALIBRATION:
+        raise ConfigurationError(
+            f"least_per_task is at least {LEAST_CALIBRATION} queries; got {least_per_task}."
+        )
     complete = _unseen(router, data, "calibrate") if data.records else data
     if len(complete) < LEAST_CALIBRATION:
         raise DataError(
             f"{data.name}: {len(complete)} queries; a calibration needs at least "
             f"{LEAST_CALIBRATION}, and a few hundred to be worth much."
         )
-    scores = _scores(router, complete, progress)
-    return calibration_curve(router.rule, scores, complete.quality(router.candidates)), complete
+    known = [record.task for record in complete]
+    seen = score_by_task(router, complete.queries, known, by_task, progress)
+    _finite(seen.plain, complete.name)
+    quality = complete.quality(router.candidates)
+    curve = calibration_curve(router.rule, seen.plain, quality)
+    curves = task_curves(router.rule, seen, quality, by_task, least_per_task)
+    return Calibrated(curve, curves, complete)
+
+
+def calibration_facts(found: Calibrated) -> dict[str, Any]:
+    """Return what the card says of a calibration."""
+    tasks = found.tasks
+    facts = {"data": found.data.name, "n": found.curve.n, "splits": dict(found.data.splits)}
+    if tasks is None:
+        return facts
+    return facts | {
+        "tasks": {
+            "by": tasks.by,
+            "least": tasks.least,
+            "calibrated": {label: curve.n for label, curve in tasks.curves.items()},
+            "too_few": dict(tasks.too_few),
+        }
+    }
+
+
+def with_costs_of(
+    router: Router, data: RoutingDataset, costs_usd: Mapping[str, float] | None
+) -> Router:
+    """Take given costs, or those of the data where the router knows none."""
+    if costs_usd is not None:
+        return replace(router, costs_usd=given_costs(router.candidates, costs_usd))
+    if (router.costs_usd is None or None in router.costs_usd) and data.records:
+        measured = tuple(data.mean_costs_usd(router.candidates))
+        return router if None in measured else replace(router, costs_usd=measured)
+    return router
+
+
+def with_costs(router: Router, costs_usd: tuple[float, ...]) -> Router:
+    """Weigh the candidates by other costs; see `Router.with_costs`."""
+    priced = replace(router, costs_usd=costs_usd)
+    curve, tasks = router.curve, router.task_curves
+    if curve is None or np.array_equal(priced.rule.savings, router.rule.savings):
+        return priced
+    walked = tasks and replace(
+        tasks, curves={name: own.under(priced.rule) for name, own in tasks.curves.items()}
+    )
+    return replace(priced, curve=curve.under(priced.rule), task_curves=walked)
 
 
 def default_dial(curve: CalibrationCurve) -> Dial:
@@ -68,8 +139,14 @@ def evaluate(
         resolve_dial(dial, router.curve)  # says that a quality dial needs a calibration
     curve = None if router.calibrated_ids.intersection(complete.ids) else router.curve
     scores, gaps = _scores_and_gaps(router, complete, progress)
-    outcomes = Outcomes(complete.queries, complete.quality(router.candidates), _costs(router))
-    figures, baselines = compare(router.rule, scores, outcomes, gaps, resamples)
+    outcomes = Outcomes(
+        complete.queries,
+        complete.quality(router.candidates),
+        _costs(router),
+        complete.costs_usd(router.candidates),
+        router.candidates,
+    )
+    figures, baselines, costs = compare(router.rule, scores, outcomes, gaps, resamples)
     means = outcomes.quality.mean(axis=0)
     return RoutingReport(
         n=len(complete),
@@ -78,8 +155,32 @@ def evaluate(
         quality=dict(zip(router.candidates, map(float, means), strict=True)),
         router=figures,
         baselines=baselines,
-        dial=figures_at_dial(dial, curve, router.rule, scores, outcomes) if dial else None,
+        dial=_at_dial(router, dial, curve, scores, complete, outcomes, resamples) if dial else None,
+        cost_quality=costs,
     )
+
+
+def _at_dial(
+    router: Router,
+    dial: Dial,
+    curve: CalibrationCurve | None,
+    scores: NDArray[np.float32],
+    data: RoutingDataset,
+    outcomes: Outcomes,
+    resamples: int,
+) -> dict[str, Any]:
+    """Measure one dial, within each task too where the router is calibrated by task."""
+    found = figures_at_dial(dial, curve, router.rule, scores, outcomes)
+    curves = router.task_curves
+    if curves is None or dial.name == "threshold":
+        return found
+    seen = score_by_task(router, data.queries, [record.task for record in data], curves.by)
+    keyed = seen.keyed(curves)
+    return found | {
+        "tasks": figures_by_task(
+            dial, router.rule, keyed, outcomes, curve, curves.curves, resamples
+        )
+    }
 
 
 def _unseen(router: Router, data: RoutingDataset, purpose: str) -> RoutingDataset:
@@ -123,5 +224,7 @@ def _scores_and_gaps(
     scores, embeddings = router.scorer.score_and_embed(
         data.queries, counter(progress, "score", len(data))
     )
+    if np.isnan(router.reference.gaps).any():  # of other models, so that they say nothing here
+        return scores, None
     known = router.reference.embeddings.astype(np.float32)
     return scores, neighbour_mean(embeddings, known, router.reference.gaps.astype(np.float64))

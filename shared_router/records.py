@@ -32,6 +32,13 @@ Reason = Literal[
 ]
 """Which rule decided."""
 
+TaskSource = Literal["given", "predicted"]
+"""Who named the task: the call, or the router by the text."""
+
+OverallBecause = Literal["no_task", "unknown_task", "too_few"]
+"""Why a dial was resolved on all tasks together: the call has no task, one the calibration has
+not seen, or one it has seen too few queries of."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RoutingQuery:
@@ -54,8 +61,8 @@ class Candidate:
     model: Any = field(default=None, repr=False, compare=False)
     """The chat model itself; `None` where only the name matters, as in a fitted router."""
     input_usd_per_million_tokens: float | None = None
-    """Price of a million input tokens, in US dollars; for your own reports, routing reads the
-    costs that the data measured."""
+    """Price of a million input tokens, in US dollars. Measured costs come first; where there are
+    none, prices order and weigh the candidates, if every one of them has both."""
     output_usd_per_million_tokens: float | None = None
     """Price of a million output tokens, in US dollars."""
     aliases: tuple[str, ...] = ()
@@ -75,6 +82,13 @@ class Candidate:
                 raise CandidateError(
                     f"Candidate {self.name!r}: prices are finite and at least 0; got {price!r}."
                 )
+
+    def call_usd(self, input_tokens: float, output_tokens: float) -> float | None:
+        """Reckon the cost of a call in US dollars; `None` where a price is missing."""
+        read, written = self.input_usd_per_million_tokens, self.output_usd_per_million_tokens
+        if read is None or written is None:
+            return None
+        return (read * input_tokens + written * output_tokens) / 1e6
 
     def answers_to(self, name: str) -> bool:
         """Tell whether `name` is this candidate's name or one of its aliases."""
@@ -121,7 +135,14 @@ class RoutingDecision(BaseModel):
     query_source: QuerySource = "none"
     """Where the scored text came from."""
     task: str | None = None
-    """The task label, where one was given."""
+    """The task label, where one was given or predicted."""
+    task_source: TaskSource | None = None
+    """Who named the task."""
+    calibrated_task: str | None = None
+    """The task or suite on whose own calibration the dial was resolved: the setting holds within
+    it. `None` where all tasks together served."""
+    overall_because: OverallBecause | None = None
+    """Why all tasks together served, where the router is calibrated by task or a task was given."""
     router_name: str | None = None
     """Name of the router."""
     router_version: str | None = None
@@ -151,4 +172,6 @@ class RoutingDecision(BaseModel):
             parts.append(f"score {self.score:.3f}, threshold {self.threshold:.3f}")
         if self.dial is not None:
             parts.append(f"dial {self.dial}={self.dial_value}")
+        if self.calibrated_task is not None:
+            parts.append(f"within {self.calibrated_task}")
         return ", ".join(parts)

@@ -7,18 +7,21 @@ import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from shared_router import artifact, measured
+from shared_router.by_task import predicted_tasks
+from shared_router.changing import Changing
+from shared_router.data.costs import call_costs, names_of
 from shared_router.data.dataset import RoutingDataset, check_candidate_names
-from shared_router.deciding.attempts import Policy, drive
-from shared_router.deciding.curve import CalibrationCurve, resolve_dial
+from shared_router.deciding.attempts import Policy, Scored, drive
 from shared_router.deciding.guards import RoutingRequest
 from shared_router.deciding.record import decision_record
 from shared_router.deciding.rule import Rule, savings_from_costs
-from shared_router.errors import CandidateError, ConfigurationError, DataError
+from shared_router.deciding.tasks import LEAST_PER_TASK, resolve_setting
+from shared_router.errors import ConfigurationError, DataError
 from shared_router.measuring.bootstrap import RESAMPLES
 from shared_router.options import CallOptions, Dial, only_dial
 from shared_router.records import Candidate, RoutingDecision, RoutingQuery
@@ -28,11 +31,13 @@ from shared_router.scoring.serving import GraphScorer, Scorer
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from shared_router.data.labels import LabelKind
+    from shared_router.deciding.curve import CalibrationCurve
+    from shared_router.deciding.tasks import ByTask, TaskCurves
     from shared_router.measuring.evaluation import RoutingReport
     from shared_router.scoring.fitting import Progress
 
@@ -41,7 +46,7 @@ CHARACTERS_PER_TOKEN = 4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Router:
+class Router(Changing):
     """A trained router: scores queries, and decides by a dial in the user's units.
 
     Make one with `fit`, `from_pretrained`, or around any `Scorer`. A router never changes:
@@ -60,6 +65,8 @@ class Router:
     """Mean cost of one call per candidate in US dollars, where the data told."""
     curve: CalibrationCurve | None = None
     """The calibration; `None` before `calibrate`."""
+    task_curves: TaskCurves | None = None
+    """The calibration within each task that has one."""
     default_dial: Dial | None = None
     """The dial of a call that brings none; see `dial`."""
     reference: Reference | None = field(default=None, repr=False)
@@ -85,11 +92,12 @@ class Router:
     def fit(
         cls,
         data: RoutingDataset,
-        candidates: Sequence[str],
+        candidates: Sequence[str | Candidate],
         labels: LabelKind = "gap",
         encoder: str = "minilm",
         *,
         name: str | None = None,
+        costs_usd: Mapping[str, float] | None = None,
         reference: bool = True,
         seed: int = 0,
         cache: bool = True,
@@ -99,10 +107,12 @@ class Router:
 
         Args:
             data: The training queries; all of them are used, so pass `data.split("train")`.
-            candidates: Model names, the reference (the large model) last.
+            candidates: Model names, the reference (the large model) last; or `Candidate` with
+                prices, which count where the data have no costs.
             labels: `gap` predicts `E[q_j - q_ref]`; `det`, `prob` and `trans` are the paper's.
             encoder: `minilm`, a hub name or the path of a transformers encoder.
             name: The router's name; the candidates joined by default.
+            costs_usd: Mean cost of one call by candidate, before what the data measured.
             reference: Whether to keep train embeddings and gaps.
             seed: Seed of folds and landmarks.
             cache: Whether to use the embedding cache on disk.
@@ -113,21 +123,21 @@ class Router:
 
         Raises:
             DataError: If the data set is empty or incomplete.
-            CandidateError: If a candidate is unknown, alone or given twice.
+            CandidateError: If a candidate is unknown, alone, given twice or dearer than the
+                reference, or if costs are wrong or missing for some.
             LabelError: If nothing can be learned from the labels.
 
         Source: Hybrid LLM (Ding et al., ICLR 2024), section 3.
         """
         if not data.records:
             raise DataError(f"{data.name}: empty; a router is fitted on at least one query.")
-        complete = data.candidates(candidates)
-        costs = complete.mean_costs_usd(candidates)
-        savings_from_costs(
-            costs, len(candidates), candidates
-        )  # refuses a candidate dearer than the reference
+        names = names_of(candidates)
+        complete = data.candidates(names)
+        costs = call_costs(candidates, complete, costs_usd)
+        savings_from_costs(costs.usd, len(names), names)  # refuses one dearer than the reference
         fitted = fit_scorer(
             complete,
-            candidates,
+            names,
             labels,
             encoder,
             reference=reference,
@@ -136,14 +146,14 @@ class Router:
             progress=progress,
         )
         return cls(
-            candidates=tuple(candidates),
+            candidates=tuple(names),
             scorer=fitted.scorer,
             labels=labels,
-            name=name or "-vs-".join(candidates),
-            costs_usd=tuple(costs),
+            name=name or "-vs-".join(names),
+            costs_usd=costs.usd,
             reference=fitted.reference,
             fitted_ids=frozenset(complete.ids),
-            facts={"training": fitted.facts},
+            facts={"training": fitted.facts | {"costs": costs.source}},
         )
 
     def calibrate(
@@ -151,6 +161,9 @@ class Router:
         data: RoutingDataset,
         *,
         default: Dial | None = None,
+        by_task: ByTask = "given",
+        least_per_task: int = LEAST_PER_TASK,
+        costs_usd: Mapping[str, float] | None = None,
         progress: Progress | None = None,
     ) -> Router:
         """Measure quality and cost along the line of thresholds, on queries not fitted on.
@@ -159,6 +172,12 @@ class Router:
             data: Calibration queries with outcomes; all of them are used.
             default: The dial of a call that brings none; `max_quality_drop=0.01` where a
                 relative drop has a meaning, else `cost_advantage=0.5`.
+            by_task: Whether a dial holds within each task: `given` by the labels of the data and
+                of each call, `predicted` by the task a text tells where the call gives none, or
+                `off`.
+            least_per_task: Fewest queries for which a task is calibrated by itself; calls of
+                other tasks take the calibration of all tasks together, and say so.
+            costs_usd: Mean cost of one call by candidate, in place of those of the training.
             progress: Told of long work.
 
         Returns:
@@ -166,18 +185,20 @@ class Router:
 
         Raises:
             DataError: If the data set is too small, or holds queries the router was fitted on.
+            CandidateError: If costs are wrong.
             ScoringError: If the scorer gives something else than numbers.
         """
-        curve, complete = measured.calibrate(self, data, progress)
-        dial = default or measured.default_dial(curve)
-        curve.resolve(dial)
-        facts = {"data": complete.name, "n": curve.n, "splits": dict(complete.splits)}
+        router = measured.with_costs_of(self, data, costs_usd)
+        found = measured.calibrate(router, data, by_task, least_per_task, progress)
+        dial = default or measured.default_dial(found.curve)
+        found.curve.resolve(dial)
         return dataclasses.replace(
-            self,
-            curve=curve,
+            router,
+            curve=found.curve,
+            task_curves=found.tasks,
             default_dial=dial,
-            calibrated_ids=frozenset(complete.ids),
-            facts=self.facts | {"calibration": facts},
+            calibrated_ids=frozenset(found.data.ids),
+            facts=self.facts | {"calibration": measured.calibration_facts(found)},
         )
 
     # -- using one --------------------------------------------------------------------------
@@ -204,11 +225,14 @@ class Router:
             return self.scorer.session.sha256[:12]
         return "custom"
 
-    def score(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def score(
+        self, texts: Sequence[str], tasks: Sequence[str | None] | None = None
+    ) -> NDArray[np.float32]:
         """Score texts, each alone.
 
         Args:
             texts: The users' queries.
+            tasks: Their task labels, where known; one the scorer does not know changes nothing.
 
         Returns:
             float32 of shape (n, k - 1), one column per candidate but the reference; higher =
@@ -216,8 +240,25 @@ class Router:
         """
         if isinstance(texts, str):
             raise ConfigurationError("score takes a list of texts; wrap the one text in a list.")
-        scores = np.asarray(self.scorer.score(texts), dtype=np.float32)
+        told = tasks is not None and getattr(self.scorer, "takes_tasks", False)
+        found = self.scorer.score(texts, tasks=tasks) if told else self.scorer.score(texts)  # type: ignore[call-arg]
+        scores = np.asarray(found, dtype=np.float32)
         return scores.reshape(len(texts), len(self.candidates) - 1)
+
+    def scored(self, text: str, task: str | None = None) -> Scored:
+        """Score one text for a decision.
+
+        Args:
+            text: The user's query.
+            task: Its label, where one is given.
+
+        Returns:
+            The scores, with the task its text tells where the calibration goes by that.
+        """
+        if self.task_curves is None or self.task_curves.by != "predicted":
+            return Scored(self.score([text], None if task is None else [task])[0])
+        scores, (told,) = predicted_tasks(self, [text])
+        return Scored(scores[0], told)
 
     def exceeds(self, text: str) -> bool:
         """Tell whether a text is longer than the encoder reads."""
@@ -239,20 +280,25 @@ class Router:
             ConfigurationError: If an option is wrong.
         """
         started = time.perf_counter()
-        policy = Policy(tuple(map(Candidate, self.candidates)), self.rule, self.curve, self.dial)
+        policy = self.policy(tuple(map(Candidate, self.candidates)), self.dial)
         request = RoutingRequest(query=RoutingQuery(text=query), options=CallOptions.parse(options))
-        verdict = drive(policy.deciding(request), lambda text: self.score([text])[0])
+        verdict = drive(policy.deciding(request), self.scored)
         latency_ms = (time.perf_counter() - started) * 1e3
         return decision_record(verdict, request, policy, self, latency_ms)
 
-    def threshold_of(self, **dial: float) -> float:
-        """Resolve a dial to this router's threshold.
+    def policy(self, candidates: tuple[Candidate, ...], dial: Dial) -> Policy:
+        """Make the rules of deciding over bound candidates."""
+        return Policy(candidates, self.rule, self.curve, dial, self.task_curves)
+
+    def threshold_of(self, task: str | None = None, **dial: float) -> float:
+        """Resolve a dial to this router's threshold, within a task where it is calibrated for it.
 
         Raises:
             DialError: If no dial, two dials, or one out of range is given.
             NotCalibratedError: If the dial needs a calibration and there is none.
         """
-        return resolve_dial(only_dial(dial) or self.dial, self.curve)
+        asked = only_dial(dial) or self.dial
+        return resolve_setting(asked, self.curve, self.task_curves, task).threshold
 
     def evaluate(
         self,
@@ -325,22 +371,3 @@ class Router:
             The address of the commit.
         """
         return artifact.push(self, repo_id, private=private, commit_message=commit_message)
-
-
-def check_binding(router: Router, candidates: Sequence[Candidate]) -> None:
-    """Check that as many models are bound as the router chooses between.
-
-    Raises:
-        CandidateError: If not.
-    """
-    if len(candidates) != len(router.candidates):
-        raise CandidateError(
-            f"Router {router.name!r} chooses between {len(router.candidates)} candidates "
-            f"({', '.join(router.candidates)}); {len(candidates)} models are given. Bind one model "
-            "per candidate, in that order."
-        )
-
-
-def as_router(router: Router | str | os.PathLike[str]) -> Router:
-    """Take a router, or read one by folder or hub name."""
-    return router if isinstance(router, Router) else Router.from_pretrained(cast("str", router))

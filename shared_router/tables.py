@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from shared_router.deciding.curve import resolve_dial
+from shared_router.options import Dial
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from rich.console import Console
 
     from shared_router.measuring.evaluation import RoutingReport
+    from shared_router.options import DialName
     from shared_router.router import Router
 
 UNDEFINED = "-"
@@ -50,10 +54,10 @@ def dial_steps(router: Router) -> list[dict[str, Any]]:
     curve = router.curve
     if curve is None:
         return []
-    name = "max_quality_drop" if curve.one_sign else "cost_advantage"
+    name: DialName = "max_quality_drop" if curve.one_sign else "cost_advantage"
     steps = []
     for value in DROP_STEPS if curve.one_sign else ADVANTAGE_STEPS:
-        threshold = router.threshold_of(**{name: value})
+        threshold = resolve_dial(Dial(name, value), curve)
         at = curve.thresholds.tolist().index(threshold)
         steps.append(
             {
@@ -73,6 +77,29 @@ def calibration_facts(router: Router) -> dict[str, Any]:
         "calibration": router.facts["calibration"],
         "default_dial": {"name": router.dial.name, "value": router.dial.value},
         "dials": dial_steps(router),
+        "tasks": task_facts(router),
+    }
+
+
+def task_facts(router: Router) -> dict[str, Any] | None:
+    """Return what a calibration found within each task; `None` where it tells none apart."""
+    tasks = router.task_curves
+    if tasks is None:
+        return None
+    found = {
+        label: {
+            "n": own.n,
+            "threshold": own.resolve(router.dial),
+            "cost_advantage": own.cost_advantage_at(router.dial),
+            "reference_quality": own.reference_quality,
+        }
+        for label, own in tasks.curves.items()
+    }
+    return {
+        "by": tasks.by,
+        "least": tasks.least,
+        "calibrated": found,
+        "too_few": dict(tasks.too_few),
     }
 
 
@@ -123,6 +150,30 @@ def show_calibration(console: Console, router: Router) -> None:
             number(step["quality"]),
         )
     console.print(table)
+    _show_tasks(console, router)
+
+
+def _show_tasks(console: Console, router: Router) -> None:
+    """Print within which tasks the default dial holds, and within which it does not."""
+    facts = task_facts(router)
+    if facts is None:
+        console.print("No tasks told apart: a dial holds over all queries together.")
+        return
+    title = f"Within each task, at {router.dial.name}={router.dial.value:g}"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("task")
+    for heading in ("queries", "threshold", "cost advantage"):
+        table.add_column(heading, justify="right")
+    for label, own in facts["calibrated"].items():
+        share = percent(own["cost_advantage"])
+        table.add_row(label, str(own["n"]), number(own["threshold"]), share)
+    if facts["calibrated"]:
+        console.print(table)
+    few = ", ".join(f"{label} ({n})" for label, n in facts["too_few"].items())
+    if few:
+        console.print(
+            f"Fewer than {facts['least']} queries, so that all tasks together serve: {few}."
+        )
 
 
 def show_report(console: Console, report: RoutingReport) -> None:

@@ -54,6 +54,44 @@ def known_truth(n: int, *, split: str = "train", seed: int = 0, noise: bool = Fa
     return dataset(*records, name=f"truth-{split}")
 
 
+def by_task(n: int, *, split: str = "train", seed: int = 0) -> RoutingDataset:
+    """Make queries whose text says nothing, while the task says which model is good.
+
+    In `made/good` the small model is nearly as good as the large one, in `made/bad` it is not, and
+    one query in eight is of `other/rare`.
+    """
+    rng = np.random.default_rng(seed)
+    chance = {"made/good": 0.85, "made/bad": 0.3, "other/rare": 0.6}
+    records = []
+    for i in range(n):
+        task = "other/rare" if i % 8 == 7 else str(rng.choice(["made/good", "made/bad"]))
+        words = [*rng.choice(EXTRAS, 3), f"no. {i}"]
+        small, large = float(rng.random() < chance[task]), float(rng.random() < 0.9)
+        query = " ".join(map(str, words))
+        records.append(record(f"{split}-{seed}-{i}", query, split, task, small=small, large=large))
+    return dataset(*records, name=f"tasks-{split}")
+
+
+def three_models(n: int, *, split: str = "train", seed: int = 0, costs: bool = True) -> Any:
+    """Make queries with outcomes of three models: nano, mini and maxi, the dearest last."""
+    made = []
+    rng = np.random.default_rng(seed + 100)
+    usd = {"nano": 0.001, "mini": 0.004, "maxi": 0.01}
+    for one in known_truth(n, split=split, seed=seed):
+        hard = one.task == "made/hard"
+        chance = {"nano": 0.1 if hard else 0.85, "mini": 0.5 if hard else 0.9, "maxi": 0.95}
+        outcomes = {
+            name: Outcome(
+                quality=(float(rng.random() < share),),
+                response=(f"{name} answers {one.id}",),
+                cost_usd=usd[name] if costs else None,
+            )
+            for name, share in chance.items()
+        }
+        made.append(one.model_copy(update={"outcomes": outcomes}))
+    return dataset(*made, name=f"three-{split}")
+
+
 def with_costs(data: RoutingDataset, **costs_usd: float) -> RoutingDataset:
     """Give every outcome of a model the same cost."""
 

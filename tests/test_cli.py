@@ -105,7 +105,8 @@ def test_calibrate_into_the_same_folder(run, uncalibrated, data, tmp_path):
 
 def test_evaluate_json_has_the_documented_keys(run, folder, data):
     found = strict_json(run("evaluate", folder, data, "--json").stdout)
-    assert set(found) == {"n", "split", "candidates", "quality", "router", "baselines"}
+    keys = {"n", "split", "candidates", "quality", "router", "baselines", "cost_quality"}
+    assert set(found) == keys
     assert set(found["baselines"]) == {"random", "query_length", "nearest_neighbours", "oracle"}
     for figures in (found["router"], *found["baselines"].values()):
         assert {"apgr", "cpt50", "cpt80"} <= set(figures)

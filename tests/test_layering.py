@@ -38,15 +38,16 @@ FORBIDDEN = (
 )
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("records", "options"),
+    ("records", "options", "tasks"),
     ("context",),
     ("data", "deciding"),
     ("measuring", "observing"),
     ("scoring",),
     ("judging",),
-    ("artifact", "card", "measured", "router"),
+    ("artifact", "by_task", "card", "changing", "measured", "router", "transferring"),
+    ("binding",),
     ("engine",),
-    ("cli", "cli_collect", "console", "tables", "testing"),
+    ("cli", "cli_collect", "cli_models", "console", "tables", "tables_models", "testing"),
 )
 """A module imports from its own layer and those before it."""
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from shared_router.data.schema import Outcome, RoutingRecord, open_text, read_records
 from shared_router.errors import CandidateError, DataError
+from shared_router.tasks import answers_to
 
 if TYPE_CHECKING:
     import os
@@ -155,9 +156,7 @@ class RoutingDataset:
         Raises:
             DataError: If no record is in it.
         """
-        found = self.where(
-            lambda record: record.task == name or (record.task or "").startswith(name + "/")
-        )
+        found = self.where(lambda record: answers_to(record.task, name))
         if not found.records:
             raise DataError(f"{self.name}: no task {name!r}; there are {_listed(self.tasks)}.")
         return found
@@ -212,6 +211,13 @@ class RoutingDataset:
     def samples(self, name: str) -> list[NDArray[np.float64]]:
         """Return every sampled quality of one model, one array per query."""
         return [np.array(record.outcomes[name].quality) for record in self.records]
+
+    def costs_usd(self, names: Sequence[str]) -> NDArray[np.float64] | None:
+        """Return the cost of each call, shape (n, k); `None` where a record does not tell one."""
+        rows = [[record.outcomes[name].cost_usd for name in names] for record in self.records]
+        if any(cost is None for row in rows for cost in row):
+            return None
+        return np.array(rows, dtype=np.float64).reshape(len(self), len(names))
 
     def mean_costs_usd(self, names: Sequence[str]) -> list[float | None]:
         """Return the mean cost of one call per name; `None` where no record tells."""

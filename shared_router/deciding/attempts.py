@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from shared_router.deciding.curve import resolve_dial
 from shared_router.deciding.guards import RoutingRequest, allowed_candidates, position_of
 from shared_router.deciding.stickiness import sticky_position
+from shared_router.deciding.tasks import resolve_setting
 from shared_router.errors import ScoringError
 
 if TYPE_CHECKING:
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from shared_router.deciding.curve import CalibrationCurve
     from shared_router.deciding.guards import Allowed
     from shared_router.deciding.rule import Rule
+    from shared_router.deciding.tasks import Setting, TaskCurves
     from shared_router.options import Dial
-    from shared_router.records import Candidate, Reason, RoutingDecision
+    from shared_router.records import Candidate, Reason, RoutingDecision, TaskSource
 
 R = TypeVar("R")
 
@@ -36,6 +37,16 @@ class Score:
     """Ask the driver to score one text."""
 
     text: str = field(repr=False)
+    task: str | None = None
+    """The label to score it under; handed to the driver only where there is one."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores, and the task the text itself tells; a driver may also send the scores alone."""
+
+    scores: Sequence[float]
+    task: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,9 @@ class Verdict:
     scores: tuple[float, ...] | None = None
     threshold: float | None = None
     error: str | None = None
+    task: str | None = None
+    task_source: TaskSource | None = None
+    setting: Setting | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,8 @@ class Policy:
     """Resolves dials; `None` where the router is not calibrated."""
     default: Dial
     """The dial of a call that brings none."""
+    tasks: TaskCurves | None = None
+    """Resolves dials within a task."""
 
     @property
     def reference(self) -> int:
@@ -84,46 +100,79 @@ class Policy:
         Raises:
             ConfigurationError: If the call's own options are wrong. Content never raises.
         """
+        task = request.task
+        verdict = yield from self._deciding(request, task)
+        if task is None:
+            return verdict
+        return replace(verdict, task=task, task_source="given")
+
+    def _deciding(
+        self, request: RoutingRequest, task: str | None
+    ) -> Generator[Score, Any, Verdict]:
         if request.options.route is not None:
-            return Verdict(
-                index=position_of(request.options.route, self.candidates), reason="forced"
-            )
-        threshold = resolve_dial(self.dial(request), self.curve)
+            index = position_of(request.options.route, self.candidates)
+            return Verdict(index=index, reason="forced")
+        dial = self.dial(request)
+        setting = resolve_setting(dial, self.curve, self.tasks, task)
         allowed = allowed_candidates(request, self.candidates)
+        settled = self._settled(request, setting, allowed)
+        if settled is not None:
+            return settled
+        text = request.query.text if request.query else ""
+        try:
+            scored = self._checked((yield Score(text, self._told(dial, setting, task))))
+        except Exception as error:  # noqa: BLE001  (a chain never breaks because the router did)
+            verdict = _verdict(allowed.indices[-1], "router_error", setting)
+            return replace(verdict, error=type(error).__name__)
+        if task is not None or scored.task is None:
+            return self._by_score(scored.scores, setting, allowed)
+        setting = resolve_setting(dial, self.curve, self.tasks, scored.task)
+        verdict = self._by_score(scored.scores, setting, allowed)
+        return replace(verdict, task=scored.task, task_source="predicted")
+
+    def _settled(
+        self, request: RoutingRequest, setting: Setting, allowed: Allowed
+    ) -> Verdict | None:
+        """Decide what needs no score."""
         if len(allowed.indices) == 1 and allowed.reason is not None:
-            return Verdict(index=allowed.indices[0], reason=allowed.reason, threshold=threshold)
+            return _verdict(allowed.indices[0], allowed.reason, setting)
         sticky = sticky_position(request.sticky_to, allowed, self.candidates)
         if sticky is not None:
-            return Verdict(index=sticky, reason="sticky", threshold=threshold)
+            return _verdict(sticky, "sticky", setting)
         if request.query is None or not request.query.text.strip():
-            return Verdict(index=allowed.indices[-1], reason="no_query", threshold=threshold)
-        try:
-            scores = self._checked((yield Score(request.query.text)))
-        except Exception as error:  # noqa: BLE001  (a chain never breaks because the router did)
-            return Verdict(
-                index=allowed.indices[-1],
-                reason="router_error",
-                threshold=threshold,
-                error=type(error).__name__,
-            )
-        return self._by_score(scores, threshold, allowed)
+            return _verdict(allowed.indices[-1], "no_query", setting)
+        return None
 
-    def _checked(self, scores: Any) -> tuple[float, ...]:
+    def _told(self, dial: Dial, setting: Setting, task: str | None) -> str | None:
+        """Choose the label to score under: that of the curve in force, which was scored so.
+
+        A bare threshold belongs to no curve, so that the call's own label stands.
+        """
+        if self.tasks is not None and self.tasks.by == "predicted":
+            return None
+        return task if dial.name == "threshold" else setting.task
+
+    def _checked(self, outcome: Any) -> Scored:
+        scores = outcome.scores if isinstance(outcome, Scored) else outcome
         row = tuple(np.asarray(scores, dtype=np.float64).ravel().tolist())
         if len(row) != self.reference or not all(map(math.isfinite, row)):
             raise ScoringError(
                 f"A scorer returns {self.reference} finite numbers a query; got {len(row)}."
             )
-        return row
+        return Scored(row, outcome.task if isinstance(outcome, Scored) else None)
 
-    def _by_score(self, scores: tuple[float, ...], threshold: float, allowed: Allowed) -> Verdict:
+    def _by_score(self, scores: Sequence[float], setting: Setting, allowed: Allowed) -> Verdict:
         masked = [s if i in allowed.indices else -math.inf for i, s in enumerate(scores)]
-        index = self.rule.choose_one(masked, threshold)
-        if index in allowed.indices:
-            return Verdict(index=index, reason="score", scores=scores, threshold=threshold)
-        best = max(allowed.indices, key=lambda i: scores[i])
-        reason = allowed.reason or "capability"
-        return Verdict(index=best, reason=reason, scores=scores, threshold=threshold)
+        index = self.rule.choose_one(masked, setting.threshold)
+        reason: Reason = "score"
+        if index not in allowed.indices:
+            index = max(allowed.indices, key=lambda i: scores[i])
+            reason = allowed.reason or "capability"
+        return replace(_verdict(index, reason, setting), scores=tuple(scores))
+
+
+def _verdict(index: int, reason: Reason, setting: Setting) -> Verdict:
+    return Verdict(index=index, reason=reason, threshold=setting.threshold, setting=setting)
 
 
 def attempting(
@@ -142,7 +191,7 @@ AsyncAttempted = Callable[["RoutingDecision"], Awaitable[Any]]
 
 def drive(
     steps: Generator[Score | Attempt, Any, R] | Generator[Score, Any, R],
-    score: Callable[[str], Sequence[float]],
+    score: Callable[..., Any],
     attempt: Attempted | None = None,
 ) -> R:
     """Drive a generator to its end, synchronously."""
@@ -150,7 +199,7 @@ def drive(
         step = next(steps)
         while True:
             try:
-                outcome = score(step.text) if isinstance(step, Score) else _call(attempt, step)
+                outcome = score(*_asked(step)) if isinstance(step, Score) else _call(attempt, step)
             except Exception as error:  # noqa: BLE001  (the generator decides what it means)
                 step = steps.throw(error)
             else:
@@ -163,7 +212,7 @@ def drive(
 
 async def adrive(
     steps: Generator[Score | Attempt, Any, R] | Generator[Score, Any, R],
-    score: Callable[[str], Awaitable[Sequence[float]]],
+    score: Callable[..., Awaitable[Any]],
     attempt: AsyncAttempted | None = None,
 ) -> R:
     """Drive a generator to its end, asynchronously."""
@@ -172,7 +221,7 @@ async def adrive(
         while True:
             try:
                 if isinstance(step, Score):
-                    outcome: Any = await score(step.text)
+                    outcome: Any = await score(*_asked(step))
                 else:
                     outcome = await _call(attempt, step)
             except Exception as error:  # noqa: BLE001  (the generator decides what it means)
@@ -183,6 +232,11 @@ async def adrive(
         return end.value  # type: ignore[no-any-return]
     finally:
         steps.close()
+
+
+def _asked(step: Score) -> tuple[str, ...]:
+    """What the driver's scorer is called with: the text, and the label where there is one."""
+    return (step.text,) if step.task is None else (step.text, step.task)
 
 
 def _call(attempt: Attempted | None, step: Attempt) -> Any:

@@ -42,6 +42,23 @@ class CalibrationCurve:
     """Least and greatest quality of any candidate on any calibration query."""
     n: int
     """Number of calibration queries."""
+    scores: NDArray[np.float64] | None = field(default=None, repr=False)
+    """Scores of the calibration queries, shape (n, k - 1), to walk another line over them."""
+    outcomes: NDArray[np.float64] | None = field(default=None, repr=False)
+    """Their mean qualities, shape (n, k)."""
+
+    def under(self, rule: Rule) -> CalibrationCurve:
+        """Walk another rule over the same queries, such as one of other costs.
+
+        Raises:
+            NotCalibratedError: If the calibration kept none of its queries' scores.
+        """
+        if self.scores is None or self.outcomes is None:
+            raise NotCalibratedError(
+                "This calibration kept no scores, so that other costs need a new one: call "
+                "router.calibrate(data, costs_usd=...)."
+            )
+        return calibration_curve(rule, self.scores, self.outcomes)
 
     @property
     def reference_quality(self) -> float:
@@ -82,6 +99,13 @@ class CalibrationCurve:
         allowed = self._allowed_drop(dial)
         at = int(np.searchsorted(self._least_drop_from, allowed + 1e-12, side="right")) - 1
         return float(self.thresholds[max(at, 0)])
+
+    def cost_advantage_at(self, dial: Dial) -> float:
+        """Return the cost advantage measured at a dial's setting."""
+        threshold = self.resolve(dial)
+        # The line is at the last point whose threshold is at least the asked one.
+        at = int(np.searchsorted(-self.thresholds, -threshold, side="right")) - 1
+        return float(self.cost_advantage[max(at, 0)])
 
     def _allowed_drop(self, dial: Dial) -> float:
         if dial.name == "max_quality_drop_absolute":
@@ -132,4 +156,6 @@ def calibration_curve(
         quality=means,
         quality_range=walk.quality_range,
         n=walk.n,
+        scores=np.asarray(scores, dtype=np.float64),
+        outcomes=quality,
     )

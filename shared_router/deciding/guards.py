@@ -31,6 +31,11 @@ class RoutingRequest:
     sticky_to: str | None = None
     """Name of the candidate whose open tool calls this call answers."""
 
+    @property
+    def task(self) -> str | None:
+        """The task label: the call's option, else the one stated with the query."""
+        return self.options.task or (self.query.task if self.query else None)
+
 
 @dataclass(frozen=True)
 class Allowed:

@@ -92,12 +92,15 @@ class Rule:
                 at = (scores - here) / step
         return np.where(step > 0, at, -np.inf)
 
-    def choose(self, scores: NDArray[np.floating], threshold: float) -> NDArray[np.intp]:
+    def choose(
+        self, scores: NDArray[np.floating], threshold: float | NDArray[np.float64]
+    ) -> NDArray[np.intp]:
         """Choose a candidate for each query.
 
         Args:
             scores: Shape (n, k - 1), higher = less need of the reference.
-            threshold: The rule's parameter; infinite is all-reference.
+            threshold: The rule's parameter, one for all or one per query; infinite is
+                all-reference.
 
         Returns:
             Indices of candidates, shape (n,).

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 BASELINES = ("random", "query_length", "nearest_neighbours", "oracle")
 
 
-def baseline_walks(
+def baseline_lines(
     queries: Sequence[str],
     quality: NDArray[np.float64],
     savings: NDArray[np.float64],
     neighbour_gaps: NDArray[np.float64] | None = None,
-) -> dict[str, Walk]:
-    """Build the line of each baseline.
+) -> dict[str, tuple[Rule, NDArray[np.float64]]]:
+    """Build the rule and the scores of each baseline.
 
     Args:
         queries: The query texts.
@@ -40,11 +40,22 @@ def baseline_walks(
     cheapest_first = Rule("probability", savings)
     columns = quality.shape[1] - 1
     length = -np.array([[float(len(query))] * columns for query in queries])
-    walks = {
-        "random": Walk(cheapest_first, np.zeros((len(queries), columns)), quality),
-        "query_length": Walk(cheapest_first, length, quality),
+    lines = {
+        "random": (cheapest_first, np.zeros((len(queries), columns))),
+        "query_length": (cheapest_first, length),
     }
     if neighbour_gaps is not None:
-        walks["nearest_neighbours"] = Walk(gap, neighbour_gaps, quality)
-    walks["oracle"] = Walk(gap, quality[:, :-1] - quality[:, -1:], quality)
-    return walks
+        lines["nearest_neighbours"] = (gap, neighbour_gaps)
+    lines["oracle"] = (gap, quality[:, :-1] - quality[:, -1:])
+    return lines
+
+
+def baseline_walks(
+    queries: Sequence[str],
+    quality: NDArray[np.float64],
+    savings: NDArray[np.float64],
+    neighbour_gaps: NDArray[np.float64] | None = None,
+) -> dict[str, Walk]:
+    """Build the line of each baseline, over the qualities; see `baseline_lines`."""
+    lines = baseline_lines(queries, quality, savings, neighbour_gaps)
+    return {name: Walk(rule, scores, quality) for name, (rule, scores) in lines.items()}

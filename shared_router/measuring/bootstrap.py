@@ -9,7 +9,9 @@ import numpy as np
 from shared_router.measuring.metrics import trade_off
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from shared_router.deciding.walk import Walk
 
@@ -28,6 +30,15 @@ def interval(values: Sequence[float | None]) -> Interval | None:
     return float(low), float(high)
 
 
+def resampled_weights(
+    n: int, resamples: int = RESAMPLES, seed: int = 0
+) -> Iterator[NDArray[np.float64]]:
+    """Draw how often each of n queries stands in each resample, shape (n,)."""
+    rng = np.random.default_rng(seed)
+    for _ in range(resamples):
+        yield rng.multinomial(n, np.full(n, 1 / n)).astype(np.float64)
+
+
 def resampled_figures(
     walks: Mapping[str, Walk], n: int, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, list[dict[str, float | None]]]:
@@ -42,10 +53,8 @@ def resampled_figures(
     Returns:
         Per line, one set of figures per resample.
     """
-    rng = np.random.default_rng(seed)
     found: dict[str, list[dict[str, float | None]]] = {name: [] for name in walks}
-    for _ in range(resamples):
-        weights = rng.multinomial(n, np.full(n, 1 / n)).astype(np.float64)
+    for weights in resampled_weights(n, resamples, seed):
         for name, walk in walks.items():
             found[name].append(trade_off(walk, weights).figures())
     return found

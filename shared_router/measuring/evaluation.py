@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from shared_router.deciding.curve import calibration_curve
 from shared_router.deciding.walk import Walk, one_sign
-from shared_router.measuring.baselines import baseline_walks
+from shared_router.measuring.baselines import baseline_lines
 from shared_router.measuring.bootstrap import (
     RESAMPLES,
     interval,
     paired_difference,
     resampled_figures,
 )
-from shared_router.measuring.metrics import UNDEFINED_DROP, UNDEFINED_PGR, trade_off
+from shared_router.measuring.cost_quality import CostLine, cost_quality, prices_of
+from shared_router.measuring.metrics import (
+    UNDEFINED_DROP,
+    UNDEFINED_PGR,
+    nested_figures,
+    trade_off,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,6 +47,10 @@ class Outcomes:
     """Mean quality, shape (n, k), the reference last."""
     costs_usd: NDArray[np.float64] | None = None
     """Mean cost of a call per candidate, shape (k,); `None` where unknown."""
+    query_costs_usd: NDArray[np.float64] | None = None
+    """Cost per query and candidate, shape (n, k), where the data tell each."""
+    names: Sequence[str] = ()
+    """The candidates' names; their positions where not given."""
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -68,6 +78,9 @@ class RoutingReport:
     """Figures of each baseline, with the paired interval of the router's lead in APGR."""
     dial: dict[str, Any] | None = None
     """Figures at one dial, where one was asked."""
+    cost_quality: dict[str, Any] | None = None
+    """Quality against cost: AIQ and the curve, beside every candidate alone and the baselines;
+    `None` where two candidates have no known costs, so that the cost advantage says all."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain JSON-ready values."""
@@ -79,19 +92,8 @@ class RoutingReport:
             "router": self.router,
             "baselines": self.baselines,
         }
-        return found | ({"dial": self.dial} if self.dial is not None else {})
-
-
-def nested_figures(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn `name@key` figures into nested ones."""
-    nested: dict[str, Any] = {}
-    for name, value in flat.items():
-        outer, _, inner = name.partition("@")
-        if inner:
-            nested.setdefault(outer, {})[inner] = value
-        else:
-            nested[outer] = value
-    return nested
+        more = {"dial": self.dial, "cost_quality": self.cost_quality}
+        return found | {name: value for name, value in more.items() if value is not None}
 
 
 def figures_with_intervals(
@@ -117,21 +119,39 @@ def compare(
     outcomes: Outcomes,
     neighbour_gaps: NDArray[np.float64] | None,
     resamples: int = RESAMPLES,
-) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]], dict[str, Any] | None]:
     """Measure a router and every baseline on the same queries and resamples.
 
     Returns:
-        The router's figures, and each baseline's.
+        The router's figures, each baseline's, and quality against cost where that says more.
     """
-    walks = {"router": Walk(rule, scores, outcomes.quality)}
-    walks |= baseline_walks(outcomes.queries, outcomes.quality, rule.savings, neighbour_gaps)
+    lines = {"router": (rule, np.asarray(scores, dtype=np.float64))}
+    lines |= baseline_lines(outcomes.queries, outcomes.quality, rule.savings, neighbour_gaps)
+    walks = {name: Walk(*line, outcomes.quality) for name, line in lines.items()}
     samples = resampled_figures(walks, len(outcomes), resamples)
     figures = {name: figures_with_intervals(walk, samples[name]) for name, walk in walks.items()}
     for name, found in figures.items():
         if name != "router":
             lead = paired_difference(samples["router"], samples[name], "apgr")
             found["router_lead_apgr"] = lead
-    return figures.pop("router"), figures
+    return figures.pop("router"), figures, _against_cost(lines, outcomes, rule, resamples)
+
+
+def _against_cost(
+    lines: Mapping[str, tuple[Rule, NDArray[np.float64]]],
+    outcomes: Outcomes,
+    rule: Rule,
+    resamples: int,
+) -> dict[str, Any] | None:
+    known = outcomes.costs_usd if outcomes.query_costs_usd is None else outcomes.query_costs_usd
+    prices = prices_of(known, rule.savings, len(outcomes))
+    if prices is None:
+        return None
+    priced = {
+        name: CostLine(*line, outcomes.quality, prices.per_query) for name, line in lines.items()
+    }
+    names = outcomes.names or [str(i) for i in range(outcomes.quality.shape[1])]
+    return cost_quality(priced, names, outcomes.quality, prices, resamples)
 
 
 def figures_at_threshold(
@@ -144,9 +164,7 @@ def figures_at_threshold(
     kept = float(outcomes.quality[:, reference].mean())
     span = (float(outcomes.quality.min()), float(outcomes.quality.max()))
     relative = kept != 0 and one_sign(span)
-    saved = None
-    if outcomes.costs_usd is not None:
-        saved = float(1 - outcomes.costs_usd[choice].mean() / outcomes.costs_usd[reference])
+    saved = _saved(outcomes, choice)
     return {
         "quality": quality,
         "cost_advantage": float((choice != reference).mean()),
@@ -154,6 +172,18 @@ def figures_at_threshold(
         "quality_drop_absolute": kept - quality,
         "cost_saved": saved,
     }
+
+
+def _saved(outcomes: Outcomes, choice: NDArray[np.intp]) -> float | None:
+    """Share of the reference's dollars saved by a choice."""
+    if outcomes.query_costs_usd is not None:
+        paid = np.take_along_axis(outcomes.query_costs_usd, choice[:, None], axis=1).mean()
+        whole = outcomes.query_costs_usd[:, -1].mean()
+    elif outcomes.costs_usd is not None:
+        paid, whole = outcomes.costs_usd[choice].mean(), outcomes.costs_usd[-1]
+    else:
+        return None
+    return float(1 - paid / whole) if whole > 0 else None
 
 
 def figures_at_dial(
@@ -217,7 +247,13 @@ def _resampled(
 
 def _rows(outcomes: Outcomes, rows: NDArray[np.intp]) -> Outcomes:
     texts = [outcomes.queries[row] for row in rows]
-    return Outcomes(texts, outcomes.quality[rows], outcomes.costs_usd)
+    per_query = outcomes.query_costs_usd
+    return replace(
+        outcomes,
+        queries=texts,
+        quality=outcomes.quality[rows],
+        query_costs_usd=None if per_query is None else per_query[rows],
+    )
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -7,13 +7,15 @@ al., 2024) for PGR, APGR and CPT.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from shared_router.deciding.walk import Walk, one_sign
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
 DROPS = (0.0, 0.01, 0.05)
@@ -108,3 +110,15 @@ class TradeOff:
 def trade_off(walk: Walk, weights: NDArray[np.float64] | None = None) -> TradeOff:
     """Measure a line, each query counted `weights` times (once where not given)."""
     return TradeOff(*walk.line(weights), one_sign(walk.quality_range))
+
+
+def nested_figures(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn `name@key` figures into nested ones."""
+    nested: dict[str, Any] = {}
+    for name, value in flat.items():
+        outer, _, inner = name.partition("@")
+        if inner:
+            nested.setdefault(outer, {})[inner] = value
+        else:
+            nested[outer] = value
+    return nested

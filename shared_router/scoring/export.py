@@ -2,11 +2,12 @@
 
 Inputs: `input_ids` and `attention_mask` (int64, (1, tokens)), `features` (float32, (1, f)) and,
 where the neighbours help, `reference` (float32, (d, n)). Outputs: `score` (float32, (1, k - 1))
-and `embedding` (float32, (1, d)).
+and `embedding` (float32, (1, d)). Where the training data name tasks, see `task_graph` too.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,8 @@ import numpy as np
 from shared_router.errors import MissingExtraError
 from shared_router.scoring.heads import FEATURE_SCALE, KERNEL_GAMMA, KernelHead, TaskHead
 from shared_router.scoring.neighbours import NEIGHBOURS
+from shared_router.scoring.task_graph import TASK, add_task_input, add_task_shares
+from shared_router.scoring.tasks import no_signal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,13 +30,14 @@ if TYPE_CHECKING:
 class _Graph:
     """Collects nodes and constants; every method returns the name of its result."""
 
-    def __init__(self, onnx: Any) -> None:
+    def __init__(self, onnx: Any, prefix: str = "") -> None:
         self._onnx = onnx
+        self._prefix = prefix  # so that what is added to a graph twice never clashes
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
     def constant(self, value: NDArray[Any] | float) -> str:
-        name = f"constant_{len(self.constants)}"
+        name = f"{self._prefix}constant_{len(self.constants)}"
         array = np.asarray(value)
         if array.dtype != np.int64:
             array = array.astype(np.float32)
@@ -41,7 +45,7 @@ class _Graph:
         return name
 
     def __call__(self, operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
-        name = output or f"head_{len(self.nodes)}"
+        name = output or f"{self._prefix}head_{len(self.nodes)}"
         self.nodes.append(
             self._onnx.helper.make_node(operator, list(inputs), [name], name=name, **attributes)
         )
@@ -49,7 +53,7 @@ class _Graph:
 
     def top(self, values: str, k: int) -> str:
         """Indices of the k greatest values along the last axis."""
-        names = [f"top_values_{len(self.nodes)}", f"top_indices_{len(self.nodes)}"]
+        names = [f"{self._prefix}top_{what}_{len(self.nodes)}" for what in ("values", "indices")]
         count = self.constant(np.array([k], dtype=np.int64))
         self.nodes.append(self._onnx.helper.make_node("TopK", [values, count], names))
         return names[1]
@@ -69,17 +73,16 @@ def export_router_graph(encoder: Path, head: TrainedHead, n_features: int) -> by
     Raises:
         MissingExtraError: If `onnx` is not installed.
     """
-    try:
-        import onnx
-    except ImportError as error:
-        raise MissingExtraError(
-            "Exporting a router needs onnx: pip install 'hybrid-llm[train]'."
-        ) from error
+    onnx = _onnx()
     model = onnx.load(str(encoder))
     dimensions = model.graph.output[0].type.tensor_type.shape.dim[-1].dim_value
     graph = _Graph(onnx)
     graph("Identity", model.graph.output[0].name, output="embedding")
-    _score(graph, head)
+    graph("Identity", _score(graph, head), output="score")
+    shares = None
+    if head.signal is not None and head.signal.teller is not None:
+        add_task_input(onnx, model, head.signal)
+        shares = _task_shares(graph, head.signal.teller)
     value = onnx.helper.make_tensor_value_info
     floats = onnx.TensorProto.FLOAT
     model.graph.node.extend(graph.nodes)
@@ -94,28 +97,80 @@ def export_router_graph(encoder: Path, head: TrainedHead, n_features: int) -> by
             value("embedding", floats, [1, dimensions]),
         ]
     )
+    if head.signal is not None and shares is not None:
+        add_task_shares(onnx, model, shares, head.signal)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
 
 
-def _score(graph: _Graph, head: TrainedHead) -> None:
+def append_column(
+    router: bytes, head: TrainedHead, labels: tuple[str, ...], position: int
+) -> bytes:
+    """Append a head of one column to a router's graph; all else in it stays as it is.
+
+    Args:
+        router: The router's graph, serialised.
+        head: The trained head; neighbours are no part of it.
+        labels: Labels of the graph's `task` input; none where it has no such input.
+        position: Where the new column stands among the scores.
+
+    Returns:
+        The serialised ONNX model.
+
+    Raises:
+        MissingExtraError: If `onnx` is not installed.
+    """
+    onnx = _onnx()
+    model = onnx.load_from_string(router)
+    added = sum(node.name.endswith("scores_before") for node in model.graph.node)
+    graph = _Graph(onnx, f"added_{added}/")
+    before = f"added_{added}/scores_before"
+    scoring = next(node for node in model.graph.node if "score" in node.output)
+    scoring.output[list(scoring.output).index("score")], scoring.name = before, before
+    if labels:  # every label has a row of scores, to this column too
+        signal = head.signal.under(labels) if head.signal else no_signal(labels, 1)
+    fresh = _score(graph, replace(head, signal=signal if labels else None))
+    joined = graph("Concat", before, fresh, axis=1)
+    width = next(v for v in model.graph.output if v.name == "score").type.tensor_type.shape.dim[1]
+    order = [*range(position), width.dim_value, *range(position, width.dim_value)]
+    width.dim_value += 1
+    graph("Gather", joined, graph.constant(np.array(order, dtype=np.int64)), output="score", axis=1)
+    model.graph.node.extend(graph.nodes)
+    model.graph.initializer.extend(graph.constants)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def _onnx() -> Any:
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtraError(
+            "Exporting a router needs onnx: pip install 'hybrid-llm[train]'."
+        ) from error
+    return onnx
+
+
+def _score(graph: _Graph, head: TrainedHead) -> str:
     kept = 1.0 - sum(head.weights.values())
     total = graph.constant(kept * head.offset[None, :])
     for name, part in head.parts.items():
         if isinstance(part, KernelHead):
             predicted = _kernel(graph, part)
         elif isinstance(part, TaskHead):
-            predicted = _task(graph, part)
+            predicted = graph("MatMul", _task_shares(graph, part), graph.constant(part.means))
         else:
             predicted = _neighbours(graph, part)
         weighted = graph("Mul", predicted, graph.constant(head.weights[name]))
         total = graph("Add", total, weighted)
+    if head.signal is not None:
+        offsets = graph("MatMul", TASK, graph.constant(head.signal.offsets))
+        total = graph("Add", total, offsets)
     if head.link is None:
-        graph("Identity", total, output="score")
-        return
+        return total
     slope, intercept = head.link
     scaled = graph("Mul", total, graph.constant(slope[None, :]))
-    graph("Sigmoid", graph("Add", scaled, graph.constant(intercept[None, :])), output="score")
+    return graph("Sigmoid", graph("Add", scaled, graph.constant(intercept[None, :])))
 
 
 def _kernel(graph: _Graph, part: KernelHead) -> str:
@@ -133,11 +188,10 @@ def _kernel(graph: _Graph, part: KernelHead) -> str:
     return graph("Add", weighted, graph.constant(part.offset[None, :]))
 
 
-def _task(graph: _Graph, part: TaskHead) -> str:
+def _task_shares(graph: _Graph, part: TaskHead) -> str:
     logits = graph("MatMul", "embedding", graph.constant(part.weights))
     shifted = graph("Add", logits, graph.constant(part.offset[None, :]))
-    shares = graph("Softmax", shifted, axis=1)
-    return graph("MatMul", shares, graph.constant(part.means))
+    return graph("Softmax", shifted, axis=1)
 
 
 def _neighbours(graph: _Graph, part: NeighbourHead) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -95,6 +95,8 @@ def fit_scorer(
     tokens = Tokens(exported.tokenizer.read_text(encoding="utf-8"), exported.max_tokens)
     uses_neighbours = "neighbours" in head.parts
     scorer = GraphScorer(GraphSession(graph), tokens, kept.as_input() if uses_neighbours else None)
+    if head.signal is not None:
+        scorer = replace(scorer, tasks=head.signal.names)
     facts = _facts(data, candidates, made, head, exported, seed)
     return Fitted(scorer, kept if reference else None, facts)
 

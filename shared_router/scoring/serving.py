@@ -18,6 +18,7 @@ import numpy as np
 
 from shared_router.errors import ArtifactError
 from shared_router.scoring.features import feature_matrix
+from shared_router.scoring.tasks import TaskNames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 MAX_CHARACTERS = 20_000
@@ -36,7 +38,9 @@ class Scorer(Protocol):
     """Anything that scores texts; higher = less need of the reference.
 
     A scorer whose class sets `bounded = True` computes in bounded time, with no I/O: it is not
-    moved to a thread of its own to be watched, which costs more than a short score.
+    moved to a thread of its own to be watched, which costs more than a short score. One whose
+    class sets `takes_tasks = True` is called with `tasks=` too, a label or `None` per text, where
+    labels are given.
     """
 
     def score(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -169,56 +173,84 @@ class GraphScorer:
     """A router's graph at work; the tokens it reads bound its time."""
 
     bounded = True
+    takes_tasks = True
 
     session: GraphSession
     tokens: Tokens
     reference: NDArray[np.float32] | None = field(default=None, repr=False)
     """Reference embeddings as the graph takes them, shape (d, n), where neighbours are a part."""
+    tasks: TaskNames = field(default_factory=TaskNames)
+    """Labels that change its scores, and tasks it tells by the text."""
 
     def score(
-        self, texts: Sequence[str], progress: Callable[[int], None] | None = None
+        self,
+        texts: Sequence[str],
+        progress: Callable[[int], None] | None = None,
+        tasks: Sequence[str | None] | None = None,
     ) -> NDArray[np.float32]:
         """Score texts, each alone.
 
         Args:
             texts: The queries.
             progress: Called with the number of texts just done.
+            tasks: A label per text; one it does not know changes nothing.
 
         Returns:
             float32 of shape (n, k - 1).
         """
-        rows = [score for score, _ in self._each(texts, ["score"], progress)]
+        under = None if tasks is None else [[task] for task in tasks]
+        rows = [found[0] for found in self.run(["score"], texts, progress, under)]
         return np.concatenate(rows) if rows else np.empty((0, 0), dtype=np.float32)
 
     def score_and_embed(
         self, texts: Sequence[str], progress: Callable[[int], None] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Score texts and return their embeddings too, shapes (n, k - 1) and (n, d)."""
-        rows = list(self._each(texts, ["score", "embedding"], progress))
+        rows = list(self.run(["score", "embedding"], texts, progress))
         return np.concatenate([row[0] for row in rows]), np.concatenate([row[1] for row in rows])
 
-    def _each(
+    def told(self, shares: NDArray[np.float32]) -> str:
+        """Name the task that a row of the graph's `task_shares` makes likeliest."""
+        return self.tasks.told[int(np.argmax(shares))]
+
+    def run(
         self,
-        texts: Sequence[str],
         outputs: list[str],
-        progress: Callable[[int], None] | None,
-    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        def one(text: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-            found = self.session.run(outputs, self._feeds(text))
-            return found[0], found[-1]
+        texts: Sequence[str],
+        progress: Callable[[int], None] | None = None,
+        under: Sequence[Sequence[str | None]] | None = None,
+    ) -> Iterator[list[NDArray[np.float32]]]:
+        """Run the graph on each text alone.
 
-        yield from map_texts(one, texts, progress)
+        Args:
+            outputs: Names of the outputs wanted.
+            texts: The queries.
+            progress: Called with the number of texts just done.
+            under: Per text the labels to score it under, one row of `score` each; the encoder
+                runs once for all.
 
-    def _feeds(self, text: str) -> dict[str, Any]:
+        Yields:
+            The outputs of one text.
+        """
+
+        def one(at: int) -> list[NDArray[np.float32]]:
+            labels = under[at] if under is not None else ()
+            return self.session.run(outputs, self._feeds(texts[at], labels))
+
+        yield from map_texts(one, range(len(texts)), progress)
+
+    def _feeds(self, text: str, labels: Sequence[str | None]) -> dict[str, Any]:
         feeds: dict[str, Any] = self.tokens.encode(text)
         feeds["features"] = feature_matrix([text])
         if self.reference is not None:
             feeds["reference"] = self.reference
+        if labels and self.tasks.labels:
+            feeds["task"] = np.stack([self.tasks.row(label) for label in labels])
         return feeds
 
 
 def map_texts(
-    one: Callable[[str], T], texts: Sequence[str], progress: Callable[[int], None] | None = None
+    one: Callable[[S], T], texts: Sequence[S], progress: Callable[[int], None] | None = None
 ) -> Iterator[T]:
     """Apply a function to each text, on as many threads as there are cores, in order."""
     if len(texts) < 2:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +9,14 @@ import numpy as np
 
 from shared_router.errors import MissingExtraError
 from shared_router.scoring.heads import RIDGES, Batch, KernelHead, NeighbourHead, TaskHead
+from shared_router.scoring.tasks import fit_signal, tasks_to_tell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from shared_router.scoring.tasks import TaskSignal
 
 FOLDS = 5
 LEAST_ROWS = 20
@@ -22,8 +24,6 @@ LEAST_ROWS = 20
 LEAST_SLOPE = 1e-3
 """A link always rises, so that ranking is kept."""
 LINK_RIDGE = 1e-6
-LEAST_TASK_ROWS = 10
-"""Tasks with fewer training queries are not told apart."""
 
 Head = KernelHead | NeighbourHead | TaskHead
 
@@ -43,15 +43,28 @@ class TrainedHead:
     probabilities; `None` for `gap`."""
     ridge: float
     """The chosen penalty of the kernel head."""
+    signal: TaskSignal | None = None
+    """What a given task label adds; `None` where the data tell no tasks apart."""
 
     def predict(
-        self, embeddings: NDArray[np.float32], features: NDArray[np.float32]
+        self,
+        embeddings: NDArray[np.float32],
+        features: NDArray[np.float32],
+        tasks: Sequence[str | None] | None = None,
     ) -> NDArray[np.float64]:
-        """Compute scores, shape (n, k - 1); the ONNX graph computes the same."""
+        """Compute scores, shape (n, k - 1); the ONNX graph computes the same.
+
+        Args:
+            embeddings: Shape (n, d).
+            features: Shape (n, f).
+            tasks: Given labels, where there are any.
+        """
         raw = self.offset + sum(
             self.weights[name] * (part.predict(embeddings, features) - self.offset)
             for name, part in self.parts.items()
         )
+        if tasks is not None and self.signal is not None:
+            raw = raw + self.signal.offset_of(tasks)
         if self.link is None:
             return np.asarray(raw)
         slope, intercept = self.link
@@ -82,22 +95,24 @@ def train_head(
     Returns:
         The head, fitted on all rows.
     """
-    recipe = _Recipe(_tasks_to_tell(batch), neighbours, seed)
+    recipe = _Recipe(tasks_to_tell(batch.tasks), neighbours, seed)
     folds = _folds(groups, seed)
     if len(batch) < LEAST_ROWS or len(set(folds)) < FOLDS:
         ridge, weights = RIDGES[-1], {"kernel": 1.0}
         parts = recipe.fit(batch, (ridge,))
-        mixed = _predict(parts["kernel"], batch)
+        mixed, signal = _predict(parts["kernel"], batch), None
     else:
         ridge, unseen = _best_ridge(_out_of_fold(batch, folds, recipe), batch.targets)
         weights, mixed = _weigh(unseen, batch.targets)
         parts = recipe.fit(batch, (ridge,))
+        signal = fit_signal(batch, recipe.tasks, batch.targets - mixed)
     return TrainedHead(
         {name: parts[name] for name in weights},
         weights,
         batch.targets.mean(axis=0),
         _logistic_link(mixed, batch.targets) if probability else None,
         ridge,
+        signal,
     )
 
 
@@ -123,12 +138,6 @@ class _Recipe:
 
 def _predict(part: Head, batch: Batch) -> NDArray[np.float64]:
     return part.predict(batch.embeddings, batch.features)
-
-
-def _tasks_to_tell(batch: Batch) -> tuple[str, ...]:
-    counts = Counter(task for task in batch.tasks if task)
-    told = tuple(sorted(task for task, n in counts.items() if n >= LEAST_TASK_ROWS))
-    return told if len(told) > 1 else ()
 
 
 def _folds(groups: Sequence[str], seed: int) -> NDArray[np.intp]:

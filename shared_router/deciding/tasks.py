@@ -1,0 +1,96 @@
+"""Calibration by task: a setting holds within each task that has enough calibration queries.
+
+Every other call is decided on the overall curve, and its decision says why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, get_args
+
+from shared_router.deciding.curve import resolve_dial
+from shared_router.tasks import labels_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from shared_router.deciding.curve import CalibrationCurve
+    from shared_router.options import Dial
+    from shared_router.records import OverallBecause
+
+ByTask = Literal["given", "predicted", "off"]
+"""What keys a calibration: the label a call gives, the label its text tells, or neither."""
+BY_TASK: tuple[ByTask, ...] = get_args(ByTask)
+
+LEAST_PER_TASK = 100
+"""Fewest calibration queries for which a task gets a curve of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskCurves:
+    """The curves of the tasks and suites that had enough calibration queries."""
+
+    curves: Mapping[str, CalibrationCurve] = field(repr=False)
+    """Label to curve."""
+    too_few: Mapping[str, int]
+    """Labels seen in calibration with too few queries, and how many those were."""
+    least: int = LEAST_PER_TASK
+    """Fewest queries of a curve."""
+    by: ByTask = "given"
+    """`given`, or `predicted` where the text's own task keys calls without a label."""
+
+    def find(self, label: str | None) -> tuple[str | None, OverallBecause | None]:
+        """Find the narrowest calibrated label that a label answers to.
+
+        Returns:
+            The calibrated task or suite; or `None` and why the overall curve must serve.
+        """
+        if label is None:
+            return None, "no_task"
+        names = labels_of(label)
+        found = next((name for name in names if name in self.curves), None)
+        if found is not None:
+            return found, None
+        return None, "too_few" if any(name in self.too_few for name in names) else "unknown_task"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A dial resolved for one call."""
+
+    threshold: float
+    """The rule's threshold."""
+    task: str | None = None
+    """The task or suite whose own calibration gave it; `None` for the overall one."""
+    because: OverallBecause | None = None
+    """Why the overall calibration served, where the router has task-wise ones or a task was
+    given."""
+
+
+def resolve_setting(
+    dial: Dial, overall: CalibrationCurve | None, tasks: TaskCurves | None, label: str | None
+) -> Setting:
+    """Resolve a dial within a task, where its calibration is known.
+
+    Args:
+        dial: The dial in force.
+        overall: The curve over all calibration queries.
+        tasks: The curves by task, where there are any.
+        label: The call's task.
+
+    Returns:
+        The setting. An unknown label is no error: labels come with the data of each call, and
+        the overall calibration serves.
+
+    Raises:
+        NotCalibratedError: If the dial needs a calibration and there is none.
+    """
+    threshold = resolve_dial(dial, overall)
+    if dial.name == "threshold":
+        return Setting(threshold)
+    if tasks is None:
+        return Setting(threshold, because="unknown_task" if label else None)
+    key, because = tasks.find(label)
+    if key is None:
+        return Setting(threshold, because=because)
+    return Setting(tasks.curves[key].resolve(dial), key)

@@ -1,0 +1,97 @@
+"""Tasks as a signal: what a given label adds to a score, and the task a text tells by itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from shared_router.scoring.heads import TASK_PRIOR, TaskHead
+from shared_router.tasks import answers_to, count_labels, labels_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from shared_router.scoring.heads import Batch
+
+LEAST_TASK_ROWS = 10
+"""Tasks with fewer training queries are not told apart."""
+
+
+@dataclass(frozen=True)
+class TaskNames:
+    """What the columns of a graph's task input and output are called."""
+
+    labels: tuple[str, ...] = ()
+    """Labels a call can give: tasks and suites."""
+    told: tuple[str, ...] = ()
+    """Tasks the graph tells by the text."""
+
+    def row(self, task: str | None) -> NDArray[np.float32]:
+        """Mark the narrowest known label that a task answers to, shape (len(labels),)."""
+        row = np.zeros(len(self.labels), dtype=np.float32)
+        known = next((label for label in labels_of(task) if label in self.labels), None)
+        if known is not None:
+            row[self.labels.index(known)] = 1.0
+        return row
+
+
+@dataclass(frozen=True)
+class TaskSignal:
+    """What the training data say of tasks."""
+
+    names: TaskNames
+    offsets: NDArray[np.float64]
+    """What a given label adds to the score before any link, shape (labels, k - 1): the mean of
+    what heads that had not seen the query missed, shrunk towards 0."""
+    teller: TaskHead | None = field(default=None, repr=False)
+    """Tells the task by the embedding; `None` where the graph has one already."""
+
+    def offset_of(self, tasks: Sequence[str | None]) -> NDArray[np.float64]:
+        """Return each task's offset, shape (n, k - 1); 0 for an unknown one."""
+        rows = [self.names.row(task) for task in tasks]
+        return np.asarray(np.array(rows, dtype=np.float64) @ self.offsets)
+
+    def under(self, labels: tuple[str, ...]) -> TaskSignal:
+        """Lay the offsets out for the labels of another signal; 0 for one unknown here."""
+        known = dict(zip(self.names.labels, self.offsets, strict=True))
+        nothing = np.zeros(self.offsets.shape[1])
+        offsets = np.array([known.get(label, nothing) for label in labels])
+        return TaskSignal(TaskNames(labels), offsets)
+
+
+def no_signal(labels: tuple[str, ...], columns: int) -> TaskSignal:
+    """Make a signal to which every label is nothing."""
+    return TaskSignal(TaskNames(labels), np.zeros((len(labels), columns)))
+
+
+def tasks_to_tell(tasks: Iterable[str | None]) -> tuple[str, ...]:
+    """List the tasks with enough queries, where there are at least two."""
+    counts = Counter(task for task in tasks if task)
+    told = tuple(sorted(task for task, n in counts.items() if n >= LEAST_TASK_ROWS))
+    return told if len(told) > 1 else ()
+
+
+def fit_signal(batch: Batch, told: Sequence[str], missed: NDArray[np.float64]) -> TaskSignal | None:
+    """Measure what labels add to predictions of unseen queries.
+
+    Args:
+        batch: Training material.
+        told: Tasks with enough queries.
+        missed: Label less prediction by heads that had not seen the query, shape (n, k - 1).
+
+    Returns:
+        The signal; `None` where fewer than two tasks are told apart.
+    """
+    if not told:
+        return None
+    counts = count_labels(batch.tasks)
+    labels = tuple(sorted(label for label, n in counts.items() if n >= LEAST_TASK_ROWS))
+    rows = [[answers_to(task, label) for task in batch.tasks] for label in labels]
+    members = np.array(rows, dtype=np.float64)
+    offsets = (members @ missed) / (members.sum(axis=1, keepdims=True) + TASK_PRIOR)
+    return TaskSignal(TaskNames(labels, tuple(told)), offsets, TaskHead.fit(batch, told))
