@@ -163,14 +163,14 @@ def _score(graph: _Graph, head: TrainedHead) -> str:
             predicted = _neighbours(graph, part)
         weighted = graph("Mul", predicted, graph.constant(head.weights[name]))
         total = graph("Add", total, weighted)
+    if head.link is not None:
+        slope, intercept = head.link
+        scaled = graph("Mul", total, graph.constant(slope[None, :]))
+        total = graph("Add", scaled, graph.constant(intercept[None, :]))
     if head.signal is not None:
         offsets = graph("MatMul", TASK, graph.constant(head.signal.offsets))
         total = graph("Add", total, offsets)
-    if head.link is None:
-        return total
-    slope, intercept = head.link
-    scaled = graph("Mul", total, graph.constant(slope[None, :]))
-    return graph("Sigmoid", graph("Add", scaled, graph.constant(intercept[None, :])))
+    return total if head.link is None else graph("Sigmoid", total)
 
 
 def _kernel(graph: _Graph, part: KernelHead) -> str:

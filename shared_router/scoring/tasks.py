@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from shared_router.scoring.heads import Batch
 
+NEWTON_STEPS = 20
 LEAST_TASK_ROWS = 10
 """Tasks with fewer training queries are not told apart."""
 
@@ -46,8 +47,8 @@ class TaskSignal:
 
     names: TaskNames
     offsets: NDArray[np.float64]
-    """What a given label adds to the score before any link, shape (labels, k - 1): the mean of
-    what heads that had not seen the query missed, shrunk towards 0."""
+    """What a given label adds, shape (labels, k - 1), to an expected gap or to the logit of a
+    probability: what heads that had not seen the query missed, shrunk towards 0."""
     teller: TaskHead | None = field(default=None, repr=False)
     """Tells the task by the embedding; `None` where the graph has one already."""
 
@@ -76,13 +77,19 @@ def tasks_to_tell(tasks: Iterable[str | None]) -> tuple[str, ...]:
     return told if len(told) > 1 else ()
 
 
-def fit_signal(batch: Batch, told: Sequence[str], missed: NDArray[np.float64]) -> TaskSignal | None:
+def fit_signal(
+    batch: Batch,
+    told: Sequence[str],
+    unseen: NDArray[np.float64],
+    link: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
+) -> TaskSignal | None:
     """Measure what labels add to predictions of unseen queries.
 
     Args:
         batch: Training material.
         told: Tasks with enough queries.
-        missed: Label less prediction by heads that had not seen the query, shape (n, k - 1).
+        unseen: Predictions by heads that had not seen the query, shape (n, k - 1).
+        link: Slope and intercept of a logistic link, for probabilities.
 
     Returns:
         The signal; `None` where fewer than two tasks are told apart.
@@ -93,5 +100,30 @@ def fit_signal(batch: Batch, told: Sequence[str], missed: NDArray[np.float64]) -
     labels = tuple(sorted(label for label, n in counts.items() if n >= LEAST_TASK_ROWS))
     rows = [[answers_to(task, label) for task in batch.tasks] for label in labels]
     members = np.array(rows, dtype=np.float64)
-    offsets = (members @ missed) / (members.sum(axis=1, keepdims=True) + TASK_PRIOR)
+    if link is None:
+        missed = members @ (batch.targets - unseen)
+        offsets = missed / (members.sum(axis=1, keepdims=True) + TASK_PRIOR)
+    else:
+        slope, intercept = link
+        offsets = _logit_offsets(members, slope * unseen + intercept, batch.targets)
     return TaskSignal(TaskNames(labels, tuple(told)), offsets, TaskHead.fit(batch, told))
+
+
+def _logit_offsets(
+    members: NDArray[np.float64], logits: NDArray[np.float64], targets: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Fit what each label adds to the logits, by cross-entropy with a ridge.
+
+    The ridge weighs as much as `TASK_PRIOR` queries of an even chance do. Newton's steps from 0:
+    the loss is convex and each offset is a single number.
+    """
+    ridge = TASK_PRIOR / 4
+    offsets = np.zeros((len(members), targets.shape[1]))
+    for row, inside in enumerate(members.astype(bool)):
+        own, wanted = logits[inside], targets[inside]
+        for _ in range(NEWTON_STEPS):
+            chance = 1 / (1 + np.exp(-(own + offsets[row])))
+            slope = (chance - wanted).sum(axis=0) + ridge * offsets[row]
+            bend = (chance * (1 - chance)).sum(axis=0) + ridge
+            offsets[row] -= np.clip(slope / bend, -1, 1)
+    return offsets

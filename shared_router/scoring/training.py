@@ -63,12 +63,12 @@ class TrainedHead:
             self.weights[name] * (part.predict(embeddings, features) - self.offset)
             for name, part in self.parts.items()
         )
+        if self.link is not None:
+            slope, intercept = self.link
+            raw = slope * raw + intercept
         if tasks is not None and self.signal is not None:
             raw = raw + self.signal.offset_of(tasks)
-        if self.link is None:
-            return np.asarray(raw)
-        slope, intercept = self.link
-        return np.asarray(1 / (1 + np.exp(-(slope * raw + intercept))))
+        return np.asarray(raw if self.link is None else 1 / (1 + np.exp(-raw)))
 
 
 def train_head(
@@ -97,22 +97,23 @@ def train_head(
     """
     recipe = _Recipe(tasks_to_tell(batch.tasks), neighbours, seed)
     folds = _folds(groups, seed)
+    tasks: tuple[str, ...] = ()  # predictions of seen queries tell no offsets
     if len(batch) < LEAST_ROWS or len(set(folds)) < FOLDS:
         ridge, weights = RIDGES[-1], {"kernel": 1.0}
         parts = recipe.fit(batch, (ridge,))
-        mixed, signal = _predict(parts["kernel"], batch), None
+        mixed = _predict(parts["kernel"], batch)
     else:
         ridge, unseen = _best_ridge(_out_of_fold(batch, folds, recipe), batch.targets)
         weights, mixed = _weigh(unseen, batch.targets)
-        parts = recipe.fit(batch, (ridge,))
-        signal = fit_signal(batch, recipe.tasks, batch.targets - mixed)
+        parts, tasks = recipe.fit(batch, (ridge,)), recipe.tasks
+    link = _logistic_link(mixed, batch.targets) if probability else None
     return TrainedHead(
         {name: parts[name] for name in weights},
         weights,
         batch.targets.mean(axis=0),
-        _logistic_link(mixed, batch.targets) if probability else None,
+        link,
         ridge,
-        signal,
+        fit_signal(batch, tasks, mixed, link),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,6 +45,12 @@ class OutOfFold:
     """Whether the text alone told the task, shape (n,)."""
     embeddings: NDArray[np.float32]
     folds: NDArray[np.intp]
+
+    def pair(self, small: str) -> OutOfFold:
+        """Take one candidate with the reference out of the whole."""
+        at = [self.names.index(small)]
+        names = (small, self.names[-1])
+        return replace(self, names=names, plain=self.plain[:, at], labelled=self.labelled[:, at])
 
     @property
     def quality(self) -> NDArray[np.float64]:

@@ -1,9 +1,10 @@
 """What task labels buy: one threshold for all tasks, beside labels as signal and as key.
 
     python -m tests.benchmarks.task_aware routerdc_seven_models.jsonl.gz \
-        --candidates zephyr-7b-beta,dolphin-2.9-llama3-8b [--drops 0.01,0.05]
+        --candidates A,...,REFERENCE [--small A,...] [--drops 0.01,0.05]
 
-Scores are out of fold, see `out_of_fold`. At equal cost advantage each way keeps the same share of
+Scores are out of fold, see `out_of_fold`. With `--small` each of those candidates is a pair with
+the reference, its column taken out of the whole; without, all candidates are routed between. At equal cost advantage each way keeps the same share of
 all calls from the reference, and its quality is compared, paired, with one threshold on scores
 without labels: `signal` is one threshold on scores under the labels, `each task` keeps that share
 within every task, on the same scores. At a quality dial, half of the queries calibrate and the
@@ -119,14 +120,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data")
     parser.add_argument("--candidates", required=True)
+    parser.add_argument("--small")
     parser.add_argument("--drops", default="0.01,0.05")
     asked = parser.parse_args()
-    found = out_of_fold(asked.data, asked.candidates.split(","))
-    rule = rule_of(found)
-    print(f"{found.data!r}, task told by the text: {found.told.mean():.1%}")  # noqa: T201
-    print(at_equal_cost(found, rule))  # noqa: T201
-    for drop in asked.drops.split(","):
-        print(at_drop(found, rule, float(drop)))  # noqa: T201
+    whole = out_of_fold(asked.data, asked.candidates.split(","))
+    print(f"{whole.data!r}, task told by the text: {whole.told.mean():.1%}")  # noqa: T201
+    several = [whole.pair(name) for name in asked.small.split(",")] if asked.small else [whole]
+    for found in several:
+        rule = rule_of(found)
+        print(f"== {', '.join(found.names)}\n{at_equal_cost(found, rule)}")  # noqa: T201
+        for drop in asked.drops.split(","):
+            print(at_drop(found, rule, float(drop)), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

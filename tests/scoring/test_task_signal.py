@@ -92,14 +92,15 @@ def test_probabilities_stay_probabilities_under_a_label(
 ) -> None:
     router = Router.fit(DATA, PAIR, labels="det", encoder=tiny_encoder)
     good, bad = (router.score(TEXTS, [f"made/{kind}"] * 6) for kind in ("good", "bad"))
-    assert ((bad > 0) & (good < 1) & (bad < good)).all()
+    assert ((bad > 0) & (good < 1)).all()
+    assert (good - bad > 0.2).all()
 
 
 def test_data_without_tasks_give_a_graph_without_them(fitted: Router, tiny_encoder: str) -> None:
     assert scorer_of(fitted).tasks.told == ("made/easy", "made/hard")
     assert tasks_to_tell(["only"] * 50) == ()
     assert tasks_to_tell(["a"] * 50 + ["b"] * 9) == ()
-    assert fit_signal(None, (), None) is None  # type: ignore[arg-type]
+    assert fit_signal(None, (), None, None) is None  # type: ignore[arg-type]
 
 
 def test_names_find_the_narrowest_known_label() -> None:
