@@ -6,12 +6,11 @@ import dataclasses
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shared_router import artifact, measured
+from shared_router import measured
 from shared_router.by_task import predicted_tasks
 from shared_router.changing import Changing
 from shared_router.data.costs import call_costs, names_of
@@ -22,6 +21,7 @@ from shared_router.deciding.record import decision_record
 from shared_router.deciding.rule import Rule, savings_from_costs
 from shared_router.deciding.tasks import LEAST_PER_TASK, resolve_setting
 from shared_router.errors import ConfigurationError, DataError
+from shared_router.keeping import Keeping
 from shared_router.measuring.bootstrap import RESAMPLES
 from shared_router.options import CallOptions, Dial, only_dial
 from shared_router.records import Candidate, RoutingDecision, RoutingQuery
@@ -30,7 +30,6 @@ from shared_router.scoring.fitting import Reference, fit_scorer
 from shared_router.scoring.serving import GraphScorer, Scorer
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
@@ -46,7 +45,7 @@ CHARACTERS_PER_TOKEN = 4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Router(Changing):
+class Router(Changing, Keeping):
     """A trained router: scores queries, and decides by a dial in the user's units.
 
     Make one with `fit`, `from_pretrained`, or around any `Scorer`. A router never changes:
@@ -327,47 +326,3 @@ class Router(Changing):
             ScoringError: If the scorer gives something else than numbers.
         """
         return measured.evaluate(self, data, only_dial(dial), resamples, progress)
-
-    # -- keeping one ------------------------------------------------------------------------
-
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write the router to a folder, whole or not at all.
-
-        Args:
-            folder: A new or empty folder, or one that holds a router, which is replaced.
-
-        Raises:
-            ConfigurationError: If its scorer is no graph.
-            ArtifactError: If the folder holds something else or cannot be written.
-        """
-        artifact.save(self, Path(folder))
-
-    @classmethod
-    def from_pretrained(
-        cls, name_or_path: str | os.PathLike[str], *, revision: str | None = None
-    ) -> Router:
-        """Read a router from a folder, or from the Hugging Face hub.
-
-        Args:
-            name_or_path: A folder, or a hub repository `owner/name`.
-            revision: Branch, tag or commit on the hub.
-
-        Raises:
-            ArtifactError: If it is missing, corrupt, truncated, foreign or of a newer format.
-        """
-        return cls(**artifact.load(artifact.find(name_or_path, revision)))
-
-    def push_to_hub(
-        self, repo_id: str, *, private: bool = False, commit_message: str = "Upload router"
-    ) -> str:
-        """Upload the router and its card to the Hugging Face hub.
-
-        Args:
-            repo_id: `owner/name`.
-            private: Whether a new repository is private.
-            commit_message: The commit's message.
-
-        Returns:
-            The address of the commit.
-        """
-        return artifact.push(self, repo_id, private=private, commit_message=commit_message)

@@ -67,7 +67,7 @@ def test_given_costs_and_prices_weigh_them_where_given(tiny_encoder: str) -> Non
     assert "Costs: reckoned from prices" in model_card(by_price)
 
 
-def test_other_costs_walk_the_calibration_anew(fitted: Router) -> None:
+def test_other_costs_walk_the_calibration_anew(fitted: Router, tmp_path: Path) -> None:
     calibrated = fitted.calibrate(VALIDATION, least_per_task=40)
     costs = {"nano": 0.001, "mini": 0.0011, "maxi": 0.01}
     direct = fitted.calibrate(VALIDATION, least_per_task=40, costs_usd=costs)
@@ -78,6 +78,9 @@ def test_other_costs_walk_the_calibration_anew(fitted: Router) -> None:
     for label, own in direct.task_curves.curves.items():
         np.testing.assert_array_equal(walked.task_curves.curves[label].quality, own.quality)
     assert not np.array_equal(calibrated.curve.quality, walked.curve.quality)
+    calibrated.save_pretrained(tmp_path / "r")
+    kept = Router.from_pretrained(tmp_path / "r").with_costs(costs)
+    np.testing.assert_array_equal(kept.curve.thresholds, direct.curve.thresholds)
 
 
 def test_a_calibration_can_bring_the_costs_of_its_data(tiny_encoder: str) -> None:

@@ -44,7 +44,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("measuring", "observing"),
     ("scoring",),
     ("judging",),
-    ("artifact", "by_task", "card", "changing", "measured", "router", "transferring"),
+    ("artifact", "by_task", "card", "changing", "keeping", "measured", "router", "transferring"),
     ("binding",),
     ("engine",),
     ("cli", "cli_collect", "cli_models", "console", "tables", "tables_models", "testing"),

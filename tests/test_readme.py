@@ -10,15 +10,21 @@ from tests.material import known_truth
 
 
 def _with_responses(data):
-    def answered(name, outcome):
-        renamed = name + "-model"
-        return renamed, Outcome(quality=outcome.quality, response=(f"{name} answers",))
+    def answered(name, outcome, cost_usd):
+        response = (f"{name} answers",)
+        return f"{name}-model", Outcome(
+            quality=outcome.quality, response=response, cost_usd=cost_usd
+        )
+
+    def three(record):
+        """Small and large as they are, and a medium one that is right as often as either."""
+        small, large = record.outcomes["small"], record.outcomes["large"]
+        medium = large if int(record.id.rsplit("-", 1)[1]) % 3 else small
+        each = {"small": (small, 0.001), "medium": (medium, 0.004), "large": (large, 0.01)}
+        return dict(answered(name, *outcome) for name, outcome in each.items())
 
     return [
-        RoutingRecord(
-            **record.model_dump(exclude={"outcomes"}),
-            outcomes=dict(answered(*each) for each in record.outcomes.items()),
-        )
+        RoutingRecord(**record.model_dump(exclude={"outcomes"}), outcomes=three(record))
         for record in data
     ]
 
@@ -39,3 +45,5 @@ def test_readme_python_runs(repository, tmp_path):
     assert ran.returncode == 0, ran.stderr
     assert re.search(r"(small|large)-model \(score\)", ran.stdout)
     assert (tmp_path / "my-router" / "README.md").is_file()
+    assert "None unknown_task" in ran.stdout
+    assert re.search(r"^(reuse|recalibrate|retrain)$", ran.stdout, re.MULTILINE)

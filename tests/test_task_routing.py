@@ -73,7 +73,7 @@ def test_a_dial_holds_within_each_task(router: Router) -> None:
 def test_one_threshold_for_all_does_not(router: Router) -> None:
     """Without labels the text tells nothing, so that both tasks fare alike."""
     fresh = by_task(400, split="fresh", seed=2)
-    found = router.evaluate(fresh, resamples=2, **DIAL).dial
+    found = router.evaluate(fresh, resamples=20, **DIAL).dial
     assert found is not None
     one, own = found["tasks"]["one_threshold"], found["tasks"]["by_task"]
     assert own["tasks"]["made/good"]["cost_advantage"] > 0.5
@@ -84,6 +84,9 @@ def test_one_threshold_for_all_does_not(router: Router) -> None:
         one["tasks"]["other/rare"]["cost_advantage"]
     )
     assert own["intervals"]["quality_drop"] is not None
+    apart = found["tasks"]["difference"]["quality_drop"]
+    assert apart["made/bad"][0] < apart["made/bad"][1]
+    assert apart["other/rare"] == (0.0, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,8 @@ def figures_by_task(
 
     Returns:
         Under `by_task` and `one_threshold` the figures over all queries and within each task,
-        with intervals, and under `difference` the paired interval of their quality.
+        with intervals, and under `difference` the paired intervals of the former less the latter:
+        in quality, and in the drop within each task.
     """
     measure = _Measure(rule, keyed, outcomes)
     if curve is not None:
@@ -179,8 +180,16 @@ def _reported(
         place[name] = value
         span = interval([sample[flat] for sample in samples])
         place.setdefault("intervals", {})[name] = span
-    leads = [
-        None if a is None or b is None else a - b
-        for a, b in ((s["by_task||quality"], s["one_threshold||quality"]) for s in samples)
-    ]
-    return found | {"difference": {"quality": interval(leads)}}
+    tasks = found["by_task"]["tasks"]
+    return found | {
+        "difference": {
+            "quality": _paired(samples, "|quality"),
+            "quality_drop": {task: _paired(samples, f"{task}|quality_drop") for task in tasks},
+        }
+    }
+
+
+def _paired(samples: Sequence[Mapping[str, float | None]], name: str) -> tuple[float, float] | None:
+    """Return the interval of `by_task` less `one_threshold` in one figure."""
+    pairs = [(sample[f"by_task|{name}"], sample[f"one_threshold|{name}"]) for sample in samples]
+    return interval([None if a is None or b is None else a - b for a, b in pairs])

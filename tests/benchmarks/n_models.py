@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 RESAMPLES = 300
-LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99)
 """Where between the cheapest's and the reference's cost the curves are compared."""
 
 
@@ -44,6 +44,9 @@ class Comparison:
     """As `cost_quality` reports it."""
     above_hull: list[tuple[float, float, float, tuple[float, float] | None]]
     """Per level: cost, the router's quality, the hull's, and the paired interval of the lead."""
+    pairs: dict[str, tuple[float, tuple[float, float] | None]]
+    """Per candidate the AIQ of routing between it and the reference alone, and the paired
+    interval of the whole router's lead over that."""
     unhulled: float
     """The router's area without the convex hull: what its settings give with no coin tossed."""
 
@@ -94,7 +97,29 @@ def compare(found: OutOfFold, resamples: int = RESAMPLES) -> Comparison:
     cost, points, _ = lines["router"].points()
     order = np.argsort(cost)
     area = np.trapezoid(points[order], cost[order]) / (within.high - within.low)
-    return Comparison(report, above, float(area))
+    return Comparison(report, above, _pairs(found, costs, lines["router"], resamples), float(area))
+
+
+def _pairs(
+    found: OutOfFold, costs: NDArray[np.float64], whole: CostLine, resamples: int
+) -> dict[str, tuple[float, tuple[float, float] | None]]:
+    """Measure the router of each candidate with the reference alone, over the same costs."""
+    means, last = costs.mean(axis=0), len(found.names) - 1
+    low, high, rule = means.min(), means[-1], Rule("gap", np.array([1.0, 0.0]))
+    quality = found.quality
+    lines = {
+        name: CostLine(rule, found.plain[:, [at]], quality[:, [at, last]], costs[:, [at, last]])
+        for at, name in enumerate(found.names[:-1])
+    }
+    leads: dict[str, list[float]] = {name: [] for name in lines}
+    for weights in resampled_weights(len(quality), resamples):
+        own = whole.hull(weights).aiq(low, high) or 0.0
+        for name, line in lines.items():
+            leads[name].append(own - (line.hull(weights).aiq(low, high) or 0.0))
+    return {
+        name: (line.hull().aiq(low, high) or 0.0, interval(leads[name]))
+        for name, line in lines.items()
+    }
 
 
 def show(compared: Comparison) -> str:
@@ -117,6 +142,9 @@ def show(compared: Comparison) -> str:
             f"  cost saved at a drop of {saved}"
         )
     lines.append(f"  router without the hull: {compared.unhulled:.4f}")
+    for name, (aiq, lead) in compared.pairs.items():
+        shown = f"[{lead[0]:+.4f}, {lead[1]:+.4f}]" if lead else "-"
+        lines.append(f"  {name:32s} with the reference alone: AIQ {aiq:.4f}, router leads {shown}")
     lines.append("cost, router, hull of single models, paired interval of the lead")
     for cost, own, singles, lead in compared.above_hull:
         shown = f"[{lead[0]:+.4f}, {lead[1]:+.4f}]" if lead else "-"

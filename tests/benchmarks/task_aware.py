@@ -4,12 +4,13 @@
         --candidates A,...,REFERENCE [--small A,...] [--drops 0.01,0.05]
 
 Scores are out of fold, see `out_of_fold`. With `--small` each of those candidates is a pair with
-the reference, its column taken out of the whole; without, all candidates are routed between. At equal cost advantage each way keeps the same share of
-all calls from the reference, and its quality is compared, paired, with one threshold on scores
-without labels: `signal` is one threshold on scores under the labels, `each task` keeps that share
-within every task, on the same scores. At a quality dial, half of the queries calibrate and the
-other half is measured, 50 times; tasks with fewer than 100 queries in a calibrating half take the
-overall curve, as `Router.calibrate` would have it.
+the reference, its column taken out of the whole; without, all candidates are routed between.
+
+At equal cost advantage each way keeps the same share of all calls from the reference, and its
+quality is compared, paired, with one threshold on scores without labels: `signal` is one threshold
+on scores under the labels, `each task` keeps that share within every task. At a quality dial, half
+of the queries calibrate and the other half is measured, 50 times; tasks with fewer than 100
+queries in a calibrating half take the overall curve, as `Router.calibrate` would have it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared_router.deciding.curve import calibration_curve
+from shared_router.deciding.curve import CalibrationCurve, calibration_curve
 from shared_router.deciding.rule import Rule, savings_from_costs
 from shared_router.deciding.tasks import LEAST_PER_TASK
 from shared_router.deciding.walk import Walk
@@ -88,17 +89,24 @@ def at_equal_cost(found: OutOfFold, rule: Rule) -> str:
     return "\n".join(lines)
 
 
-def at_drop(found: OutOfFold, rule: Rule, drop: float) -> str:
-    """Compare one threshold and a calibration by task at a quality dial."""
+def keyed_by_task(found: OutOfFold, rule: Rule) -> tuple[Keyed, dict[str, CalibrationCurve]]:
+    """Key each query by its task, where half of its queries are enough to calibrate it."""
     tasks = list(found.tasks)
     counts = {task: tasks.count(task) for task in sorted(set(tasks))}
     enough = [task for task, n in counts.items() if n / 2 >= LEAST_PER_TASK]
     keys = [task if task in enough else None for task in tasks]
-    scores = np.where(
-        np.array([key is not None for key in keys])[:, None], found.labelled, found.plain
-    )
-    keyed = Keyed(found.plain, scores, keys, tasks)
+    keyed_too = np.array([[key is not None] for key in keys])
+    scores = np.where(keyed_too, found.labelled, found.plain)
+    # The curves name the tasks; each halving walks them anew.
     curves = {task: calibration_curve(rule, scores[:2], found.quality[:2]) for task in enough}
+    return Keyed(found.plain, scores, keys, tasks), curves
+
+
+def at_drop(found: OutOfFold, rule: Rule, drop: float) -> str:
+    """Compare one threshold and a calibration by task at a quality dial."""
+    keyed, curves = keyed_by_task(found, rule)
+    tasks, enough = list(found.tasks), list(curves)
+    counts = {task: tasks.count(task) for task in sorted(set(tasks))}
     outcomes = Outcomes(found.data.queries, found.quality)
     figures = figures_by_task(Dial("max_quality_drop", drop), rule, keyed, outcomes, None, curves)
     lines = [f"max_quality_drop={drop:g}: drop and cost advantage, one threshold | by task"]
@@ -111,6 +119,8 @@ def at_drop(found: OutOfFold, rule: Rule, drop: float) -> str:
                 f"{own['quality_drop']:+.3f} [{span[0]:+.3f}, {span[1]:+.3f}] "
                 f"{own['cost_advantage']:.3f}"
             )
+        apart = task and figures["difference"]["quality_drop"][task]
+        row.append(f"difference [{apart[0]:+.3f}, {apart[1]:+.3f}]" if apart else "")
         lines.append(" | ".join(row) + ("" if not task or task in enough else "  (too few)"))
     return "\n".join(lines)
 

@@ -125,9 +125,7 @@ def test_prices_weigh_models_whose_costs_nobody_measured() -> None:
 
 
 def test_wrong_bindings_are_refused(router: Router) -> None:
-    with pytest.raises(
-        CandidateError, match=r"chooses between 3 candidates .*; 2 models are"
-    ):
+    with pytest.raises(CandidateError, match=r"chooses between 3 candidates .*; 2 models are"):
         HybridChatModel(small=Child(model="a"), large=Child(model="b"), router=router)
     usd = {"nano": 5.0, "mini": 9.0, "maxi": 1.0}
     dear = [Candidate(name, Child(model=name), price, price) for name, price in usd.items()]
