@@ -114,7 +114,7 @@ def _tasks(router: Router) -> str:
     return (
         f"\n### By task\n\nA dial holds within the task {named}, where that has at least "
         f"{tasks.least} calibration queries:\n\n{table}\n\n"
-        f"Too few queries, so that all tasks together serve: {few or 'none'}.\n"
+        f"Too few queries, so that their suite or all tasks together serve: {few or 'none'}.\n"
     )
 
 

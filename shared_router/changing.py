@@ -13,6 +13,7 @@ from shared_router.data.dataset import check_candidate_names
 from shared_router.errors import CandidateError, ConfigurationError, DataError
 from shared_router.measuring.bootstrap import RESAMPLES
 from shared_router.options import only_dial
+from shared_router.records import joined_names
 from shared_router.scoring.adding import add_column
 from shared_router.scoring.fitting import Reference, counter
 from shared_router.scoring.serving import GraphScorer
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from shared_router.data.dataset import RoutingDataset
     from shared_router.measuring.transfer import TransferReport
     from shared_router.router import Router
+    from shared_router.scoring.adding import Column
     from shared_router.scoring.fitting import Progress
 
 
@@ -68,7 +70,7 @@ class Changing:
         return dataclasses.replace(
             router,
             candidates=tuple(candidates),
-            name=name or "-vs-".join(candidates),
+            name=name or joined_names(candidates),
             costs_usd=None,
             curve=None,
             task_curves=None,
@@ -134,23 +136,7 @@ class Changing:
             seed=seed,
             progress=counter(progress, "score", len(complete)),
         )
-        training = router.facts.get("training", {})
-        added = [*training.get("added", []), column.facts]
-        grown = dataclasses.replace(
-            router,
-            candidates=names,
-            scorer=column.scorer,
-            costs_usd=costs,
-            curve=None,
-            task_curves=None,
-            default_dial=None,
-            reference=_without_gaps(router.reference, columns=len(names) - 1),
-            fitted_ids=router.fitted_ids | frozenset(complete.ids),
-            calibrated_ids=frozenset(),
-            facts={"training": training | {"added": added}},
-        )
-        grown.rule  # noqa: B018  (refuses a candidate dearer than the reference)
-        return grown
+        return _grown(router, column, names, costs, frozenset(complete.ids))
 
     def transfer_report(
         self,
@@ -185,6 +171,34 @@ class Changing:
         router = cast("Router", self)
         asked = only_dial(dial) or router.dial
         return transferring.report(router, data, candidates, asked, resamples, progress)
+
+
+def _grown(
+    router: Router,
+    column: Column,
+    names: tuple[str, ...],
+    costs_usd: tuple[float | None, ...] | None,
+    ids: frozenset[str],
+) -> Router:
+    """Make the router of one candidate more."""
+    training = router.facts.get("training", {})
+    unnamed = router.name == joined_names(router.candidates)
+    grown = dataclasses.replace(
+        router,
+        candidates=names,
+        name=joined_names(names) if unnamed else router.name,
+        scorer=column.scorer,
+        costs_usd=costs_usd,
+        curve=None,
+        task_curves=None,
+        default_dial=None,
+        reference=_without_gaps(router.reference, columns=len(names) - 1),
+        fitted_ids=router.fitted_ids | ids,
+        calibrated_ids=frozenset(),
+        facts={"training": training | {"added": [*training.get("added", []), column.facts]}},
+    )
+    grown.rule  # noqa: B018  (refuses a candidate dearer than the reference)
+    return grown
 
 
 def _without_gaps(reference: Reference | None, columns: int | None = None) -> Reference | None:

@@ -187,11 +187,11 @@ class RoutingEngine:
     def _tell(self, decision: RoutingDecision) -> None:
         if decision.reason == "router_error":
             logger.warning("The router failed (%s): sent to the reference.", decision.error)
-        if decision.overall_because == "unknown_task" and not self._said_unknown:
+        if decision.wider_because == "unknown_task" and not self._said_unknown:
             self._said_unknown = True
             logger.warning(
                 "A call names a task that router %s is not calibrated for: its dial is resolved on "
-                "all tasks together, as is said in overall_because of each such decision.",
+                "all tasks together, as is said in wider_because of each such decision.",
                 self.router.name,
             )
         for listener in self.on_decision:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared_router.errors import CandidateError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ROUTING_KEY = "hybrid_routing"
 """The one name of a decision in every carrier: metadata key, event and tag prefix."""
@@ -35,9 +38,20 @@ Reason = Literal[
 TaskSource = Literal["given", "predicted"]
 """Who named the task: the call, or the router by the text."""
 
-OverallBecause = Literal["no_task", "unknown_task", "too_few"]
-"""Why a dial was resolved on all tasks together: the call has no task, one the calibration has
+WiderBecause = Literal["no_task", "unknown_task", "too_few"]
+"""Why a dial was resolved on more than the call's own task: it has none, one the calibration has
 not seen, or one it has seen too few queries of."""
+
+
+MOST_NAMED = 3
+"""Candidates that a router's default name spells out."""
+
+
+def joined_names(names: Sequence[str]) -> str:
+    """Name a router by its candidates: all of a few, else the first, how many, and the last."""
+    if len(names) > MOST_NAMED:
+        return f"{names[0]}-and-{len(names) - 2}-others-vs-{names[-1]}"
+    return "-vs-".join(names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,8 +155,9 @@ class RoutingDecision(BaseModel):
     calibrated_task: str | None = None
     """The task or suite on whose own calibration the dial was resolved: the setting holds within
     it. `None` where all tasks together served."""
-    overall_because: OverallBecause | None = None
-    """Why all tasks together served, where the router is calibrated by task or a task was given."""
+    wider_because: WiderBecause | None = None
+    """Why its suite, or all tasks together, served and not the task itself; `None` where it did,
+    or where the router is not calibrated by task and none was given."""
     router_name: str | None = None
     """Name of the router."""
     router_version: str | None = None

@@ -24,7 +24,7 @@ from shared_router.errors import ConfigurationError, DataError
 from shared_router.keeping import Keeping
 from shared_router.measuring.bootstrap import RESAMPLES
 from shared_router.options import CallOptions, Dial, only_dial
-from shared_router.records import Candidate, RoutingDecision, RoutingQuery
+from shared_router.records import Candidate, RoutingDecision, RoutingQuery, joined_names
 from shared_router.scoring.encoder import DEFAULT_MAX_TOKENS
 from shared_router.scoring.fitting import Reference, fit_scorer
 from shared_router.scoring.serving import GraphScorer, Scorer
@@ -148,7 +148,7 @@ class Router(Changing, Keeping):
             candidates=tuple(names),
             scorer=fitted.scorer,
             labels=labels,
-            name=name or "-vs-".join(names),
+            name=name or joined_names(names),
             costs_usd=costs.usd,
             reference=fitted.reference,
             fitted_ids=frozenset(complete.ids),

@@ -172,7 +172,8 @@ def _show_tasks(console: Console, router: Router) -> None:
     few = ", ".join(f"{label} ({n})" for label, n in facts["too_few"].items())
     if few:
         console.print(
-            f"Fewer than {facts['least']} queries, so that all tasks together serve: {few}."
+            f"Fewer than {facts['least']} queries, so that their suite or all tasks together "
+            f"serve: {few}."
         )
 
 

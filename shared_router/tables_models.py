@@ -95,15 +95,13 @@ def show_by_task(console: Console, report: RoutingReport) -> None:
     one, own = found["one_threshold"], found["by_task"]
     for task in ("all", *own["tasks"]):
         here, there = (way if task == "all" else way["tasks"][task] for way in (one, own))
-        table.add_row(task, *(_task_cell(w, n) for n in _TASK_FIGURES for w in (here, there)))
+        drops = (_drop(way) for way in (here, there))
+        table.add_row(task, *drops, *(percent(way["cost_advantage"]) for way in (here, there)))
     console.print(table)
 
 
-_TASK_FIGURES = ("quality_drop", "cost_advantage")
-
-
-def _task_cell(way: Mapping[str, Any], name: str) -> str:
-    return f"{percent(way[name])} {percent_between(way['intervals'][name])}"
+def _drop(way: Mapping[str, Any]) -> str:
+    return f"{percent(way['quality_drop'])} {percent_between(way['intervals']['quality_drop'])}"
 
 
 def show_transfer(console: Console, report: TransferReport) -> None:

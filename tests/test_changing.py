@@ -176,6 +176,7 @@ def test_a_candidate_is_added_and_the_others_stay(pair: Router, grown: Router) -
     assert grown.score(EASY)[:, 1].mean() > grown.score(HARD)[:, 1].mean()
     assert grown.curve is None
     assert pair.candidates == ("nano", "maxi")
+    assert (pair.name, grown.name) == ("nano-vs-maxi", "nano-vs-mini-vs-maxi")
     (added,) = grown.facts["training"]["added"]
     assert (added["candidate"], added["n"]) == ("mini", 80)
     assert "- `mini`: 80 queries of three-new" in model_card(grown)
@@ -217,6 +218,7 @@ def test_two_are_added_one_after_the_other(grown: Router) -> None:
     )
     four = grown.add_candidate("tiny", renamed, before="nano", cost_usd=0.0001)
     assert four.candidates == ("tiny", *THREE)
+    assert four.name == "tiny-and-2-others-vs-maxi"
     np.testing.assert_array_equal(four.score(QUERIES)[:, 1:], grown.score(QUERIES))
     assert four.costs_usd[0] == 0.0001
     assert [one["candidate"] for one in four.facts["training"]["added"]] == ["mini", "tiny"]

@@ -94,7 +94,7 @@ def test_one_threshold_for_all_does_not(router: Router) -> None:
     [
         ("made/good", "made/good", None),
         ("made", "made", None),
-        ("made/new", "made", None),
+        ("made/new", "made", "unknown_task"),
         ("other/rare", None, "too_few"),
         ("elsewhere", None, "unknown_task"),
         (None, None, "no_task"),
@@ -104,7 +104,7 @@ def test_a_decision_says_whose_calibration_served(
     router: Router, task: str | None, calibrated: str | None, because: str | None
 ) -> None:
     found = router.decide(TEXT, task=task, **DIAL)
-    assert (found.task, found.calibrated_task, found.overall_because) == (task, calibrated, because)
+    assert (found.task, found.calibrated_task, found.wider_because) == (task, calibrated, because)
     assert found.task_source == (None if task is None else "given")
     assert found.threshold == router.threshold_of(task=task, **DIAL)
     assert ("within" in found.summary()) == (calibrated is not None)
@@ -130,8 +130,8 @@ def test_tasks_can_be_left_off(fitted: Router) -> None:
     data = by_task(320, split="validation", seed=1)
     off = fitted.calibrate(data, by_task="off")
     assert off.task_curves is None
-    assert off.decide(TEXT, task="made/good", **DIAL).overall_because == "unknown_task"
-    assert off.decide(TEXT, **DIAL).overall_because is None
+    assert off.decide(TEXT, task="made/good", **DIAL).wider_because == "unknown_task"
+    assert off.decide(TEXT, **DIAL).wider_because is None
     unnamed = dataset(*(one.model_copy(update={"task": None}) for one in data))
     assert fitted.calibrate(unnamed).task_curves is None
 
@@ -196,7 +196,7 @@ def test_it_is_kept_in_its_folder(router: Router, tmp_path: Path) -> None:
 def test_the_card_says_within_which_tasks_a_dial_holds(router: Router, fitted: Router) -> None:
     card = model_card(router)
     assert "| `made/good` |" in card
-    assert "all tasks together serve: `other` (40), `other/rare` (40)" in card
+    assert "their suite or all tasks together serve: `other` (40), `other/rare` (40)" in card
     assert "By task" not in model_card(fitted)
 
 

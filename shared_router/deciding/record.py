@@ -62,7 +62,7 @@ def decision_record(
         task=verdict.task,
         task_source=verdict.task_source,
         calibrated_task=verdict.setting.task if verdict.setting else None,
-        overall_because=verdict.setting.because if verdict.setting else None,
+        wider_because=verdict.setting.because if verdict.setting else None,
         router_name=router.name,
         router_version=router.version,
         latency_ms=latency_ms,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from shared_router.deciding.curve import CalibrationCurve
     from shared_router.options import Dial
-    from shared_router.records import OverallBecause
+    from shared_router.records import WiderBecause
 
 ByTask = Literal["given", "predicted", "off"]
 """What keys a calibration: the label a call gives, the label its text tells, or neither."""
@@ -39,19 +39,19 @@ class TaskCurves:
     by: ByTask = "given"
     """`given`, or `predicted` where the text's own task keys calls without a label."""
 
-    def find(self, label: str | None) -> tuple[str | None, OverallBecause | None]:
+    def find(self, label: str | None) -> tuple[str | None, WiderBecause | None]:
         """Find the narrowest calibrated label that a label answers to.
 
         Returns:
-            The calibrated task or suite; or `None` and why the overall curve must serve.
+            The calibrated task or suite, `None` where the overall curve must serve; and why it is
+            not the label's own, where it is not.
         """
         if label is None:
             return None, "no_task"
-        names = labels_of(label)
-        found = next((name for name in names if name in self.curves), None)
-        if found is not None:
-            return found, None
-        return None, "too_few" if any(name in self.too_few for name in names) else "unknown_task"
+        if label in self.curves:
+            return label, None
+        found = next((name for name in labels_of(label) if name in self.curves), None)
+        return found, "too_few" if label in self.too_few else "unknown_task"
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ class Setting:
     """The rule's threshold."""
     task: str | None = None
     """The task or suite whose own calibration gave it; `None` for the overall one."""
-    because: OverallBecause | None = None
-    """Why the overall calibration served, where the router has task-wise ones or a task was
-    given."""
+    because: WiderBecause | None = None
+    """Why a wider calibration than the task's own served, where the router has calibrations by
+    task or a task was given."""
 
 
 def resolve_setting(
@@ -91,6 +91,5 @@ def resolve_setting(
     if tasks is None:
         return Setting(threshold, because="unknown_task" if label else None)
     key, because = tasks.find(label)
-    if key is None:
-        return Setting(threshold, because=because)
-    return Setting(tasks.curves[key].resolve(dial), key)
+    own = threshold if key is None else tasks.curves[key].resolve(dial)
+    return Setting(own, key, because)

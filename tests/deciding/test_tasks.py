@@ -27,7 +27,9 @@ def curve_at(*scores: float) -> CalibrationCurve:
 
 OVERALL = curve_at(0.0, 1.0)  # 0.5 calls half of them
 CURVES = TaskCurves(
-    curves={"s/a": curve_at(2.0, 3.0), "s": curve_at(4.0, 5.0)}, too_few={"t/x": 3, "t": 3}, least=2
+    curves={"s/a": curve_at(2.0, 3.0), "s": curve_at(4.0, 5.0)},
+    too_few={"t/x": 3, "t": 3, "s/few": 1},
+    least=2,
 )
 
 
@@ -35,10 +37,11 @@ CURVES = TaskCurves(
     ("label", "task", "because", "threshold"),
     [
         ("s/a", "s/a", None, 2.5),
-        ("s/new", "s", None, 4.5),
+        ("s/new", "s", "unknown_task", 4.5),
+        ("s/few", "s", "too_few", 4.5),
         ("s", "s", None, 4.5),
         ("t/x", None, "too_few", 0.5),
-        ("t/y", None, "too_few", 0.5),
+        ("t/y", None, "unknown_task", 0.5),
         ("elsewhere", None, "unknown_task", 0.5),
         (None, None, "no_task", 0.5),
     ],

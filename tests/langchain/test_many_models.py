@@ -154,7 +154,7 @@ def test_every_way_of_naming_a_task_reaches_the_dial(
     ]
     assert {decision_of(one)["calibrated_task"] for one in found} == {"made/good"}
     unknown = decision_of(model.invoke("please no. 1", task="elsewhere"))
-    assert (unknown["task"], unknown["overall_because"]) == ("elsewhere", "unknown_task")
+    assert (unknown["task"], unknown["wider_because"]) == ("elsewhere", "unknown_task")
 
 
 @pytest.mark.data
