@@ -123,8 +123,8 @@ def append_column(
     onnx = _onnx()
     model = onnx.load_from_string(router)
     added = sum(node.name.endswith("scores_before") for node in model.graph.node)
-    graph = _Graph(onnx, f"added_{added}/")
-    before = f"added_{added}/scores_before"
+    graph = _Graph(onnx, f"added_{added}_")
+    before = f"added_{added}_scores_before"
     scoring = next(node for node in model.graph.node if "score" in node.output)
     scoring.output[list(scoring.output).index("score")], scoring.name = before, before
     if labels:  # every label has a row of scores, to this column too
