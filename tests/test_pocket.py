@@ -51,6 +51,7 @@ def numbers(words):
     return [int(word) for word in words if word.isdigit()]
 
 
+ORDINALS = ("first", "second", "third", "fourth", "fifth")
 TRUTHS = {
     "addition": lambda words: str(sum(numbers(words))),
     "subtraction": lambda words: str(numbers(words)[0] - numbers(words)[1]),
@@ -61,7 +62,9 @@ TRUTHS = {
     "reversing": lambda words: "".join(reversed(words[-1])),
     "sorting": lambda words: "".join(sorted(words[-1])),
     "counting": lambda words: str(sum(letter == words[-3] for letter in words[-1])),
-    "lookup": lambda words: words[words.index(words[-1]) + 2],
+    "lookup": lambda words: str(
+        numbers(words)[next(place for place, name in enumerate(ORDINALS) if name in words)]
+    ),
 }
 
 

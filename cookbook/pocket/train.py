@@ -61,9 +61,9 @@ class Recipe:
 RECIPES = {
     # The small one is to be sure of easy questions rather than fair at all of them: then a router
     # has something to find.
-    "small": Recipe(layers=2, width=24, inner_width=64, heads=3, steps=20_000, batch=64,
-                    learning_rate=4e-3, seed=1, emphasis=(1.0, 0.3, 0.03)),
-    "large": Recipe(layers=3, width=96, inner_width=256, heads=4, steps=32_000, batch=64,
+    "small": Recipe(layers=2, width=24, inner_width=64, heads=3, steps=7_000, batch=64,
+                    learning_rate=4e-3, seed=1, emphasis=(1.0, 0.06, 0.005)),
+    "large": Recipe(layers=3, width=96, inner_width=256, heads=4, steps=16_000, batch=64,
                     learning_rate=1.5e-3, seed=2),
 }  # fmt: skip
 
