@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--known", type=int, default=4000)
     parser.add_argument("--fresh", type=int, default=3000)
     parser.add_argument("--samples", type=int, default=10)
-    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--temperature", type=float, default=0.7)
     parser.add_argument("--folder", type=Path, default=Path(".pocket/pipeline"))
     parser.add_argument("--write", type=Path, help="write the tables there, in Markdown")
     asked = vars(parser.parse_args())
