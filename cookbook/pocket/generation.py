@@ -60,7 +60,8 @@ def generate_tokens(
     randomness.seed() if seed is None else randomness.manual_seed(seed)
     cache, ids = DynamicCache(config=model.config), torch.tensor([prompt])
     for _ in range(max_tokens):
-        logits = model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[0, -1]
+        # By position: transformers 5.24 renamed the keyword of the cache.
+        logits = model(ids, None, None, cache, use_cache=True, logits_to_keep=1).logits[0, -1]
         token = _choose(logits, temperature, randomness)
         yield token
         if token == VOCABULARY[EOS]:
