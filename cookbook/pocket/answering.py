@@ -74,6 +74,11 @@ class PocketModel:
         with _LOADING:
             return load_model(MODELS / self.name)
 
+    def load(self) -> None:
+        """Load the model now, so that nobody waits for it later."""
+        with self._lock:
+            self._network  # noqa: B018  a cached property
+
     @property
     def parameters(self) -> int:
         """How many parameters each token passes through."""
