@@ -5,12 +5,11 @@ pocket_model("small").answer("Add 3 and 4.")  # yields text, and an AnswerEnd at
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Literal, TypeVar
-
-import anyio.to_thread
 
 from cookbook.pocket.generation import (
     LONGEST_ANSWER,
@@ -184,8 +183,16 @@ async def in_threads(stream: Generator[T]) -> AsyncGenerator[T]:
 
     Whoever leaves early, by `aclose` or cancellation, stops the stream at its next item.
     """
+    loop, drawing = asyncio.get_running_loop(), None
     try:
-        while (item := await anyio.to_thread.run_sync(next, stream, None)) is not None:
+        while True:
+            drawing = loop.run_in_executor(None, next, stream, None)
+            item = await asyncio.shield(drawing)
+            if item is None:
+                return
             yield item
     finally:
-        stream.close()
+        if drawing is None or drawing.done():
+            stream.close()
+        else:  # a thread is at the next item, and a running generator cannot be closed
+            drawing.add_done_callback(lambda _: stream.close())

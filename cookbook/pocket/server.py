@@ -2,8 +2,8 @@
 
 python -m cookbook.pocket.server --port 8000
 
-`transformers serve` does not fit: it needs accelerate, names a model by its path alone, refuses
-`stream_options`, seeds the whole process, and answers an unknown model with a bare 500.
+`transformers serve` does not fit: it needs accelerate, ignores temperature for a model whose own
+default is greedy, and answers an unknown model with a bare 500.
 """
 
 from __future__ import annotations

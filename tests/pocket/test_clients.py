@@ -25,23 +25,34 @@ PAIR = ("small", "large")
 
 
 @pytest.fixture
-def over_http(url):
+async def connections():
+    """Return connections that are closed with the test: what the clients make they never close."""
+    with openai.DefaultHttpxClient(timeout=60) as sync_one:
+        async with openai.DefaultAsyncHttpxClient(timeout=60) as async_one:
+            yield sync_one, async_one
+
+
+@pytest.fixture
+def over_http(url, connections):
     """Make a ChatOpenAI of a model of the pair."""
+    shared = {"base_url": url, "api_key": "none", "stream_usage": True, "max_retries": 0}
+    shared |= {"http_client": connections[0], "http_async_client": connections[1]}
 
     def make(name="small", **settings):
-        settings = {"stream_usage": True, "max_retries": 0, **settings}
-        return ChatOpenAI(base_url=url, model=f"pocket-{name}", api_key="none", **settings)
+        return ChatOpenAI(model=f"pocket-{name}", **shared, **settings)
 
     return make
 
 
 @pytest.fixture
-def like_openai(url):
+def like_openai(url, connections):
     """Make an OpenAILike of a model of the pair."""
+    shared = {"api_base": url, "api_key": "none", "max_retries": 0}
+    shared |= {"http_client": connections[0], "async_http_client": connections[1]}
 
     def make(name="small", **settings):
-        settings = {"is_chat_model": True, "temperature": 0, "max_retries": 0, **settings}
-        return OpenAILike(api_base=url, model=f"pocket-{name}", api_key="none", **settings)
+        settings = {"is_chat_model": True, "temperature": 0, **settings}
+        return OpenAILike(model=f"pocket-{name}", **shared, **settings)
 
     return make
 

@@ -239,15 +239,29 @@ async def test_whoever_leaves_stops_the_generation():
         break
     await drawn.aclose()
     assert left.is_set()
-    left.clear()
+
+
+async def test_whoever_is_cancelled_while_a_token_is_computed_stops_the_generation():
+    computing, computed, left = threading.Event(), threading.Event(), threading.Event()
+
+    def slow():
+        try:
+            while True:
+                computing.set()
+                computed.wait(60)
+                yield "a"
+        finally:
+            left.set()
 
     async def draw():
-        async for _ in in_threads(endless()):
+        async for _ in in_threads(slow()):
             pass
 
     drawing = asyncio.create_task(draw())
-    await asyncio.sleep(0.05)
+    await asyncio.to_thread(computing.wait, 60)
     drawing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await drawing
-    assert left.is_set()
+    assert not left.is_set()
+    computed.set()
+    assert await asyncio.to_thread(left.wait, 60)
