@@ -7,8 +7,9 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from cookbook.pocket.answering import USD_PER_PARAMETER_TOKEN
 from cookbook.pocket.batches import BATCH, BatchedModel
-from cookbook.pocket.chat import USD_PER_PARAMETER_TOKEN, PocketChatModel
+from cookbook.pocket.chat import PocketChatModel
 from cookbook.pocket.questions import questions
 
 TEXTS = [question.text for question in questions(60, seed=91)]
