@@ -67,7 +67,21 @@ other weights.
 
     from cookbook.pocket.chat import PocketChatModel
 
-    PocketChatModel.small().invoke("What is 3 plus 4?")
+    PocketChatModel.small().invoke("Add 3 and 4.")          # LangChain
+
+    from cookbook.pocket.llama_index import PocketLLM
+
+    PocketLLM.small().complete("Add 3 and 4.")              # LlamaIndex
+
+Over HTTP, as OpenAI's API on 127.0.0.1 (`pip install fastapi uvicorn`):
+
+    python -m cookbook.pocket.server --port 8000
+
+    ChatOpenAI(base_url="http://127.0.0.1:8000/v1", model="pocket-small", api_key="none")
+
+Models `pocket-small` and `pocket-large`; greedy unless a temperature is given. In tests and
+recipes: `with pocket_server() as url:`. Token counts and cost of `PocketLLM` stand in `raw` and
+`additional_kwargs`.
 
 `cost_usd` in `response_metadata` is nominal: $1 for a million tokens through a million parameters.
 """
