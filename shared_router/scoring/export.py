@@ -66,9 +66,7 @@ class _Graph:
         return names[1]
 
 
-def export_router_graph(
-    encoder: Path, head: TrainedHead | Blend, n_features: int
-) -> bytes:
+def export_router_graph(encoder: Path, head: TrainedHead | Blend, n_features: int) -> bytes:
     """Append a trained head, and a fine-tuned encoder if there is one, to an encoder's graph.
 
     Args:

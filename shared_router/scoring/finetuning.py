@@ -203,7 +203,9 @@ def finetune(
         dev,
     )
     objective = make_objective(labels, data.quality(candidates))
-    folder = _checkpoint_folder(settings, _digest(material, objective.targets, encoder, settings, seed))
+    folder = _checkpoint_folder(
+        settings, _digest(material, objective.targets, encoder, settings, seed)
+    )
     tuned = train_encoder(material, objective, encoder, settings, folder, seed, progress)
     shutil.rmtree(folder, ignore_errors=True)
     return tuned

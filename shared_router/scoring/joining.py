@@ -62,5 +62,7 @@ def _content(constant: Any) -> bytes:
 
 def _work(node: Any) -> tuple[Any, ...]:
     """Describe what a node computes, of what."""
-    attributes = sorted(attribute.SerializeToString(deterministic=True) for attribute in node.attribute)
+    attributes = sorted(
+        attribute.SerializeToString(deterministic=True) for attribute in node.attribute
+    )
     return (node.op_type, node.domain, tuple(node.input), tuple(attributes), len(node.output))

@@ -37,7 +37,7 @@ class Objective:
     @property
     def joint(self) -> bool:
         """Whether joint outcomes are learned, not a label."""
-        return self.targets.shape[2] > 1
+        return bool(self.targets.shape[2] > 1)
 
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Compute the mean cross-entropy; both of shape (n, k - 1, c)."""

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -117,8 +118,20 @@ def _readable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
+_OPEN: WeakValueDictionary[tuple[str, int], Any] = WeakValueDictionary()
+"""Sessions by the SHA-256 of their model and process: routers of one graph share one."""
+_LOCKS: dict[int, threading.Lock] = {}
+
+
+def _open_lock() -> threading.Lock:
+    """Return this process's lock: one that was held at a fork would never open in the child."""
+    return _LOCKS.setdefault(os.getpid(), threading.Lock())
+
+
 class GraphSession:
     """A lazily opened, thread-safe ONNX Runtime session that survives a fork.
+
+    In one process, sessions of the same model share its memory.
 
     Args:
         source: Path of the model, or its bytes.
@@ -169,9 +182,20 @@ class GraphSession:
         if self._session is None or self._process != os.getpid():
             with self._lock:
                 if self._session is None or self._process != os.getpid():
-                    self._session = _new_session(self.bytes)
+                    self._session = _shared_session(self)
                     self._process = os.getpid()
         return self._session
+
+
+def _shared_session(wanted: GraphSession) -> Any:
+    """Take the process's session of a model, or open it; a model is read and checked each time."""
+    model = wanted.bytes
+    key = (hashlib.sha256(model).hexdigest(), os.getpid())
+    with _open_lock():
+        session = _OPEN.get(key)
+        if session is None:
+            session = _OPEN[key] = _new_session(model)
+        return session
 
 
 def _new_session(model: bytes) -> Any:

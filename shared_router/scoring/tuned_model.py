@@ -43,6 +43,9 @@ def tuned_model(
     frozen = freeze(encoder, settings.frozen_layers)
 
     class TunedModel(torch.nn.Module):
+        mean: torch.Tensor
+        scale: torch.Tensor
+
         def __init__(self) -> None:
             super().__init__()
             self.pooled = mean_pooled(encoder)
@@ -61,14 +64,13 @@ def tuned_model(
                 module.eval()  # no dropout where nothing is learned
             return self
 
-        def logits(
-            self, embedding: torch.Tensor, features: torch.Tensor
-        ) -> torch.Tensor:
+        def logits(self, embedding: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
             # A vector of unit length has small entries; these have a mean square of 1.
             widened = embedding.float() * encoder.config.hidden_size**0.5
             scaled = ((features - self.mean) * self.scale).clamp(-FEATURE_LIMIT, FEATURE_LIMIT)
             joined = torch.cat([self.dropout(widened), scaled], dim=1)
-            return self.head(joined).unflatten(1, (columns, classes))
+            logits: torch.Tensor = self.head(joined).unflatten(1, (columns, classes))
+            return logits
 
         def forward(
             self,

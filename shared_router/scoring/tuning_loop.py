@@ -45,7 +45,10 @@ def train_encoder(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = tuned_model(
-            loaded_encoder(source_folder(encoder.name)), material.features[material.train], objective, settings
+            loaded_encoder(source_folder(encoder.name)),
+            material.features[material.train],
+            objective,
+            settings,
         )
         args = _arguments(transformers, material, settings, folder, seed)
         trainer = transformers.Trainer(
@@ -239,7 +242,7 @@ def _facts(trainer: Any, settings: FineTuning, material: Material) -> dict[str, 
         for name, key in _LOGGED:
             if name in entry:
                 point[key] = round(float(entry[name]), 5)
-    curve = [{"step": step} | point for step, point in sorted(measured.items()) if len(point) > 2]
+    curve = [{"step": step} | point for step, point in sorted(measured.items()) if len(point) == 4]
     return {
         "settings": dataclasses.asdict(settings) | {"checkpoints": None},
         "train_n": len(material.train),
