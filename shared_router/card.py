@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from shared_router.deciding.curve import CalibrationCurve
     from shared_router.router import Router
 
+LOSSES = ("train_loss", "dev_loss", "dev_error")
+"""Columns of a fine-tuning's curve."""
+
 
 def model_card(router: Router) -> str:
     """Write the card of a router as Markdown with hub metadata."""
@@ -68,8 +71,8 @@ def _finetuning(facts: dict[str, Any]) -> str:
     if not tuned:
         return ""
     rows = "\n".join(
-        f"| {p['epoch']:.2f} | {p['train_loss']:.4f} | {p['dev_loss']:.4f} | {p['dev_error']:.4f} |"
-        for p in tuned["curve"]
+        f"| {point['epoch']:.2f} | {' | '.join(map(_shown, (point[key] for key in LOSSES)))} |"
+        for point in tuned["curve"]
     )
     return (
         f"\nFine-tuned on {tuned['train_n']} of these queries in {tuned['precision']}, stopped and "
@@ -77,6 +80,10 @@ def _finetuning(facts: dict[str, Any]) -> str:
         f"{tuned['steps']} were kept.\n\n| epoch | train loss | dev loss | dev error |\n"
         f"|---|---|---|---|\n{rows}\n"
     )
+
+
+def _shown(loss: float | None) -> str:
+    return "-" if loss is None else f"{loss:.4f}"
 
 
 def _int8(facts: dict[str, Any]) -> str:

@@ -106,7 +106,7 @@ def _curve_table(facts: Mapping[str, Any]) -> Table:
     for heading in ("epoch", "train loss", "dev loss", "dev error", ""):
         table.add_column(heading, justify="right")
     for point in facts["curve"]:
-        losses = (f"{point[key]:.4f}" for key in ("train_loss", "dev_loss", "dev_error"))
+        losses = (number(point[key]) for key in ("train_loss", "dev_loss", "dev_error"))
         kept = "kept" if point["step"] == facts["best_step"] else ""
         table.add_row(f"{point['epoch']:.2f}", *losses, kept)
     return table

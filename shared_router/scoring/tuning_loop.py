@@ -238,11 +238,10 @@ def _facts(trainer: Any, settings: FineTuning, material: Material) -> dict[str, 
     state = trainer.state
     measured: dict[int, dict[str, Any]] = {}
     for entry in state.log_history:
-        point = measured.setdefault(entry["step"], {"epoch": round(entry["epoch"], 3)})
-        for name, key in _LOGGED:
-            if name in entry:
-                point[key] = round(float(entry[name]), 5)
-    curve = [{"step": step} | point for step, point in sorted(measured.items()) if len(point) == 4]
+        empty = {"step": entry["step"], "epoch": round(entry["epoch"], 3), "train_loss": None}
+        point = measured.setdefault(entry["step"], empty)
+        point |= {key: round(float(entry[name]), 5) for name, key in _LOGGED if name in entry}
+    curve = [point for _, point in sorted(measured.items()) if "dev_error" in point]
     return {
         "settings": dataclasses.asdict(settings) | {"checkpoints": None},
         "train_n": len(material.train),
