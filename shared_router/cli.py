@@ -4,7 +4,6 @@ Heavy modules are imported inside the commands, so that `--help` is quick.
 """
 
 # No `from __future__ import annotations` here: typer reads the annotations at run time.
-import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -125,6 +124,7 @@ def fit(
 ) -> None:
     """Train a router on the `train` split of DATA, and save it."""
     from shared_router.router import Router
+    from shared_router.scoring.finetuning import is_main_process
     from shared_router.scoring.persistence import check_target
     from shared_router.tables import show_fit
 
@@ -145,8 +145,8 @@ def fit(
             seed=seed,
             progress=progress,
         )
-    if os.environ.get("RANK", "0") != "0":
-        return  # under torchrun the first process alone saves and speaks
+    if not is_main_process():
+        return  # under torchrun the first alone saves and speaks
     router.save_pretrained(out)
     if as_json:
         print_json(_about(router, out) | {"training": router.facts["training"]})

@@ -180,6 +180,8 @@ def _export_into(source: Path, target: Path) -> None:
         folder.mkdir()
         max_tokens = _export(source, folder)
         (folder / "encoder.json").write_text(json.dumps({"max_tokens": max_tokens}))
+        if (target / "encoder.json").is_file():
+            return  # another process was quicker
         if target.exists():
             shutil.rmtree(target)
         folder.replace(target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,7 +208,8 @@ def finetune(
         settings, _digest(material, objective.targets, encoder, settings, seed)
     )
     tuned = train_encoder(material, objective, encoder, settings, folder, seed, progress)
-    shutil.rmtree(folder, ignore_errors=True)
+    if is_main_process():
+        shutil.rmtree(folder, ignore_errors=True)
     return tuned
 
 
@@ -227,8 +229,15 @@ def _digest(
     return whole.hexdigest()
 
 
+def is_main_process() -> bool:
+    """Tell whether this process, of those that `torchrun` started, is the first; alone it is."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _checkpoint_folder(settings: FineTuning, digest: str) -> Path:
     folder = Path(settings.checkpoints or cache_folder() / "tuning" / digest[:16])
+    if not is_main_process():
+        return folder
     note = folder / _TRAINING
     try:
         known = json.loads(note.read_text())["digest"] if note.is_file() else None
