@@ -39,7 +39,7 @@ class FineTuning:
     `FineTuning.paper()` gives those of the paper, for its DeBERTa-v3-large.
     """
 
-    epochs: int = 3
+    epochs: int = 2
     """Most passes over the training queries; early stopping may end before."""
     batch_size: int = 32
     """Queries per step and device."""
