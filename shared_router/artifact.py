@@ -81,6 +81,7 @@ def _settings(router: Router, scorer: GraphScorer) -> dict[str, Any]:
         "costs_usd": list(router.costs_usd) if router.costs_usd else None,
         "default_dial": {"name": dial.name, "value": dial.value} if dial else None,
         "max_tokens": scorer.tokens.max_tokens,
+        "tail_tokens": scorer.tokens.tail_tokens,
         "features": list(FEATURE_NAMES),
         "uses_reference": scorer.reference is not None,
         "calibration": curve
@@ -121,7 +122,11 @@ def _fields(settings: dict[str, Any], files: dict[str, Path]) -> dict[str, Any]:
     kept = arrays_from_file(files[REFERENCE]) if REFERENCE in files else None
     reference = Reference(kept["embeddings"], kept["gaps"]) if kept else None
     needed = reference.as_input() if reference and settings["uses_reference"] else None
-    tokens = Tokens(files[TOKENIZER].read_text(encoding="utf-8"), settings["max_tokens"])
+    tokens = Tokens(
+        files[TOKENIZER].read_text(encoding="utf-8"),
+        settings["max_tokens"],
+        settings.get("tail_tokens", 0),  # older routers were fitted on heads alone
+    )
     scorer = GraphScorer(GraphSession(files[GRAPH], file_sha256(files[GRAPH])), tokens, needed)
     dial, costs = settings["default_dial"], settings["costs_usd"]
     return {

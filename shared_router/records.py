@@ -130,6 +130,8 @@ class RoutingDecision(BaseModel):
     """Time the decision took, scoring included."""
     query_length: int | None = None
     """Characters of the scored text."""
+    query_truncated: bool = False
+    """Whether the text is longer than the router reads: its head and tail alone were scored."""
     query_hash: str | None = None
     """Keyed BLAKE2b hash of the scored text; the key never leaves the process."""
     query: str | None = Field(default=None, repr=False)

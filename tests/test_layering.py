@@ -81,6 +81,7 @@ def test_the_public_names_are_these() -> None:
     assert shared_router.__all__ == [
         "Candidate",
         "Dial",
+        "FineTuning",
         "HybridRoutingError",
         "Router",
         "RoutingDataset",

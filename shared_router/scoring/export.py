@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shared_router.errors import MissingExtraError
+from shared_router.scoring.blending import Blend
 from shared_router.scoring.heads import FEATURE_SCALE, KERNEL_GAMMA, KernelHead, TaskHead
+from shared_router.scoring.joining import join_graphs
 from shared_router.scoring.neighbours import NEIGHBOURS
 
 if TYPE_CHECKING:
@@ -47,6 +49,15 @@ class _Graph:
         )
         return name
 
+    def rename(self, value: str, name: str) -> Any:
+        """A node that gives a value another name."""
+        return self._onnx.helper.make_node("Identity", [value], [name], name=name)
+
+    def floats(self, name: str, *shape: int | str) -> Any:
+        """Describe a float32 input or output."""
+        floats = self._onnx.TensorProto.FLOAT
+        return self._onnx.helper.make_tensor_value_info(name, floats, list(shape))
+
     def top(self, values: str, k: int) -> str:
         """Indices of the k greatest values along the last axis."""
         names = [f"top_values_{len(self.nodes)}", f"top_indices_{len(self.nodes)}"]
@@ -55,12 +66,12 @@ class _Graph:
         return names[1]
 
 
-def export_router_graph(encoder: Path, head: TrainedHead, n_features: int) -> bytes:
-    """Append a trained head to an encoder's graph.
+def export_router_graph(encoder: Path, head: TrainedHead | Blend, n_features: int) -> bytes:
+    """Append a trained head, and a fine-tuned encoder if there is one, to an encoder's graph.
 
     Args:
         encoder: The encoder's graph, as `load_encoder` gives it.
-        head: The trained head.
+        head: The trained head, alone or beside a fine-tuned encoder.
         n_features: Number of query features.
 
     Returns:
@@ -69,36 +80,63 @@ def export_router_graph(encoder: Path, head: TrainedHead, n_features: int) -> by
     Raises:
         MissingExtraError: If `onnx` is not installed.
     """
+    onnx = _onnx()
+    model = onnx.load(str(encoder))
+    encoded = model.graph.output[0]
+    graph = _Graph(onnx)
+    if isinstance(head, Blend):
+        join_graphs(model, onnx.load_from_string(head.graph))
+        heads = graph("Mul", _score(graph, head.head), graph.constant(1 - head.weight))
+        tuned = graph("Mul", "tuned", graph.constant(head.weight))
+        graph("Add", heads, tuned, output="score")
+        trained = head.head
+    else:
+        graph("Identity", _score(graph, head), output="score")
+        trained = head
+    graph.nodes.insert(0, graph.rename(encoded.name, "embedding"))
+    if "features" not in {value.name for value in model.graph.input}:
+        model.graph.input.append(graph.floats("features", 1, n_features))
+    dimensions = encoded.type.tensor_type.shape.dim[-1].dim_value
+    if "neighbours" in trained.parts:
+        model.graph.input.append(graph.floats("reference", dimensions, "queries"))
+    model.graph.node.extend(graph.nodes)
+    model.graph.initializer.extend(graph.constants)
+    return _finished(onnx, model, graph, len(trained.offset), dimensions)
+
+
+def export_tuned_graph(tuned: bytes) -> bytes:
+    """Make a fine-tuned encoder alone a router's graph: its label is the score."""
+    onnx = _onnx()
+    model = onnx.load_from_string(tuned)
+    graph = _Graph(onnx)
+    columns, dimensions = (
+        next(v for v in model.graph.output if v.name == name).type.tensor_type.shape.dim[-1]
+        for name in ("tuned", "tuned_encoded")
+    )
+    model.graph.node.append(graph.rename("tuned_encoded", "embedding"))
+    model.graph.node.append(graph.rename("tuned", "score"))
+    return _finished(onnx, model, graph, columns.dim_value, dimensions.dim_value)
+
+
+def _onnx() -> Any:
     try:
         import onnx
     except ImportError as error:
         raise MissingExtraError(
             "Exporting a router needs onnx: pip install 'hybrid-llm[train]'."
         ) from error
-    model = onnx.load(str(encoder))
-    dimensions = model.graph.output[0].type.tensor_type.shape.dim[-1].dim_value
-    graph = _Graph(onnx)
-    graph("Identity", model.graph.output[0].name, output="embedding")
-    _score(graph, head)
-    value = onnx.helper.make_tensor_value_info
-    floats = onnx.TensorProto.FLOAT
-    model.graph.node.extend(graph.nodes)
-    model.graph.initializer.extend(graph.constants)
-    model.graph.input.append(value("features", floats, [1, n_features]))
-    if "neighbours" in head.parts:
-        model.graph.input.append(value("reference", floats, [dimensions, "queries"]))
+    return onnx
+
+
+def _finished(onnx: Any, model: Any, graph: _Graph, columns: int, dimensions: int) -> bytes:
     del model.graph.output[:]
-    model.graph.output.extend(
-        [
-            value("score", floats, [1, len(head.offset)]),
-            value("embedding", floats, [1, dimensions]),
-        ]
-    )
+    outputs = [graph.floats("score", 1, columns), graph.floats("embedding", 1, dimensions)]
+    model.graph.output.extend(outputs)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
 
 
-def _score(graph: _Graph, head: TrainedHead) -> None:
+def _score(graph: _Graph, head: TrainedHead) -> str:
     kept = 1.0 - sum(head.weights.values())
     total = graph.constant(kept * head.offset[None, :])
     for name, part in head.parts.items():
@@ -111,11 +149,10 @@ def _score(graph: _Graph, head: TrainedHead) -> None:
         weighted = graph("Mul", predicted, graph.constant(head.weights[name]))
         total = graph("Add", total, weighted)
     if head.link is None:
-        graph("Identity", total, output="score")
-        return
+        return total
     slope, intercept = head.link
     scaled = graph("Mul", total, graph.constant(slope[None, :]))
-    graph("Sigmoid", graph("Add", scaled, graph.constant(intercept[None, :])), output="score")
+    return graph("Sigmoid", graph("Add", scaled, graph.constant(intercept[None, :])))
 
 
 def _kernel(graph: _Graph, part: KernelHead) -> str:
