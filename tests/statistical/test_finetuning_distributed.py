@@ -23,7 +23,8 @@ def test_torchrun_fits_one_router(
     out = tmp_path / "router"
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
-        *("--master-addr", "127.0.0.1", "--master-port", "0", "--no-python"),
+        *("--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"),
+        "--no-python",
         str(Path(sys.executable).parent / "hybrid-llm"),
         *("fit", tmp_path / "outcomes.jsonl.gz", "--candidates", "small,large", "--out", out),
         *("--encoder", tiny_encoder, "--finetune", "--epochs", "1", "--json"),
