@@ -15,9 +15,10 @@ _INTRODUCTION = """\
 # The paper's experiment on the pocket pair
 
 Both models of [cookbook/pocket](../cookbook/pocket/README.md) were asked {known:,} questions,
-{samples} answers each at temperature {heat:g}. Routers with a frozen MiniLM learned from the
-`train` part of them (four fifths) and were calibrated on the rest. Everything below is measured
-on {fresh:,} fresh questions, asked in the same way. Reproduce:
+{samples} answers each at temperature {heat:g}. Routers learned from the `train` part of them (four
+fifths) and were calibrated on the rest: on a frozen MiniLM, or on one fine-tuned beside it where
+the name says so. Everything below is measured on {fresh:,} fresh questions, asked in the same way.
+Reproduce:
 
     python -m cookbook.pocket.pipeline --write docs/pocket.md
 
@@ -49,17 +50,17 @@ def render(
 ) -> str:
     """Write the page."""
     lines = [_INTRODUCTION.format(known=known, fresh=fresh, samples=samples, heat=temperature)]
-    for judge, routers in found.items():
-        lines += ["", *_section(judge, routers)]
+    for title, routers in found.items():
+        lines += ["", *_section(title, routers)]
     return "\n".join(lines) + "\n"
 
 
-def _section(judge: str, routers: Sequence[Measured]) -> Iterator[str]:
+def _section(title: str, routers: Sequence[Measured]) -> Iterator[str]:
     report = routers[0].report
     small, large = report.quality.values()
-    yield f"## Judged by `{judge}`"
+    yield f"## {title}"
     yield ""
-    yield f"Mean quality: small {small:.3f}, large {large:.3f}."
+    yield f"{report.n:,} questions. Mean quality: small {small:.3f}, large {large:.3f}."
     yield ""
     yield "Quality drop at a cost advantage of 10, 20 and 40 %:"
     yield ""
