@@ -39,13 +39,14 @@ FORBIDDEN = (
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("records", "options"),
-    ("context",),
+    ("context", "questions"),
     ("data", "deciding"),
     ("measuring", "observing"),
     ("scoring",),
     ("judging",),
     ("artifact", "card", "measured", "router"),
     ("engine",),
+    ("fronts",),
     ("cli", "cli_collect", "console", "tables", "testing"),
 )
 """A module imports from its own layer and those before it."""
