@@ -2,6 +2,7 @@
 
 from llamaindex_hybrid.events import RoutingDecisionEvent
 from llamaindex_hybrid.llm import HybridLLM
+from llamaindex_hybrid.replay import ReplayLLM
 from llamaindex_hybrid.spans import QueryTracker, track_queries
 
-__all__ = ["HybridLLM", "QueryTracker", "RoutingDecisionEvent", "track_queries"]
+__all__ = ["HybridLLM", "QueryTracker", "ReplayLLM", "RoutingDecisionEvent", "track_queries"]

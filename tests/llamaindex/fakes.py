@@ -31,7 +31,7 @@ from llamaindex_hybrid import HybridLLM
 from shared_router import Router
 from shared_router.records import ROUTING_KEY
 from shared_router.testing import fixed_router
-from tests.langchain.fakes import chosen_tool, filled
+from tests.material import filled
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -122,8 +122,12 @@ class PlainLLM(LLM):
                 raise ConnectionError("the provider is down")
             last = position == len(words) - 1
             blocks: list[Any] = [TextBlock(text="".join(words[: position + 1]))]
+            message = ChatMessage(role="assistant", blocks=blocks)
+            if last:
+                message.blocks += calls
+                message.additional_kwargs = whole.additional_kwargs
             yield ChatResponse(
-                message=ChatMessage(role="assistant", blocks=blocks + (calls if last else [])),
+                message=message,
                 delta=word,
                 raw=self._raw() if last else {},
                 additional_kwargs={"own": self.name},
@@ -224,7 +228,7 @@ class FakeLLM(PlainLLM, FunctionCallingLLM):
 
     def _reply(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> ChatMessage:
         said = super()._reply(messages, kwargs)
-        tool = chosen_tool(kwargs.get("tools"), _choice(kwargs, messages), [])
+        tool = chosen_tool(kwargs, messages)
         if tool is None:
             return said
         block = ToolCallBlock(
@@ -232,7 +236,10 @@ class FakeLLM(PlainLLM, FunctionCallingLLM):
             tool_name=tool["name"],
             tool_kwargs=json.dumps(filled(tool.get("parameters", {}), last_user(messages))),
         )
-        return ChatMessage(role="assistant", blocks=[block])
+        calls = [{"id": block.tool_call_id, "name": block.tool_name}]  # as OpenAI's are kept too
+        return ChatMessage(
+            role="assistant", blocks=[block], additional_kwargs={"tool_calls": calls}
+        )
 
     def get_tool_calls_from_response(
         self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
@@ -252,11 +259,13 @@ class FakeLLM(PlainLLM, FunctionCallingLLM):
         ]
 
 
-def _choice(kwargs: dict[str, Any], messages: Sequence[ChatMessage]) -> Any:
-    """A tool's result is answered in words, unless a call is forced."""
+def chosen_tool(kwargs: dict[str, Any], messages: Sequence[ChatMessage]) -> Any:
+    """Choose the tool to call, or none: a tool's result is answered in words unless forced."""
+    functions = [tool["function"] for tool in kwargs.get("tools") or ()]
     choice = kwargs.get("tool_choice")
-    answered = messages[-1].role == MessageRole.TOOL
-    return "none" if answered and choice != "required" else choice
+    if not functions or (messages[-1].role == MessageRole.TOOL and choice != "required"):
+        return None
+    return next((each for each in functions if each["name"] == choice), functions[0])
 
 
 def as_messages(prompt: str) -> list[ChatMessage]:
