@@ -82,7 +82,10 @@ class ReplayLLM(LLM):
             "completion_tokens": found.usage.output_tokens,
             "total_tokens": found.usage.input_tokens + found.usage.output_tokens,
         }
-        return found, {"raw": {"model": self.model, "usage": usage}, "additional_kwargs": found.facts}
+        return found, {
+            "raw": {"model": self.model, "usage": usage},
+            "additional_kwargs": found.facts,
+        }
 
     def _chats(self, messages: Sequence[ChatMessage]) -> Iterator[ChatResponse]:
         found, facts = self._answer([text_of(message) for message in messages])

@@ -97,7 +97,8 @@ class PlainLLM(LLM):
         whole = "\n".join(message.content or "" for message in messages)
         schema = re.search(r"JSON schema to follow:\n(\{.*\})\n", whole, re.DOTALL)
         if schema:
-            return json.dumps(filled(json.loads(schema[1]), question))
+            plain = schema[1].replace("{{", "{").replace("}}", "}")  # LlamaIndex escapes it
+            return json.dumps(filled(json.loads(plain), question))
         if "Action Input:" in (messages[0].content or ""):
             return react(messages)
         return str(self.answer)
