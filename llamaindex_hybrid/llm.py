@@ -28,7 +28,7 @@ from llamaindex_hybrid.kinds import Kind, check_policy
 from llamaindex_hybrid.operations import RoutedOperations
 from llamaindex_hybrid.pickling import parts, rebuilt
 from llamaindex_hybrid.queries import QUERY_VARIABLES, Asked
-from llamaindex_hybrid.requests import preview, routing_request, turn_keys
+from llamaindex_hybrid.requests import place_of, preview, routing_request
 from llamaindex_hybrid.structured import HybridStructuredLLM
 from llamaindex_hybrid.tools import able_model, tool_calls
 from llamaindex_hybrid.views import APPLIED, merged_callbacks, view
@@ -233,7 +233,7 @@ class HybridLLM(RoutedOperations):
         needs_structured_output: bool = False,
     ) -> RoutedCall[Any]:
         """Prepare one call; see `RoutedOperations`."""
-        is_open, keys = turn_keys(asked, options, self._turns)
+        place = place_of(asked, options, self._turns)
         by_function = self.pydantic_program_mode == PydanticProgramMode.FUNCTION
         request = routing_request(
             asked,
@@ -243,14 +243,14 @@ class HybridLLM(RoutedOperations):
             self._without_query,
             needs_tools=needs_tools or (needs_structured_output and by_function),
             needs_structured_output=needs_structured_output,
-            sticky_to=self._turns.recall(keys) if is_open else None,
+            sticky_to=self._turns.recall(place.asks),
         )
         return RoutedCall(
             owner=self,
             name=name,
             request=request,
             invoke=invoke,
-            decided=lambda decision: self._turns.remember(keys, decision.candidate),
+            decided=lambda decision: self._turns.remember(place.answers, decision.candidate),
         )
 
     def chosen(self, decision: RoutingDecision) -> LLM:

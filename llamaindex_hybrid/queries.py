@@ -32,7 +32,6 @@ QUERY_VARIABLES = ("query_str", "question", "query")
 
 _WAYS = "routing_query(...), a prompt with the variable query_str, or track_queries()"
 _ASSISTANT = (MessageRole.ASSISTANT, MessageRole.CHATBOT, MessageRole.MODEL)
-_ANSWERS = (MessageRole.TOOL, MessageRole.FUNCTION)
 _STATE = re.compile(
     re.escape(DEFAULT_STATE_PROMPT)
     .replace(re.escape("{state}"), ".*?")
@@ -156,8 +155,10 @@ class Turn:
 
     said: tuple[str, ...] = field(repr=False)
     """What was said up to the question, system messages left out."""
+    answers: int
+    """How often a model has answered since the question."""
     is_open: bool
-    """Whether tools have answered a model since the question."""
+    """Whether tools have answered the last of these."""
 
 
 def turn_of(messages: Sequence[ChatMessage]) -> Turn | None:
@@ -169,6 +170,6 @@ def turn_of(messages: Sequence[ChatMessage]) -> Turn | None:
     lines = [f"{message.role.value}: {user_text(message)}" for message in spoken]
     # A retry repeats the question.
     said = [line for i, line in enumerate(lines) if i == 0 or line != lines[i - 1]]
-    tail = [m for m in messages[position + 1 :] if m.role != MessageRole.SYSTEM]
-    answered = any(message.role in _ASSISTANT for message in tail)
-    return Turn(tuple(said), answered and (tail[-1].role in (*_ANSWERS, MessageRole.USER)))
+    tail = [m.role for m in messages[position + 1 :] if m.role != MessageRole.SYSTEM]
+    answers = sum(role in _ASSISTANT for role in tail)
+    return Turn(tuple(said), answers, answers > 0 and tail[-1] not in _ASSISTANT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import ChainMap
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
@@ -152,22 +153,33 @@ def preview(value: Any, kwargs: Mapping[str, Any]) -> tuple[Asked, CallOptions]:
     return asked, options
 
 
-def turn_keys(
-    asked: Asked, options: CallOptions, memory: TurnMemory
-) -> tuple[bool, tuple[bytes, ...]]:
-    """Name the turn of a conversation, for the memory of who answers it.
+@dataclass(frozen=True)
+class Place:
+    """Where in its turn a conversation is, for the memory of who answers it."""
 
-    Returns:
-        Whether it is open, and its keys: with the options in force, since two users may ask the
-        same under different dials, then without them.
+    asks: tuple[bytes, ...] = ()
+    """Keys of the model whose tool calls this call answers; none where it answers no tools."""
+    answers: tuple[bytes, ...] = ()
+    """Keys to remember this call's model by."""
+
+
+def place_of(asked: Asked, options: CallOptions, memory: TurnMemory) -> Place:
+    """Find a call's place; each has a key with the options in force, and one without.
+
+    Two users may ask the same under different dials; a dial may change within a turn.
     """
     if asked.prompt is not None:
-        return False, ()
+        return Place()
     try:
         turn = turn_of(asked.messages)
     except Exception as error:  # noqa: BLE001  (a chain never breaks because the router did)
         logger.warning("Reading the conversation raised %s.", type(error).__name__)
-        return False, ()
+        return Place()
     if turn is None:
-        return False, ()
-    return turn.is_open, (memory.key((*turn.said, repr(options))), memory.key(turn.said))
+        return Place()
+
+    def keys(answers: int) -> tuple[bytes, ...]:
+        parts = (*turn.said, str(answers))
+        return memory.key((*parts, repr(options))), memory.key(parts)
+
+    return Place(keys(turn.answers - 1) if turn.is_open else (), keys(turn.answers))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 UPSTREAM = (
     "ignore::pydantic.warnings.PydanticDeprecatedSince20",  # partial_output.json()
     "ignore::pydantic.warnings.PydanticDeprecatedSince211",  # workflows look at every attribute
+    "ignore:is_running called from within a step:DeprecationWarning",  # ReActAgent
 )
 
 

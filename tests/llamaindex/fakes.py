@@ -92,13 +92,13 @@ class PlainLLM(LLM):
         question = last_user(messages)
         if isinstance(self.answer, list):
             return str(self.answer.pop(0))
-        if callable(self.answer):
-            return str(self.answer(question))
         whole = "\n".join(message.content or "" for message in messages)
         schema = re.search(r"JSON schema to follow:\n(\{.*\})\n", whole, re.DOTALL)
         if schema:
             plain = schema[1].replace("{{", "{").replace("}}", "}")  # LlamaIndex escapes it
             return json.dumps(filled(json.loads(plain), question))
+        if callable(self.answer):
+            return str(self.answer(question))
         if "Action Input:" in (messages[0].content or ""):
             return react(messages)
         return str(self.answer)
