@@ -82,7 +82,7 @@ class HybridLLM(RoutedOperations):
     """Dial: greatest quality drop, relative to all-reference (0.02 is 2 %)."""
     max_quality_drop_absolute: float | None = None
     """Dial: greatest quality drop, in the metric's units."""
-    query_variables: Sequence[str] = QUERY_VARIABLES
+    query_variables: tuple[str, ...] = QUERY_VARIABLES
     """Prompt variables that hold the user's question, surest first."""
     no_query: Mapping[str, str] | None = None
     """Candidate for each kind of call that no user asked for, such as

@@ -79,29 +79,31 @@ class _Portable:
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy: LlamaIndex deletes what does not pickle from the object it is asked about.
         state = copy.copy(self.model).__getstate__()
-        values: dict[str, Any] = state["__dict__"]
-        left_out = [name for name, value in values.items() if _is_secret(name, value)]
-        kept = {name: _clean(v) for name, v in values.items() if name not in left_out}
+        left_out: list[str] = []
+        kept = _without_secrets(state["__dict__"], "", left_out)
         kept.pop("callback_manager", None)  # handlers belong to a process
         # What is private (clients, with their keys) is made anew by the constructor.
-        return _restored, (
-            type(self.model),
-            {**state, "__dict__": kept, "__pydantic_private__": None},
-            left_out,
-        )
+        state = {**state, "__dict__": kept, "__pydantic_private__": None}
+        return _restored, (type(self.model), state, sorted(left_out))
+
+
+def _without_secrets(values: Mapping[str, Any], path: str, left_out: list[str]) -> dict[str, Any]:
+    """Leave secrets out, also of dictionaries inside, and prepare models inside of models."""
+    kept = {}
+    for name, value in values.items():
+        if _is_secret(str(name), value):
+            left_out.append(f"{path}{name}")
+        elif isinstance(value, dict):
+            kept[name] = _without_secrets(value, f"{path}{name}.", left_out)
+        else:
+            kept[name] = _portable(value)
+    return kept
 
 
 def _is_secret(name: str, value: Any) -> bool:
     if isinstance(value, SecretStr):
         return True
     return bool(value) and isinstance(value, str | dict) and bool(_SECRET.search(name))
-
-
-def _clean(value: Any) -> Any:
-    """Leave secrets out of dictionaries, and prepare models inside of models."""
-    if isinstance(value, dict):
-        return {k: _clean(v) for k, v in value.items() if not _is_secret(str(k), v)}
-    return _portable(value)
 
 
 def _restored(kind: type[LLM], state: dict[str, Any], left_out: list[str]) -> LLM:

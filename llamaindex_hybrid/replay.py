@@ -58,9 +58,8 @@ class ReplayLLM(LLM):
 
     _recording: Any = PrivateAttr(default=None)
 
-    def model_post_init(self, context: Any, /) -> None:
-        """Look the records up."""
-        super().model_post_init(context)
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self._recording = Recording(self.data, self.model)
 
     @classmethod

@@ -12,6 +12,7 @@ from llama_index.core.schema import TextNode
 from llama_index_instrumentation import get_dispatcher
 
 from tests.llamaindex.fakes import Decisions, Events, RecordingScorer, pair
+from tests.llamaindex.operations import CHAT_PROMPT, PROMPT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,6 +64,7 @@ def own_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     root = get_dispatcher()
     handlers = (list(root.event_handlers), list(root.span_handlers))
     yield
+    PROMPT.output_parser = CHAT_PROMPT.output_parser = None  # LlamaIndex's text programs set it
     root.event_handlers[:], root.span_handlers[:] = handlers
 
 
