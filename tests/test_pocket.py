@@ -12,7 +12,8 @@ pytest.importorskip("transformers")
 
 from transformers import AutoTokenizer
 
-from cookbook.pocket.chat import USD_PER_PARAMETER_TOKEN, PocketChatModel
+from cookbook.pocket.answering import USD_PER_PARAMETER_TOKEN
+from cookbook.pocket.chat import PocketChatModel
 from cookbook.pocket.generation import MODELS, answer_all, load_model, parameters_per_token
 from cookbook.pocket.questions import CELLS, questions, split_of
 from cookbook.pocket.tokenizer import VOCABULARY, build_tokenizer, encode_answer, encode_question

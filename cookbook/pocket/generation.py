@@ -17,6 +17,8 @@ MODELS = Path(__file__).parent / "models"
 LONGEST_PROMPT = 112
 """In tokens. Of a longer question only the end is read; the models know 128 positions."""
 LONGEST_ANSWER = 16
+_LEAST_TEMPERATURE = 1e-6
+"""Below it is greedy: float32 overflows when logits are divided by less."""
 _TEXT = dict(enumerate([""] * (len(VOCABULARY) - len(CHARACTERS)) + list(CHARACTERS)))
 
 
@@ -60,7 +62,8 @@ def generate_tokens(
     randomness.seed() if seed is None else randomness.manual_seed(seed)
     cache, ids = DynamicCache(config=model.config), torch.tensor([prompt])
     for _ in range(max_tokens):
-        logits = model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[0, -1]
+        # By position: transformers 5.24 renamed the keyword of the cache.
+        logits = model(ids, None, None, cache, use_cache=True, logits_to_keep=1).logits[0, -1]
         token = _choose(logits, temperature, randomness)
         yield token
         if token == VOCABULARY[EOS]:
@@ -69,7 +72,7 @@ def generate_tokens(
 
 
 def _choose(logits: torch.Tensor, temperature: float, randomness: torch.Generator) -> int:
-    if temperature <= 0:
+    if temperature < _LEAST_TEMPERATURE:
         return int(logits.argmax())
     chances = torch.softmax(logits / temperature, dim=-1)
     return int(torch.multinomial(chances, 1, generator=randomness))

@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import llama_index.core
+import openai
 import pytest
 from llama_index.core import Settings, VectorStoreIndex
 from llama_index.core.embeddings import BaseEmbedding
 from llama_index.core.schema import TextNode
+from llama_index.llms.openai_like import OpenAILike
 from llama_index_instrumentation import get_dispatcher
 
 from tests.llamaindex.fakes import Decisions, Events, RecordingScorer, pair
 from tests.llamaindex.operations import CHAT_PROMPT, PROMPT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
 UPSTREAM = (
     "ignore::pydantic.warnings.PydanticDeprecatedSince20",  # partial_output.json()
@@ -86,12 +88,30 @@ def scorer() -> RecordingScorer:
     return RecordingScorer()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def pocket_url() -> Iterator[str]:
     """Return the address of the pocket pair's server on this machine."""
-    server = pytest.importorskip("cookbook.pocket.server")
-    with server.pocket_server() as url:
+    from cookbook.pocket.server import pocket_server
+
+    with pocket_server() as url:
         yield url
+
+
+@pytest.fixture
+async def connections() -> AsyncIterator[dict[str, Any]]:
+    """Return connections that are closed with the test: what the clients make they never close."""
+    with openai.DefaultHttpxClient(timeout=60) as sync_one:
+        async with openai.DefaultAsyncHttpxClient(timeout=60) as async_one:
+            yield {"http_client": sync_one, "async_http_client": async_one}
+
+
+@pytest.fixture
+def pocket_pair(pocket_url: str, connections: dict[str, Any]) -> tuple[Any, Any]:
+    """Make clients of the pocket server, which reads the end of what is too long."""
+    shared = {"api_base": pocket_url, "api_key": "none", "max_retries": 0, **connections}
+    shared |= {"is_chat_model": True, "context_window": 4096, "max_tokens": 16, "temperature": 0}
+    small, large = (OpenAILike(model=f"pocket-{name}", **shared) for name in ("small", "large"))
+    return small, large
 
 
 @pytest.fixture(params=["fake", "pocket"])
@@ -99,25 +119,8 @@ def inner(request: pytest.FixtureRequest) -> tuple[Any, Any]:
     """Return a small and a large model: capable fakes, or a real pair behind a server."""
     if request.param == "fake":
         return pair()
-    return pocket_pair(request.getfixturevalue("pocket_url"))
-
-
-def pocket_pair(url: str) -> tuple[Any, Any]:
-    """Make clients of the pocket server, which reads the end of what is too long."""
-    from llama_index.llms.openai_like import OpenAILike
-
-    def client(name: str) -> Any:
-        return OpenAILike(
-            model=name,
-            api_base=url,
-            api_key="none",
-            is_chat_model=True,
-            context_window=4096,
-            max_tokens=16,
-            max_retries=0,
-        )
-
-    return client("pocket-small"), client("pocket-large")
+    found: tuple[Any, Any] = request.getfixturevalue("pocket_pair")
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from llamaindex_hybrid.models import resolve
 from shared_router.cli import app
 from shared_router.data import collect_specs
+from shared_router.data.answers import Sampling
 from shared_router.data.collect_specs import resolve_spec
 from shared_router.errors import ConfigurationError
 from tests.llamaindex.fakes import FakeLLM, PlainLLM
@@ -59,6 +60,28 @@ async def test_a_model_that_tells_no_usage_is_asked_too() -> None:
         sys.modules["own_llms"].chat = kind(name="x", answer="4")  # type: ignore[attr-defined]
         answer = await resolve_spec("own_llms:chat")("q", 0)
         assert (answer.text, answer.usage.input_tokens) == ("4", 0)
+
+
+async def test_temperature_and_seed_reach_the_model() -> None:
+    class Warm(FakeLLM):
+        temperature: float = 0.1
+
+        def _reply(self, messages: Any, kwargs: Any) -> Any:
+            kwargs["field"] = self.temperature
+            return super()._reply(messages, kwargs)
+
+    module: Any = sys.modules["own_llms"]
+    module.warm = Warm(name="warm")
+    sampling = Sampling(temperature=0.7, seed=3)
+    for name in ("chat", "plain", "warm"):
+        ask = resolve_spec(f"own_llms:{name}", sampling)
+        for sample in (0, 1):
+            await ask("q", sample)
+    for name in ("chat", "plain"):
+        asked = getattr(module, name).requests
+        assert [(each["temperature"], each["seed"]) for each in asked] == [(0.7, 3), (0.7, 4)]
+    assert [(each["field"], each["seed"]) for each in module.warm.requests] == [(0.7, 3), (0.7, 4)]
+    assert module.warm.temperature == 0.1
 
 
 @pytest.mark.parametrize(
