@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from shared_router.records import RoutingDecision
 
+WITHIN = "within"
+"""Where a decision on a response holds that of a wrapper inside of the wrapper."""
+
 logger = logging.getLogger("hybrid_llm")
 dispatcher = get_dispatcher(__name__)
 
@@ -108,5 +111,12 @@ def annotated(output: Any, payload: dict[str, Any]) -> Any:
     """
     if not isinstance(output, ChatResponse | CompletionResponse):
         return output
-    kept = {**output.additional_kwargs, ROUTING_KEY: payload}
-    return output.model_copy(update={"additional_kwargs": kept})
+    inner = output.additional_kwargs.get(ROUTING_KEY)  # of a wrapper that was wrapped
+    told = payload if inner is None else {**payload, WITHIN: inner}
+    return with_routing(output, told)
+
+
+def with_routing(response: Any, told: Any) -> Any:
+    """Copy a response, with another decision on it."""
+    kept = {**response.additional_kwargs, ROUTING_KEY: told}
+    return response.model_copy(update={"additional_kwargs": kept})

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from llamaindex_hybrid.children import combined_metadata
+from llamaindex_hybrid.children import combined_metadata, metadata_of
 from llamaindex_hybrid.construction import OWNER, REFUSED, build_engine, check_assignment
 from llamaindex_hybrid.dispatch import RoutedCall
 from llamaindex_hybrid.kinds import Kind, check_policy
@@ -173,7 +173,11 @@ class HybridLLM(RoutedOperations):
         dial = self.engine.dial
         return {
             "candidates": [
-                {"name": candidate.name, **candidate.model.to_payload()}
+                {
+                    "name": candidate.name,
+                    "class_name": candidate.model.class_name(),
+                    **metadata_of(candidate.model).model_dump(),
+                }
                 for candidate in self.engine.candidates
             ],
             "router": self.engine.router.name,

@@ -9,6 +9,7 @@ from llama_index.core.agent.react.output_parser import ReActOutputParser
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 
 from llamaindex_hybrid.children import can_call_tools
+from llamaindex_hybrid.events import WITHIN, with_routing
 from shared_router.errors import CandidateError
 from shared_router.records import ROUTING_KEY
 
@@ -69,7 +70,10 @@ def tool_calls(
     Raises:
         ValueError: If there are none and one is expected.
     """
-    model = _answered(response, candidates)
+    routed = response.additional_kwargs.get(ROUTING_KEY) or {}
+    model = _answered(routed, candidates)
+    if WITHIN in routed:
+        response = with_routing(response, routed[WITHIN])
     if isinstance(model, FunctionCallingLLM):
         return model.get_tool_calls_from_response(
             response, error_on_no_tool_call=error_on_no_tool_call, **kwargs
@@ -79,9 +83,8 @@ def tool_calls(
     return []
 
 
-def _answered(response: ChatResponse, candidates: Sequence[Candidate]) -> Any:
+def _answered(routed: Mapping[str, Any], candidates: Sequence[Candidate]) -> Any:
     """Find the model that answered; the most capable one where the response does not say."""
-    routed = response.additional_kwargs.get(ROUTING_KEY) or {}
     for candidate in candidates:
         if candidate.name == routed.get("candidate"):
             return candidate.model

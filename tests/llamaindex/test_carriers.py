@@ -6,13 +6,15 @@ import asyncio
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from llama_index.core import Settings
+from llama_index.core.agent.workflow import FunctionAgent, ReActAgent
 from llama_index.core.callbacks import CallbackManager, LlamaDebugHandler, TokenCountingHandler
 from llama_index.core.callbacks.schema import CBEventType
 from llama_index.core.instrumentation.dispatcher import instrument_tags
+from llama_index.core.memory import ChatMemoryBuffer
 
 from llamaindex_hybrid import RoutingDecisionEvent
 from shared_router import Router, RoutingDecision
@@ -29,7 +31,12 @@ from tests.llamaindex.fakes import (
     hybrid,
     pair,
 )
-from tests.llamaindex.operations import ALL, QUESTION, STREAMS, messages, run
+from tests.llamaindex.operations import ALL, QUESTION, STREAMS, TOOL, messages, run
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from llama_index.core import VectorStoreIndex
 
 ROUTING = "RoutingDecisionEvent"
 
@@ -240,6 +247,62 @@ def test_an_error_is_heard_once() -> None:
     assert heard.names.count("end llm") == 1
     assert heard.names.count("start exception") == 1
     assert heard.names[-1] == "close complete"
+
+
+# -- inside pipelines -----------------------------------------------------------------------------
+
+
+async def queried(index: VectorStoreIndex, mode: Any, streaming: bool) -> None:
+    answer: Any = index.as_query_engine(response_mode=mode, streaming=streaming).query(QUESTION)
+    assert "".join(answer.response_gen) if streaming else str(answer)
+
+
+async def aqueried(index: VectorStoreIndex, mode: Any) -> None:
+    assert str(await index.as_query_engine(response_mode=mode).aquery(QUESTION))
+
+
+async def chatted(index: VectorStoreIndex, way: Any) -> None:
+    memory = ChatMemoryBuffer.from_defaults(token_limit=3_000)
+    chat = index.as_chat_engine(chat_mode=way, memory=memory)
+    assert str(chat.chat(QUESTION))
+    assert "".join(chat.stream_chat(QUESTION).response_gen)
+
+
+async def acted(kind: Any) -> None:
+    assert str(await kind(tools=[TOOL]).run(QUESTION))
+
+
+PIPELINES: dict[str, Callable[[VectorStoreIndex], Awaitable[None]]] = {
+    "compact": lambda index: queried(index, "compact", False),
+    "compact, streaming": lambda index: queried(index, "compact", True),
+    "refine": lambda index: queried(index, "refine", False),
+    "tree_summarize, async": lambda index: aqueried(index, "tree_summarize"),
+    "simple chat": lambda index: chatted(index, "simple"),
+    "context chat": lambda index: chatted(index, "context"),
+    "condense_plus_context chat": lambda index: chatted(index, "condense_plus_context"),
+    "function agent": lambda index: acted(FunctionAgent),
+    "react agent": lambda index: acted(ReActAgent),
+}
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES.values(), ids=PIPELINES)
+async def test_tokens_are_counted_once_in_a_pipeline(
+    pipeline: Callable[[VectorStoreIndex], Awaitable[None]],
+    index: VectorStoreIndex,
+    events: Events,
+    decisions: Decisions,
+) -> None:
+    small, large = pair()
+    counter = counting()
+    Settings.llm = hybrid(small, large, on_decision=[decisions.append])
+    Settings.callback_manager = CallbackManager([counter])
+    await pipeline(index)
+    calls = len(small.requests)
+    assert calls > 0
+    assert large.requests == [] or decisions.reasons.count("no_query") == len(large.requests)
+    calls += len(large.requests)
+    assert counter.total_llm_token_count == calls * USAGE["total_tokens"]
+    assert len(events.of(ROUTING)) == len(decisions) == calls
 
 
 # -- models that are shared -----------------------------------------------------------------------

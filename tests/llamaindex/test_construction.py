@@ -386,7 +386,6 @@ def written(llm: HybridLLM) -> list[str]:
         str(llm.to_dict()),
         llm.to_json(),
         llm.model_dump_json(),
-        str(llm.to_payload()),
         str(llm.dict()),
         str(nested.to_dict()),
         repr(nested),

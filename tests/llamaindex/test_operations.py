@@ -41,6 +41,7 @@ from tests.llamaindex.operations import (
     WITHOUT_TOOLS,
     Answer,
     arguments,
+    drawn,
     messages,
     run,
     text_of,
@@ -486,6 +487,44 @@ def test_tool_calls_are_read_by_the_model_that_made_them() -> None:
         (call,) = llm.get_tool_calls_from_response(answer)
         assert call.tool_id.startswith(name)
         assert call.tool_kwargs == {"a": 3, "b": 3}
+
+
+@pytest.mark.parametrize("outer", ["small", "large"])
+@pytest.mark.parametrize("inner", ["small", "large"])
+async def test_a_wrapper_may_be_wrapped(outer: str, inner: str, decisions: Decisions) -> None:
+    wrapped_one = hybrid(score=1.0 if inner == "small" else -1.0, on_decision=[decisions.append])
+    around = hybrid(
+        wrapped_one,
+        FakeLLM(name="outermost"),
+        score=1.0 if outer == "small" else -1.0,
+        on_decision=[decisions.append],
+    )
+    answer = around.chat_with_tools([TOOL], "add 3")
+    (call,) = around.get_tool_calls_from_response(answer)
+    assert call.tool_id.startswith("outermost" if outer == "large" else inner)
+    assert decision_of(answer)["candidate"] == (
+        "outermost" if outer == "large" else "hybrid(small|large)"
+    )
+    assert len(decisions) == (1 if outer == "large" else 2)
+    assert await drawn(around.astream_chat(messages()))
+
+
+class NativeLLM(FakeLLM):
+    """Answers in a schema by a mode of its provider's own."""
+
+    def structured_predict(self, output_cls: Any, prompt: Any, **given: Any) -> Any:
+        given.pop("llm_kwargs", None)
+        asked = prompt.format_messages(**given)
+        answer = self.chat(asked, response_format=output_cls.model_json_schema())
+        return output_cls(text=answer.message.content, number=1)
+
+
+def test_a_providers_own_json_mode_is_kept() -> None:
+    small = NativeLLM(name="small")
+    found = hybrid(small).structured_predict(Answer, PROMPT, **VARIABLES)
+    assert found == Answer(text=ANSWER, number=1)
+    assert small.requests[0]["response_format"]["title"] == "Answer"
+    assert "tools" not in small.requests[0]
 
 
 def test_a_response_of_another_making_is_read_by_the_most_capable() -> None:
