@@ -30,7 +30,7 @@ from llamaindex_hybrid.pickling import parts, rebuilt
 from llamaindex_hybrid.queries import QUERY_VARIABLES, Asked
 from llamaindex_hybrid.requests import place_of, preview, routing_request
 from llamaindex_hybrid.structured import HybridStructuredLLM
-from llamaindex_hybrid.tools import able_model, tool_calls
+from llamaindex_hybrid.tools import able_model, need_tools, tool_calls
 from llamaindex_hybrid.views import APPLIED, merged_callbacks, view
 from shared_router.deciding.turns import TurnMemory
 from shared_router.engine import RoutingEngine
@@ -215,6 +215,7 @@ class HybridLLM(RoutedOperations):
 
     def _prepare_chat_with_tools(self, tools: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Serve callers of the private hook; every public method delegates by itself."""
+        need_tools(self.can_call_tools)
         model = able_model(self.engine.candidates)
         prepared: dict[str, Any] = model._prepare_chat_with_tools(tools, *args, **kwargs)  # noqa: SLF001
         return prepared

@@ -8,9 +8,8 @@ shares the model's whole state and differs in what one call needs.
 
 from __future__ import annotations
 
-import threading
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
-from weakref import WeakKeyDictionary
 
 from llama_index.core.callbacks import CallbackManager
 
@@ -25,9 +24,6 @@ APPLIED = ("system_prompt", "query_wrapper_prompt", "output_parser", "pydantic_p
 _SEEN = ("callback_manager", *APPLIED)
 _STATE = ("__dict__", "__pydantic_extra__", "__pydantic_fields_set__", "__pydantic_private__")
 
-_classes: WeakKeyDictionary[type, type] = WeakKeyDictionary()
-_lock = threading.Lock()
-
 
 def view(model: LLM, seen: Mapping[str, Any]) -> LLM:
     """Return the model as one call sees it.
@@ -41,7 +37,7 @@ def view(model: LLM, seen: Mapping[str, Any]) -> LLM:
     """
     if not seen:
         return model
-    kind: Any = _class_of(type(model))
+    kind = _class_of(type(model))
     made = kind.__new__(kind)
     for name in _STATE:
         object.__setattr__(made, name, getattr(model, name))
@@ -49,17 +45,15 @@ def view(model: LLM, seen: Mapping[str, Any]) -> LLM:
     return cast("LLM", made)
 
 
-def _class_of(kind: type) -> type:
+@cache
+def _class_of(kind: type) -> Any:
     """Make the class of views of a kind of model, once."""
-    with _lock:
-        if kind not in _classes:
-            names = ("__module__", "__qualname__", "__doc__")
-            namespace = {name: getattr(kind, name) for name in names}
-            made = type(kind)(kind.__name__, (kind,), {**namespace, "__slots__": ("seen_as",)})
-            for name in _SEEN:
-                type.__setattr__(made, name, _attribute(name))
-            _classes[kind] = made
-        return _classes[kind]
+    names = ("__module__", "__qualname__", "__doc__")
+    namespace = {name: getattr(kind, name) for name in names}
+    made = type(kind)(kind.__name__, (kind,), {**namespace, "__slots__": ("seen_as",)})
+    for name in _SEEN:
+        type.__setattr__(made, name, _attribute(name))
+    return made
 
 
 def _attribute(name: str) -> property:

@@ -472,6 +472,13 @@ async def test_tools_with_no_model_able_are_refused(name: str) -> None:
     assert not llm.metadata.is_function_calling_model
     with pytest.raises(CandidateError, match="None of the wrapped models can call tools"):
         await run(llm, name)
+    with pytest.raises(CandidateError, match="None of the wrapped models can call tools"):
+        llm._prepare_chat_with_tools([TOOL], QUESTION)
+
+
+def test_the_private_hook_is_served_by_a_model_that_can() -> None:
+    prepared = hybrid(large=PlainLLM(name="large"))._prepare_chat_with_tools([TOOL], QUESTION)
+    assert prepared["tools"][0]["function"]["name"] == "add"
 
 
 async def test_a_forced_model_without_tools_says_so() -> None:
