@@ -213,6 +213,19 @@ async def test_deltas_reach_the_events_stream_once(decisions: Decisions) -> None
     assert "".join(e.delta for e in events if isinstance(e, AgentStream)) == ANSWER
 
 
+async def test_what_a_model_thinks_reaches_the_events_stream(decisions: Decisions) -> None:
+    class Thinking(FakeLLM):
+        def _stream(self, messages: Any, kwargs: Any) -> Iterator[Any]:
+            for chunk in super()._stream(messages, kwargs):
+                chunk.additional_kwargs["thinking_delta"] = "hm "
+                yield chunk
+
+    llm = hybrid(Thinking(name="small"), on_decision=[decisions.append])
+    _, events = await finished(FunctionAgent(tools=[length], llm=llm).run(QUESTION))
+    thoughts = {event.thinking_delta for event in events if isinstance(event, AgentStream)}
+    assert thoughts == {"hm "}
+
+
 # -- ReActAgent -----------------------------------------------------------------------------------
 
 
