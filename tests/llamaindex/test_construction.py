@@ -115,7 +115,7 @@ def test_the_models_name_themselves() -> None:
     assert unnamed.metadata.model_name == "hybrid(small|large)"
 
 
-def test_a_window_that_is_only_lamaindexs_default_is_unknown() -> None:
+def test_a_window_that_is_only_llamaindexs_default_is_unknown() -> None:
     assert [c.context_window for c in hybrid().engine.candidates] == [None, None]
     small = FakeLLM(name="small", context_window=50)
     assert hybrid(small).engine.candidates[0].context_window == 50

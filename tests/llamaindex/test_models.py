@@ -87,7 +87,7 @@ async def test_temperature_and_seed_reach_the_model() -> None:
 @pytest.mark.parametrize(
     "spec", ["own_llms:number", "own_llms:nothing", "openai:gpt-5.5", "http://127.0.0.1:9/v1#m"]
 )
-def test_what_is_no_llm_of_lamaindexs_is_left_to_others(spec: str) -> None:
+def test_what_is_no_llm_of_llamaindexs_is_left_to_others(spec: str) -> None:
     assert resolve(spec) is None
 
 

@@ -77,8 +77,9 @@ async def test_an_operation_gives_what_the_chosen_model_gives(
 async def test_every_chunk_bears_the_decision_and_the_answer_keeps_its_own(
     name: str, inner: tuple[Any, Any]
 ) -> None:
-    for answer in await run(wrapped(inner), name):
-        assert decision_of(answer)["candidate"] == decision_of(answer)["candidate"]
+    llm = wrapped(inner)
+    for answer in await run(llm, name):
+        assert decision_of(answer)["candidate"] == llm.engine.candidates[0].name
         assert decision_of(answer)["reason"] == "score"
         assert answer.raw is not None
 

@@ -278,7 +278,7 @@ def test_a_prompt_with_a_question_has_one_whatever_its_type(prompt: Any, decisio
     assert decisions.sources == ["prompt_variable"]
 
 
-def test_formatted_prompts_of_lamaindexs_own_are_recognised() -> None:
+def test_formatted_prompts_of_llamaindexs_own_are_recognised() -> None:
     condense = DEFAULT_CONDENSE_PROMPT_TEMPLATE.format(chat_history="a {b}", question="which?")
     assert kind_of_text(condense) == "condense"
     assert kind_of_text(QUERY_GEN_PROMPT.format(num_queries=3, query="which?")) == "rewrite"
