@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ ROUTING_KEY = "hybrid_routing"
 """The one name of a decision in every carrier: metadata key, event and tag prefix."""
 
 QuerySource = Literal[
-    "explicit", "prompt_variable", "extractor", "last_user_message", "guessed", "none"
+    "explicit", "prompt_variable", "extractor", "span", "last_user_message", "guessed", "none"
 ]
 """Where the routed text came from, surest first."""
 
@@ -145,6 +146,19 @@ class RoutingDecision(BaseModel):
         if self.scores is None:
             return None
         return self.scores[self.index] if self.index < len(self.scores) else max(self.scores)
+
+    def flat(self) -> dict[str, str | int | float]:
+        """Return what is known as scalars, for carriers that take nothing else.
+
+        `scores` becomes the one `score`; where there are several, their JSON stands in `scores`.
+        """
+        known = {k: v for k, v in self.model_dump().items() if v is not None}
+        scores = known.pop("scores", ())
+        if self.score is not None:
+            known["score"] = self.score
+        if len(scores) > 1:
+            known["scores"] = json.dumps(scores)
+        return known
 
     def summary(self) -> str:
         """Say the decision in one line for people, without the query."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,6 +73,23 @@ def write_lines(path: Path, lines: Sequence[Any]) -> Path:
     texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
     path.write_text("\n".join(texts) + "\n", encoding="utf-8")
     return path
+
+
+def filled(schema: dict[str, Any], question: str) -> dict[str, Any]:
+    """Fill a JSON schema's required fields from a question."""
+    quoted = re.search(r"'([^']+)'", question)
+    number = re.search(r"\d+", question)
+    values = {
+        "string": quoted.group(1) if quoted else "something",
+        "integer": int(number.group()) if number else 1,
+        "number": float(number.group()) if number else 1.0,
+        "boolean": True,
+        "array": [],
+        "object": {},
+    }
+    properties = schema.get("properties", {})
+    wanted = schema.get("required", [])
+    return {name: values[properties[name].get("type", "string")] for name in wanted}
 
 
 def save_tiny_bert(folder: Path, seed: int = 0) -> Path:

@@ -96,7 +96,8 @@ class Policy:
         if sticky is not None:
             return Verdict(index=sticky, reason="sticky", threshold=threshold)
         if request.query is None or not request.query.text.strip():
-            return Verdict(index=allowed.indices[-1], reason="no_query", threshold=threshold)
+            index = self._without_query(request.without_query_to, allowed)
+            return Verdict(index=index, reason="no_query", threshold=threshold)
         try:
             scores = self._checked((yield Score(request.query.text)))
         except Exception as error:  # noqa: BLE001  (a chain never breaks because the router did)
@@ -107,6 +108,14 @@ class Policy:
                 error=type(error).__name__,
             )
         return self._by_score(scores, threshold, allowed)
+
+    def _without_query(self, name: str | None, allowed: Allowed) -> int:
+        """Return where a call without a query goes: the reference, unless another was named."""
+        if name is not None:
+            named = position_of(name, self.candidates)
+            if named in allowed.indices:
+                return named
+        return allowed.indices[-1]
 
     def _checked(self, scores: Any) -> tuple[float, ...]:
         row = tuple(np.asarray(scores, dtype=np.float64).ravel().tolist())
