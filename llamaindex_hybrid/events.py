@@ -49,6 +49,7 @@ class RoutingDecisionEvent(BaseEvent):
     router_version: str | None = None
     latency_ms: float
     query_length: int | None = None
+    query_truncated: bool | None = None
     query_hash: str | None = None
     query: str | None = None
     error: str | None = None

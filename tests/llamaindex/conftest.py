@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import llama_index.core
 import openai
 import pytest
 from llama_index.core import Settings, VectorStoreIndex
+from llama_index.core.callbacks.base import global_stack_trace, global_stack_trace_ids
+from llama_index.core.callbacks.schema import BASE_TRACE_EVENT
 from llama_index.core.embeddings import BaseEmbedding
 from llama_index.core.schema import TextNode
 from llama_index.llms.openai_like import OpenAILike
@@ -63,11 +67,27 @@ def own_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("_llm", "_embed_model", "_callback_manager", "_prompt_helper", "_node_parser"):
         monkeypatch.setattr(Settings, name, None)
     monkeypatch.setattr(llama_index.core, "global_tokenizer", words)
+    # LlamaIndex opens a trace of its own for a bare synthesizer, and leaves it open.
+    global_stack_trace.set([BASE_TRACE_EVENT])
+    global_stack_trace_ids.set([])
     root = get_dispatcher()
     handlers = (list(root.event_handlers), list(root.span_handlers))
     yield
     PROMPT.output_parser = CHAT_PROMPT.output_parser = None  # LlamaIndex's text programs set it
     root.event_handlers[:], root.span_handlers[:] = handlers
+
+
+@pytest.fixture(autouse=True)
+def own_loop(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Give synchronous tests a loop: LlamaIndex makes one for itself, and never closes it."""
+    if inspect.iscoroutinefunction(request.function):
+        yield
+        return
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    loop.close()
+    asyncio.set_event_loop(None)
 
 
 @pytest.fixture

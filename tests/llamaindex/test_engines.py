@@ -94,56 +94,60 @@ def engine(name: str, llm: HybridLLM, index: VectorStoreIndex, *history: ChatMes
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_a_chat_engine_answers_and_remembers(
-    name: str, llm: HybridLLM, index: VectorStoreIndex, decisions: Decisions
+    name: str,
+    llm: HybridLLM,
+    inner: tuple[Any, Any],
+    index: VectorStoreIndex,
+    decisions: Decisions,
 ) -> None:
     chat = engine(name, llm, index)
     answer = chat.chat(QUESTION)
-    assert answer.response
-    assert [message.role for message in chat.chat_history] == [
-        MessageRole.USER,
-        MessageRole.ASSISTANT,
-    ]
-    assert chat.chat_history[0].content == QUESTION
-    assert chat.chat_history[1].content == answer.response
+    assert answer.response == engine(name, inner[0], index).chat(QUESTION).response
+    assert said(chat) == [("user", QUESTION), ("assistant", answer.response)]
     assert decisions.candidates == [llm.engine.candidates[0].name]
     chat.reset()
     assert chat.chat_history == []
 
 
+def said(chat: Any) -> list[tuple[str, str]]:
+    return [(message.role.value, message.content or "") for message in chat.chat_history]
+
+
 @pytest.mark.parametrize("name", ENGINES)
 async def test_a_chat_engine_answers_asynchronously(
-    name: str, llm: HybridLLM, index: VectorStoreIndex
+    name: str, llm: HybridLLM, inner: tuple[Any, Any], index: VectorStoreIndex
 ) -> None:
     chat = engine(name, llm, index)
     answer = await chat.achat(QUESTION)
-    assert answer.response == chat.chat_history[-1].content
+    plain = await engine(name, inner[0], index).achat(QUESTION)
+    assert answer.response == plain.response == said(chat)[-1][1]
 
 
 @pytest.mark.parametrize("name", ["simple", "context", "condense_plus_context"])
 def test_a_stream_is_remembered_when_it_has_been_read(
-    name: str, llm: HybridLLM, index: VectorStoreIndex
+    name: str, llm: HybridLLM, inner: tuple[Any, Any], index: VectorStoreIndex
 ) -> None:
     chat = engine(name, llm, index)
-    answer = chat.stream_chat(QUESTION)
-    said = "".join(answer.response_gen)
-    assert said
-    assert chat.chat_history[-1].content == said
-    assert [message.role.value for message in chat.chat_history] == ["user", "assistant"]
+    read = "".join(chat.stream_chat(QUESTION).response_gen)
+    plain = engine(name, inner[0], index).stream_chat(QUESTION)
+    assert read == "".join(plain.response_gen)
+    assert said(chat) == [("user", QUESTION), ("assistant", read)]
 
 
 @pytest.mark.parametrize("name", ["simple", "context", "condense_plus_context"])
 async def test_an_async_stream_is_remembered_when_it_has_been_read(
-    name: str, llm: HybridLLM, index: VectorStoreIndex
+    name: str, llm: HybridLLM, inner: tuple[Any, Any], index: VectorStoreIndex
 ) -> None:
     chat = engine(name, llm, index)
     answer = await chat.astream_chat(QUESTION)
-    said = "".join([token async for token in answer.async_response_gen()])
-    assert said
+    read = "".join([token async for token in answer.async_response_gen()])
+    plain = await engine(name, inner[0], index).astream_chat(QUESTION)
+    assert read == "".join([token async for token in plain.async_response_gen()])
     for _ in range(100):  # the history is written by a task of its own
         if len(chat.chat_history) == 2:
             break
         await asyncio.sleep(0.01)
-    assert chat.chat_history[-1].content == said
+    assert said(chat) == [("user", QUESTION), ("assistant", read)]
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -188,36 +192,50 @@ def test_messages_of_a_chat_bear_nothing_of_ours(index: VectorStoreIndex) -> Non
 # -- response synthesizers ------------------------------------------------------------------------
 
 
+def synthesizer(mode: Any, llm: Any, **options: Any) -> Any:
+    return get_response_synthesizer(llm=llm, response_mode=mode, **options)
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_a_synthesizer_answers_with_its_sources(
-    mode: Any, llm: HybridLLM, decisions: Decisions
+    mode: Any, llm: HybridLLM, inner: tuple[Any, Any], decisions: Decisions
 ) -> None:
-    answer = get_response_synthesizer(llm=llm, response_mode=mode).synthesize(QUESTION, sources())
-    assert str(answer)
+    answer = synthesizer(mode, llm).synthesize(QUESTION, sources())
+    assert str(answer) == str(synthesizer(mode, inner[0]).synthesize(QUESTION, sources()))
     assert len(answer.source_nodes) == 3
     assert set(decisions.candidates) == {llm.engine.candidates[0].name}
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_a_synthesizer_answers_asynchronously(mode: Any, llm: HybridLLM) -> None:
-    synthesizer = get_response_synthesizer(llm=llm, response_mode=mode, use_async=True)
-    answer = await synthesizer.asynthesize(QUESTION, sources())
-    assert str(answer)
+async def test_a_synthesizer_answers_asynchronously(
+    mode: Any, llm: HybridLLM, inner: tuple[Any, Any]
+) -> None:
+    answer = await synthesizer(mode, llm, use_async=True).asynthesize(QUESTION, sources())
+    plain = await synthesizer(mode, inner[0], use_async=True).asynthesize(QUESTION, sources())
+    assert str(answer) == str(plain)
 
 
-@pytest.mark.parametrize("mode", ["compact", "refine", "tree_summarize", "simple_summarize"])
-def test_a_synthesizer_streams_what_it_would_answer(mode: Any, llm: HybridLLM) -> None:
-    whole = get_response_synthesizer(llm=llm, response_mode=mode).synthesize(QUESTION, sources())
-    streaming = get_response_synthesizer(llm=llm, response_mode=mode, streaming=True)
-    streamed: Any = streaming.synthesize(QUESTION, sources())
-    assert "".join(streamed.response_gen) == str(whole)
+STREAMING = ["compact", "refine", "tree_summarize", "simple_summarize"]
 
 
-@pytest.mark.parametrize("mode", ["compact", "refine", "tree_summarize", "simple_summarize"])
-async def test_a_synthesizer_streams_asynchronously(mode: Any, llm: HybridLLM) -> None:
-    streaming = get_response_synthesizer(llm=llm, response_mode=mode, streaming=True)
-    streamed: Any = await streaming.asynthesize(QUESTION, sources())
-    assert "".join([token async for token in streamed.async_response_gen()])
+@pytest.mark.parametrize("mode", STREAMING)
+def test_a_synthesizer_streams(mode: Any, llm: HybridLLM, inner: tuple[Any, Any]) -> None:
+    ours, plain = (
+        synthesizer(mode, model, streaming=True).synthesize(QUESTION, sources())
+        for model in (llm, inner[0])
+    )
+    assert "".join(ours.response_gen) == "".join(plain.response_gen)
+
+
+@pytest.mark.parametrize("mode", STREAMING)
+async def test_a_synthesizer_streams_asynchronously(
+    mode: Any, llm: HybridLLM, inner: tuple[Any, Any]
+) -> None:
+    read = []
+    for model in (llm, inner[0]):
+        answer = await synthesizer(mode, model, streaming=True).asynthesize(QUESTION, sources())
+        read.append("".join([token async for token in answer.async_response_gen()]))
+    assert read[0] == read[1]
 
 
 def test_without_sources_no_model_is_asked(llm: HybridLLM, decisions: Decisions) -> None:
@@ -230,8 +248,7 @@ def test_a_template_of_ones_own_reaches_the_model() -> None:
     small, large = pair()
     template = PromptTemplate("Only by {context_str} answer {query_str}!")
     llm = hybrid(small, large)
-    synthesizer = get_response_synthesizer(llm=llm, text_qa_template=template)
-    synthesizer.synthesize(QUESTION, sources(1))
+    get_response_synthesizer(llm=llm, text_qa_template=template).synthesize(QUESTION, sources(1))
     assert small.requests[0]["messages"][-1].content.startswith("Only by Note 0")
 
 
