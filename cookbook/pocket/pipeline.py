@@ -1,6 +1,6 @@
 """The whole path of the paper on the pocket pair: ask, judge, label, fit, calibrate, measure.
 
-    python -m cookbook.pocket.pipeline            # some minutes on two cores
+    python -m cookbook.pocket.pipeline            # a quarter of an hour on two cores
     python -m cookbook.pocket.pipeline --write docs/pocket.md
 
 Killed and started again, it goes on: the answers are collected resumably in `.pocket/pipeline`.
