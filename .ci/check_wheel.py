@@ -5,7 +5,7 @@ import importlib.util
 import sys
 from importlib.resources import files
 
-PACKAGES = ("shared_router", "langchain_hybrid")
+PACKAGES = ("shared_router", "langchain_hybrid", "llamaindex_hybrid")
 ABSENT = ("torch", "transformers", "scipy", "onnx")
 
 

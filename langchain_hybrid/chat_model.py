@@ -20,7 +20,7 @@ from langchain_core.runnables.config import merge_configs
 from pydantic import ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from langchain_hybrid.children import base_models, intersect_profiles, model_profile
-from langchain_hybrid.construction import build_engine, check_parameters, own_error
+from langchain_hybrid.construction import OWNER, REFUSED, build_engine
 from langchain_hybrid.dispatch import RoutedCall
 from langchain_hybrid.events import achat_stream, chat_stream
 from langchain_hybrid.generating import call_configs, llm_result
@@ -29,6 +29,7 @@ from langchain_hybrid.structured import HybridStructuredOutput
 from langchain_hybrid.tools import BoundTools, bind_late, split_tools
 from shared_router.engine import RoutingEngine
 from shared_router.errors import ConfigurationError
+from shared_router.fronts import check_parameters, own_error
 from shared_router.records import Candidate, RoutingDecision
 
 _BINDING = frozenset({"small", "large", "candidates"})
@@ -93,12 +94,12 @@ class HybridChatModel(BaseChatModel):
         try:
             super().__init__(**kwargs)
         except ValidationError as error:
-            raise own_error(error) from None
+            raise own_error(OWNER, error) from None
 
     @model_validator(mode="before")
     @classmethod
     def _check_parameters(cls, values: Any) -> Any:
-        check_parameters(values, known=set(cls.model_fields))
+        check_parameters(OWNER, values, set(cls.model_fields), REFUSED)
         return values
 
     def model_post_init(self, context: Any, /) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.language_models import BaseChatModel
@@ -11,10 +10,12 @@ from langchain_core.runnables.base import RunnableBindingBase
 from pydantic import ValidationError
 
 from shared_router.errors import CandidateError, MissingExtraError
-from shared_router.records import Candidate
+from shared_router.fronts import described
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from shared_router.records import Candidate
 
 
 def resolve_model(model: Any, role: str) -> Runnable[Any, Any]:
@@ -87,35 +88,16 @@ def map_models(
     return change(cast("BaseChatModel", model))
 
 
-def bound_candidates(models: Sequence[Runnable[Any, Any]]) -> list[Candidate]:
-    """Make candidates of a small and a large model, named as their providers name them."""
-    names = [model_name(model) for model in models]
-    plain = ["small", "large"] if len(models) == 2 else [f"model_{i}" for i in range(len(models))]
-    distinct = all(names) and len(set(names)) == len(names)
-    return [
-        describe(Candidate(name if distinct and name else fallback, model))
-        for name, fallback, model in zip(names, plain, models, strict=True)
-    ]
-
-
 def describe(candidate: Candidate) -> Candidate:
     """Fill in what the model itself tells: capabilities, context window, its provider's name."""
     profile = model_profile(candidate.model) or {}
-    name = model_name(candidate.model)
-    own = candidate.answers_to(name) if name else True
-    return dataclasses.replace(
+    return described(
         candidate,
-        aliases=candidate.aliases if own else (*candidate.aliases, str(name)),
-        context_window=candidate.context_window or profile.get("max_input_tokens"),
-        supports_tools=_known(candidate.supports_tools, can_bind_tools(candidate.model)),
-        supports_structured_output=_known(
-            candidate.supports_structured_output, can_structure(candidate.model)
-        ),
+        name=model_name(candidate.model),
+        context_window=profile.get("max_input_tokens"),
+        supports_tools=can_bind_tools(candidate.model),
+        supports_structured_output=can_structure(candidate.model),
     )
-
-
-def _known(given: bool | None, found: bool) -> bool:
-    return found if given is None else given
 
 
 def model_name(model: Any) -> str | None:

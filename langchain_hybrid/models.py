@@ -6,40 +6,46 @@ import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urldefrag
 
+from langchain_core.language_models import BaseLanguageModel
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
+from langchain_core.runnables.base import RunnableBindingBase
 
-from langchain_hybrid.children import resolve_model
-from shared_router.data.answers import Answer
+from langchain_hybrid.children import map_models, resolve_model
+from shared_router.data.answers import Answer, Sampling
 from shared_router.data.collect_specs import FORMS, imported, shown
 from shared_router.errors import ConfigurationError, HybridRoutingError, MissingExtraError
 from shared_router.records import Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from shared_router.data.answers import AskModel
 
 
-def resolve(spec: str) -> AskModel | None:
+def resolve(spec: str, sampling: Sampling | None = None) -> AskModel | None:
     """Read `provider:model`, `module:attribute` or an OpenAI-compatible URL.
 
     Args:
         spec: A provider is one of LangChain's `init_chat_model`; an attribute is a chat model or
             a Runnable around one; a URL names the model behind `#` and takes its key from
             `OPENAI_API_KEY`.
+        sampling: The temperature and the seed to ask with.
 
     Returns:
         The async callable; `None` where an attribute is no model of LangChain's.
 
     Raises:
-        ConfigurationError: If the URL names no model, or the provider is unknown or not set up.
+        ConfigurationError: If the URL names no model, the provider is unknown or not set up, or
+            `sampling` cannot reach the model.
         MissingExtraError: If `langchain` or `langchain-openai` is needed and not installed.
     """
     if spec.startswith(("http://", "https://")):
-        return asking(_openai_compatible(spec))
+        return asking(_openai_compatible(spec), sampling)
     found = imported(spec)
     if isinstance(found, Runnable):
-        return asking(found)
-    return None if found is not None else asking(_by_provider(spec))
+        return asking(found, sampling)
+    return None if found is not None else asking(_by_provider(spec), sampling)
 
 
 def _by_provider(spec: str) -> Runnable[Any, Any]:
@@ -76,14 +82,56 @@ def _openai_compatible(spec: str) -> Runnable[Any, Any]:
     return made
 
 
-def asking(model: Runnable[Any, Any]) -> AskModel:
-    """Make an async callable of a chat model, a completion model or a Runnable around one."""
+def asking(model: Runnable[Any, Any], sampling: Sampling | None = None) -> AskModel:
+    """Make an async callable of a chat model, a completion model or a Runnable around one.
+
+    Raises:
+        ConfigurationError: If `sampling` asks for something and there is no model it can reach.
+    """
+    chosen = sampling or Sampling()
+    sampled(model, chosen.keywords(0))  # refused now, not at the first call
 
     async def ask(query: str, sample: int, /) -> Answer:
-        reply = await model.ainvoke(query)
+        reply = await sampled(model, chosen.keywords(sample)).ainvoke(query)
         return Answer(_text(reply), _usage(reply))
 
     return ask
+
+
+def sampled(model: Runnable[Any, Any], keywords: Mapping[str, Any]) -> Runnable[Any, Any]:
+    """Give temperature and seed to the models inside bindings, retries and fallbacks.
+
+    As fields where a model has them, because some clients (Ollama's) take them in no other way;
+    as bound keywords elsewhere.
+
+    Raises:
+        ConfigurationError: If there are keywords, and something else than a model inside.
+    """
+    if not keywords:
+        return model
+    changed = map_models(model, lambda inner: _set(inner, keywords))
+    # What a binding holds goes before a model's fields.
+    again = {name: keywords[name] for name in bound_keywords(model) & set(keywords)}
+    return changed.bind(**again) if again else changed
+
+
+def bound_keywords(model: Any) -> set[str]:
+    """List the keywords that bindings around a model hold."""
+    if not isinstance(model, RunnableBindingBase):
+        return set()
+    return set(model.kwargs) | bound_keywords(model.bound)
+
+
+def _set(model: Any, keywords: Mapping[str, Any]) -> Runnable[Any, Any]:
+    if not isinstance(model, BaseLanguageModel):
+        raise ConfigurationError(
+            f"{' and '.join(keywords)} reach chat models; here is a {type(model).__name__} around "
+            "one. Set them in the model itself, and leave the option out."
+        )
+    fields = {name: value for name, value in keywords.items() if name in type(model).model_fields}
+    others = {name: value for name, value in keywords.items() if name not in fields}
+    changed = model.model_copy(update=fields)
+    return changed.bind(**others) if others else changed
 
 
 def _text(reply: Any) -> str:

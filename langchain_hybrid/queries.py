@@ -1,41 +1,27 @@
-"""Which text to route by: pure conversion from LangChain messages to a `RoutingQuery`.
-
-In a RAG prompt the question is the last 13 characters of a message of 15,000, cut off at the
-encoder's 256 tokens; in an agent the last human message may be harness noise.
-"""
+"""Which text to route by: pure conversion from LangChain messages to a `RoutingQuery`."""
 
 from __future__ import annotations
 
 import logging
-import re
-import warnings
 from typing import TYPE_CHECKING
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from langchain_hybrid.prompts import QueryFromPrompt
 from shared_router.context import current_query
+from shared_router.questions import is_tool_noise, query_of_message
 from shared_router.records import ROUTING_KEY, RoutingQuery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from shared_router.questions import TooLong
+
     QueryExtractor = Callable[[list[BaseMessage]], str | None]
-    TooLong = Callable[[str], bool]
 
 logger = logging.getLogger("hybrid_llm")
 
-_NOISE = re.compile(r"\s*(?:Observation:|<tool_result|<tool_response|\[tool)", re.IGNORECASE)
-_LABEL = re.compile(
-    r"^[^\S\n]*(?:#+\s*)?(?:user\s+)?(?:question|query|input|user)\s*:\s*",
-    re.IGNORECASE | re.MULTILINE,
-)
-_CONTEXT = re.compile(r"^\s*(?:context|documents?|sources?)\s*:", re.IGNORECASE | re.MULTILINE)
-_ANSWER = re.compile(r"^\s*(?:\w+\s+)?answer\s*:?\s*$", re.IGNORECASE)
-
-
-class GuessedQueryWarning(UserWarning):
-    """The query had to be guessed out of a long message."""
+_WAYS = "with_routing_query(chain, key=...), routing_query(...) or QueryFromPrompt(...)"
 
 
 def find_query(
@@ -65,12 +51,7 @@ def find_query(
             by_prompt = isinstance(extractor, QueryFromPrompt)
             return RoutingQuery(text=text, source="prompt_variable" if by_prompt else "extractor")
     text = last_human_text(messages)
-    if text is None:
-        return None
-    if not too_long(text):
-        return RoutingQuery(text=text, source="last_user_message")
-    _warn_guess()
-    return RoutingQuery(text=final_question(text), source="guessed")
+    return None if text is None else query_of_message(text, too_long, _WAYS)
 
 
 def _extract(extractor: QueryExtractor, messages: list[BaseMessage]) -> str | None:
@@ -87,7 +68,7 @@ def last_human_text(messages: Sequence[BaseMessage]) -> str | None:
     for message in reversed(messages):
         if isinstance(message, HumanMessage):
             text = text_of(message)
-            if text.strip() and not _NOISE.match(text):
+            if text.strip() and not is_tool_noise(text):
                 return text
     return None
 
@@ -102,50 +83,6 @@ def text_of(message: BaseMessage) -> str:
         if isinstance(block, str) or block.get("type") == "text"
     ]
     return "\n".join(part for part in parts if part)
-
-
-def final_question(text: str) -> str:
-    """Narrow a long message to its final question paragraph.
-
-    The last paragraph if it asks: by a label such as `Question:`, or by a question mark. Else the
-    last labelled one, else the last one with a question mark: retrieved text asks too, but
-    seldom with a label. Label, empty `Answer:` and a `Context:` that follows are cut.
-    """
-    paragraphs = [p for p in map(_without_answer_line, re.split(r"\n\s*\n", text)) if p.strip()]
-    if not paragraphs:
-        return text
-    labelled = [paragraph for paragraph in paragraphs if _LABEL.search(paragraph)]
-    asking = [paragraph for paragraph in paragraphs if "?" in paragraph]
-    last = paragraphs[-1:] if paragraphs[-1] in asking else []
-    return _labelled_part((last or labelled or asking or paragraphs)[-1]) or text
-
-
-def _labelled_part(paragraph: str) -> str:
-    """Return what stands behind the last label of a paragraph, or all of it."""
-    after = paragraph[[0, *(found.end() for found in _LABEL.finditer(paragraph))][-1] :]
-    return _CONTEXT.split(after, maxsplit=1)[0].strip()
-
-
-def _without_answer_line(paragraph: str) -> str:
-    return "\n".join(line for line in paragraph.splitlines() if not _ANSWER.match(line))
-
-
-_warned = False
-
-
-def _warn_guess() -> None:
-    """Warn once per process."""
-    global _warned
-    if _warned:
-        return
-    _warned = True
-    warnings.warn(
-        "The last human message is longer than the router's encoder reads; it is routed by its "
-        "final question paragraph (query_source='guessed'). State the question with "
-        "with_routing_query(chain, key=...), routing_query(...) or QueryFromPrompt(...).",
-        GuessedQueryWarning,
-        stacklevel=2,
-    )
 
 
 def open_tool_caller(messages: Sequence[BaseMessage]) -> str | None:

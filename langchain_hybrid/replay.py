@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, PrivateAttr
 
 from langchain_hybrid.queries import text_of
 from shared_router.data.dataset import RoutingDataset  # noqa: TC001  (pydantic reads it)
-from shared_router.errors import DataError
+from shared_router.data.replay import Recording
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,10 +20,7 @@ if TYPE_CHECKING:
     from langchain_core.language_models.base import LangSmithParams
     from langchain_core.messages import BaseMessage
 
-    from shared_router.data.schema import Outcome
-
-CHARACTERS_PER_TOKEN = 4
-"""Recorded answers hold no token counts; usage is estimated."""
+    from shared_router.data.replay import Replayed
 
 
 class ReplayChatModel(BaseChatModel):
@@ -47,16 +44,11 @@ class ReplayChatModel(BaseChatModel):
     sample: int = 0
     """Which of its sampled responses."""
 
-    _by_query: dict[str, tuple[str, Any]] = PrivateAttr(default_factory=dict)
+    _recording: Any = PrivateAttr(default=None)
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        for record in self.data:
-            outcome = record.outcomes.get(self.model)
-            if outcome is not None:
-                self._by_query[record.query.strip()] = (record.id, outcome)
-        if not self._by_query:
-            raise DataError(f"{self.data.name}: no outcomes of {self.model!r} to replay.")
+        self._recording = Recording(self.data, self.model)
 
     @property
     def _llm_type(self) -> str:
@@ -105,43 +97,14 @@ class ReplayChatModel(BaseChatModel):
             yield generated
 
     def _answer(self, messages: list[BaseMessage]) -> AIMessage:
-        id_, outcome = self._find(messages)
-        text = _response(outcome, self.sample)
-        read = sum(len(text_of(message)) for message in messages) // CHARACTERS_PER_TOKEN + 1
-        written = len(text) // CHARACTERS_PER_TOKEN + 1
-        metadata = {
-            "model_name": self.model,
-            "id": id_,
-            "quality": outcome.mean_quality,
-            "cost_usd": outcome.cost_usd,
-        }
+        found: Replayed = self._recording.answer(list(map(text_of, messages)), self.sample)
+        read, written = found.usage.input_tokens, found.usage.output_tokens
         return AIMessage(
-            content=text,
-            response_metadata=metadata,
+            content=found.text,
+            response_metadata={"model_name": self.model, **found.facts},
             usage_metadata={
                 "input_tokens": read,
                 "output_tokens": written,
                 "total_tokens": read + written,
             },
         )
-
-    def _find(self, messages: list[BaseMessage]) -> tuple[str, Outcome]:
-        texts = [text_of(message).strip() for message in messages]
-        for text in reversed(texts):
-            if text in self._by_query:
-                return self._by_query[text]
-        whole = "\n".join(texts)
-        inside = [query for query in self._by_query if query and query in whole]
-        if not inside:
-            raise DataError(
-                f"{self.data.name}: none of its recorded queries stands in these messages; "
-                f"{self.model!r} can only replay what it was asked."
-            )
-        return self._by_query[max(inside, key=len)]
-
-
-def _response(outcome: Outcome, sample: int) -> str:
-    """Return a recorded response; where only its quality was recorded, say so."""
-    if outcome.response is None:
-        return f"(no recorded text; quality {outcome.mean_quality:g})"
-    return outcome.response[sample % len(outcome.response)]

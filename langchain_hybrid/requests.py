@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +10,16 @@ from langchain_core.messages.utils import count_tokens_approximately
 from langchain_hybrid.queries import find_query, open_tool_caller, text_of
 from shared_router.context import current_options
 from shared_router.deciding.guards import RoutingRequest
-from shared_router.errors import ConfigurationError
-from shared_router.options import DIAL_NAMES, OPTION_NAMES, CallOptions
+from shared_router.options import (
+    CONFIGURABLE_PREFIX,
+    OPTION_NAMES,
+    CallOptions,
+    refuse_near_miss,
+    split_options,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from langchain_core.messages import BaseMessage
     from langchain_core.runnables import RunnableConfig
@@ -23,9 +27,6 @@ if TYPE_CHECKING:
     from shared_router.engine import RoutingEngine
 
 logger = logging.getLogger("hybrid_llm")
-
-CONFIGURABLE_PREFIX = "hybrid_"
-"""A dial stands in `config["configurable"]` as `hybrid_<dial>`."""
 
 
 def call_options(
@@ -39,16 +40,12 @@ def call_options(
     Raises:
         ConfigurationError: If an option is unknown, out of range, or two dials are given.
     """
-    _check_keywords(kwargs)
-    keywords = {name: kwargs[name] for name in OPTION_NAMES if name in kwargs}
+    options, rest = split_options(kwargs)
     configured = _configured(config.get("configurable") or {})
-    options = current_options()
+    below = current_options()
     if configured:
-        options = CallOptions.parse(configured).over(options)
-    if not keywords:
-        return options, dict(kwargs)
-    rest = {key: value for key, value in kwargs.items() if key not in keywords}
-    return CallOptions.parse(keywords).over(options), rest
+        below = CallOptions.parse(configured).over(below)
+    return options.over(below), rest
 
 
 def _configured(configurable: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,26 +58,8 @@ def _configured(configurable: Mapping[str, Any]) -> dict[str, Any]:
         if name in OPTION_NAMES:
             found[name] = value
         else:
-            _refuse_near_miss(name, OPTION_NAMES, key, CONFIGURABLE_PREFIX)
+            refuse_near_miss(name, OPTION_NAMES, key, CONFIGURABLE_PREFIX)
     return found
-
-
-def _refuse_near_miss(name: str, known: Sequence[str], shown: str, prefix: str = "") -> None:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-    if near:
-        raise ConfigurationError(f"Unknown option {shown!r}; did you mean {prefix + near[0]!r}?")
-
-
-def _check_keywords(kwargs: Mapping[str, Any]) -> None:
-    """Refuse what was meant for the router and would reach the model's provider."""
-    for key in kwargs:
-        if key not in OPTION_NAMES:
-            _refuse_near_miss(key, DIAL_NAMES, key)
-        if key.startswith(CONFIGURABLE_PREFIX):
-            raise ConfigurationError(
-                f"{key!r} is a name for configs; as a keyword it is "
-                f"{key.removeprefix(CONFIGURABLE_PREFIX)!r}."
-            )
 
 
 def routing_request(

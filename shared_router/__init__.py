@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from shared_router.records import RoutingQuery as RoutingQuery
     from shared_router.records import Usage as Usage
     from shared_router.router import Router as Router
+    from shared_router.scoring.finetuning import FineTuning as FineTuning
 
 _HOMES = {
     "Candidate": "records",
     "Dial": "options",
+    "FineTuning": "scoring.finetuning",
     "HybridRoutingError": "errors",
     "Router": "router",
     "RoutingDataset": "data.dataset",

@@ -114,6 +114,7 @@ def _settings(router: Router, scorer: GraphScorer) -> dict[str, Any]:
         "costs_usd": list(router.costs_usd) if router.costs_usd else None,
         "default_dial": {"name": dial.name, "value": dial.value} if dial else None,
         "max_tokens": scorer.tokens.max_tokens,
+        "tail_tokens": scorer.tokens.tail_tokens,
         "features": list(FEATURE_NAMES),
         "uses_reference": scorer.reference is not None,
         "tasks": {"labels": list(scorer.tasks.labels), "told": list(scorer.tasks.told)},
@@ -152,7 +153,11 @@ def _fields(settings: dict[str, Any], files: dict[str, Path]) -> dict[str, Any]:
     kept = arrays_from_file(files[REFERENCE]) if REFERENCE in files else None
     reference = Reference(kept["embeddings"], kept["gaps"]) if kept else None
     needed = reference.as_input() if reference and settings["uses_reference"] else None
-    tokens = Tokens(files[TOKENIZER].read_text(encoding="utf-8"), settings["max_tokens"])
+    tokens = Tokens(
+        files[TOKENIZER].read_text(encoding="utf-8"),
+        settings["max_tokens"],
+        settings.get("tail_tokens", 0),  # older routers were fitted on heads alone
+    )
     scorer = GraphScorer(GraphSession(files[GRAPH], file_sha256(files[GRAPH])), tokens, needed)
     names = settings.get("tasks", {})  # older routers take no labels
     tasks = TaskNames(tuple(names.get("labels", ())), tuple(names.get("told", ())))

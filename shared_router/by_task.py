@@ -102,7 +102,8 @@ def predicted_tasks(
     if not isinstance(scorer, GraphScorer) or not scorer.tasks.told:
         raise ConfigurationError(
             f"Router {router.name!r} tells no tasks by the text: its training data name fewer than "
-            'two. Calibrate with by_task="given", or fit on data with task labels.'
+            "two, or it is a fine-tuned encoder alone (blend=False). Calibrate with "
+            'by_task="given", or fit otherwise.'
         )
     outputs = ["score", "task_shares"]
     found = list(scorer.run(outputs, texts, counter(progress, "score", len(texts))))

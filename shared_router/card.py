@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from shared_router.deciding.curve import CalibrationCurve
     from shared_router.router import Router
 
+LOSSES = ("train_loss", "dev_loss", "dev_error")
+"""Columns of a fine-tuning's curve."""
+
 
 def model_card(router: Router) -> str:
     """Write the card of a router as Markdown with hub metadata."""
@@ -59,9 +62,42 @@ def _training(facts: dict[str, Any]) -> str:
         f"## Training\n\n{facts['n']} queries of {facts['data']} (splits "
         f"{json.dumps(facts['splits'])}; tasks: {shown or 'none given'}{more}).\n\n"
         f"| candidate | mean quality there |\n|---|---|\n{quality}\n\n"
-        f"Encoder `{facts['encoder']}`, frozen, at most {facts['max_tokens']} tokens. Parts chosen "
+        f"Encoder `{facts['encoder']}`, {'fine-tuned' if 'finetuning' in facts else 'frozen'}, at "
+        f"most {facts['max_tokens']} tokens: of longer texts the head and the tail. Parts chosen "
         f"by cross-validation inside the training queries, with their weights: {weights}. Seed "
-        f"{facts['seed']}. Costs: {COSTS[facts.get('costs', 'unknown')]}.\n{_added(facts)}"
+        f"{facts['seed']}. Costs: {COSTS[facts.get('costs', 'unknown')]}.\n"
+        f"{_finetuning(facts)}{_int8(facts)}{_added(facts)}"
+    )
+
+
+def _finetuning(facts: dict[str, Any]) -> str:
+    tuned = facts.get("finetuning")
+    if not tuned:
+        return ""
+    rows = "\n".join(
+        f"| {point['epoch']:.2f} | {' | '.join(map(_shown, (point[key] for key in LOSSES)))} |"
+        for point in tuned["curve"]
+    )
+    return (
+        f"\nFine-tuned on {tuned['train_n']} of these queries in {tuned['precision']}, stopped and "
+        f"blended on {tuned['dev_n']} others of them; the weights of step {tuned['best_step']} of "
+        f"{tuned['steps']} were kept.\n\n| epoch | train loss | dev loss | dev error |\n"
+        f"|---|---|---|---|\n{rows}\n"
+    )
+
+
+def _shown(loss: float | None) -> str:
+    return "-" if loss is None else f"{loss:.4f}"
+
+
+def _int8(facts: dict[str, Any]) -> str:
+    found = facts.get("int8")
+    if not found or found["spearman"] is None:
+        return "\nServed in float32.\n"
+    return (
+        f"\nServed in {'int8' if found['kept'] else 'float32'}: on {found['n']} training queries "
+        f"the scores of int8 have a rank correlation of {found['spearman']:.4f} with those of "
+        f"float32 (checked on {', '.join(found['checked_on'])}).\n"
     )
 
 

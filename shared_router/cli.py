@@ -23,6 +23,7 @@ from shared_router.console import (
 
 if TYPE_CHECKING:
     from shared_router.router import Router
+    from shared_router.scoring.finetuning import FineTuning
 
 app = typer.Typer(
     cls=Commands,
@@ -110,7 +111,21 @@ def fit(
     task: Task = None,
     name: Annotated[str | None, typer.Option(help="The router's name.")] = None,
     cost: Cost = None,
-    seed: Annotated[int, typer.Option(help="Seed of folds and landmarks.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of folds, landmarks and fine-tuning.")] = 0,
+    finetune: Annotated[
+        bool,
+        typer.Option("--finetune", help="Fine-tune the encoder; run again after an interruption."),
+    ] = False,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Most epochs of fine-tuning.", show_default=False)
+    ] = None,
+    checkpoints: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep its checkpoints there, not in the cache."),
+    ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8/--no-int8", help="Serve in int8 where ranking survives.")
+    ] = True,
     reference: Annotated[
         bool, typer.Option("--reference/--no-reference", help="Keep train embeddings and gaps.")
     ] = True,
@@ -118,11 +133,13 @@ def fit(
 ) -> None:
     """Train a router on the `train` split of DATA, and save it."""
     from shared_router.router import Router
+    from shared_router.scoring.finetuning import is_main_process
     from shared_router.scoring.persistence import check_target
     from shared_router.tables import show_fit
 
     check_target(out)  # before minutes of work, not after
     names = names_from(candidates)
+    tuning = _finetuning(finetune, epochs=epochs, checkpoints=checkpoints and str(checkpoints))
     chosen = read_data(data, split, task, usual="train")
     with working("fitting") as progress:
         router = Router.fit(
@@ -132,10 +149,14 @@ def fit(
             encoder,
             name=name,
             costs_usd=costs_from(cost),
+            finetune=tuning,
+            int8=int8,
             reference=reference,
             seed=seed,
             progress=progress,
         )
+    if not is_main_process():
+        return  # under torchrun the first alone saves and speaks
     router.save_pretrained(out)
     if as_json:
         print_json(_about(router, out) | {"training": router.facts["training"]})
@@ -255,6 +276,17 @@ def route(
         say(f"No dial given: using the router's own, {router.dial.name}={router.dial.value:g}.")
     decision = router.decide(query, route=route, task=task, **dials)
     print_json(decision.model_dump())
+
+
+def _finetuning(asked: bool, **settings: Any) -> "FineTuning | bool":
+    """Take the settings that were given; any of them without `--finetune` is a mistake."""
+    from shared_router.errors import ConfigurationError
+    from shared_router.scoring.finetuning import FineTuning
+
+    given = {name: value for name, value in settings.items() if value is not None}
+    if given and not asked:
+        raise ConfigurationError(f"--{min(given)} belongs to --finetune; give both or neither.")
+    return FineTuning(**given) if asked else False
 
 
 def _given(**dials: float | None) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from shared_router.console import collecting, print_json, say
 from shared_router.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from shared_router.data.answers import AskModel, Judge
+    from shared_router.data.answers import AskModel, Judge, Sampling
     from shared_router.data.collect import CollectReport
 
-LIMITS = "Limits"
+LIMITS, SAMPLING = "Limits", "Sampling"
 Queries = Annotated[
     Path, typer.Argument(metavar="QUERIES", help="Text (one a line), CSV or JSON lines.")
 ]
@@ -53,6 +53,22 @@ Timeout = Annotated[
     float, typer.Option(help="Seconds one attempt may take.", rich_help_panel=LIMITS)
 ]
 Retries = Annotated[int, typer.Option(help="Further attempts of a call.", rich_help_panel=LIMITS)]
+Temperature = Annotated[
+    float | None,
+    typer.Option(
+        help="Temperature to ask every model with; each model's own default where not given.",
+        rich_help_panel=SAMPLING,
+        show_default=False,
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        help="Ask for repeatable samples: sample i with this seed + i. Some providers refuse it.",
+        rich_help_panel=SAMPLING,
+        show_default=False,
+    ),
+]
 Dollars = Annotated[
     float | None,
     typer.Option(help="Stop once so many dollars are spent.", rich_help_panel=LIMITS),
@@ -67,6 +83,8 @@ def collect(
     judge: JudgeName = None,
     rubric: Rubric = None,
     price: Prices = None,
+    temperature: Temperature = None,
+    seed: Seed = None,
     concurrency: Concurrency = 8,
     requests_per_minute: Rate = None,
     timeout: Timeout = 120.0,
@@ -81,14 +99,16 @@ def collect(
     import asyncio
 
     from shared_router.data import collect as library
+    from shared_router.data.answers import Sampling
     from shared_router.data.collect_source import read_queries
 
+    sampling = Sampling(temperature=temperature, seed=seed)
     specs = named(model, "--model")
     prices = {name: two_numbers(told) for name, told in named(price or [], "--price").items()}
     check_prices(prices, [*specs, "judge"])
     asked = read_queries(queries)
     sys.path.insert(0, "")  # module:attribute may stand in the working folder
-    models = {name: ask_model(spec, prices.get(name)) for name, spec in specs.items()}
+    models = {name: ask_model(spec, prices.get(name), sampling) for name, spec in specs.items()}
     scoring = make_judge(judge, rubric, prices.get("judge")) if judge else None
     with collecting() as progress:
         report = asyncio.run(
@@ -105,6 +125,7 @@ def collect(
                 max_usd=max_usd,
                 retry_failed=retry_failed,
                 specs=specs,
+                sampling=sampling,
                 progress=progress,
             )
         )
@@ -157,12 +178,14 @@ def check_prices(prices: dict[str, tuple[float, float]], names: list[str]) -> No
             )
 
 
-def ask_model(spec: str, price: tuple[float, float] | None) -> "AskModel":
-    """Resolve a SPEC, with its price."""
+def ask_model(
+    spec: str, price: tuple[float, float] | None, sampling: "Sampling | None" = None
+) -> "AskModel":
+    """Resolve a SPEC, with its price and how it samples."""
     from shared_router.data.answers import priced
     from shared_router.data.collect_specs import resolve_spec
 
-    ask = resolve_spec(spec)
+    ask = resolve_spec(spec, sampling)
     if price is None:
         return ask
     return priced(
@@ -202,6 +225,11 @@ def tell(report: "CollectReport", names: list[str], *, judged: bool, as_json: bo
         print_json({k: str(v) if isinstance(v, Path) else v for k, v in shown.items()})
     if report.failed:
         say(f"warning: {report.failed} calls failed for good: {report.failures} lists them.")
+    if report.unvaried:
+        say(
+            f"warning: all samples of a query were the same, on every query, for "
+            f"{', '.join(report.unvaried)}: one tells as much. Ask with --temperature for others."
+        )
     if report.stopped:
         say(f"error: stopped: {report.stopped}. The same command goes on from here.")
     elif not judged:

@@ -34,7 +34,11 @@ PIPED_WIDTH = 110
 """Columns of a table that goes to a file or a pipe."""
 LINE_EVERY_S = 30.0
 """Seconds between lines of progress that go to a file or a pipe."""
-STAGES = {"embed": "embedding queries", "score": "scoring queries"}
+STAGES = {
+    "embed": "embedding queries",
+    "score": "scoring queries",
+    "tune": "fine-tuning (steps)",
+}
 
 
 class Commands(typer.core.TyperGroup):

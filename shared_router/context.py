@@ -47,6 +47,23 @@ def routing_query(text: str, *, task: str | None = None) -> Iterator[RoutingQuer
 
 
 @contextmanager
+def found_query(query: RoutingQuery | None) -> Iterator[None]:
+    """State a query that a front found, unless the user stated one.
+
+    Args:
+        query: What was found; nothing changes where it is `None`.
+    """
+    if query is None or _current_query.get() is not None:
+        yield
+        return
+    token = _current_query.set(query)
+    try:
+        yield
+    finally:
+        _current_query.reset(token)
+
+
+@contextmanager
 def hybrid_options(**options: Any) -> Iterator[CallOptions]:
     """Set a dial, a forced route or a task for every routed call inside the block.
 
@@ -60,10 +77,23 @@ def hybrid_options(**options: Any) -> Iterator[CallOptions]:
     Raises:
         ConfigurationError: If an option is unknown, out of range, or two dials are given.
     """
-    merged = CallOptions.parse(options).over(current_options())
-    token = _current_options.set(merged)
-    try:
+    with options_in_force(CallOptions.parse(options).over(current_options())) as merged:
         yield merged
+
+
+@contextmanager
+def options_in_force(options: CallOptions) -> Iterator[CallOptions]:
+    """Set options that are already read; those of enclosing blocks are not merged in.
+
+    Args:
+        options: The options.
+
+    Yields:
+        The same.
+    """
+    token = _current_options.set(options)
+    try:
+        yield options
     finally:
         _current_options.reset(token)
 

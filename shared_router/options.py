@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from dataclasses import dataclass
 from numbers import Real
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from shared_router.errors import ConfigurationError, DialError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping, Sequence
 
 DialName = Literal["threshold", "cost_advantage", "max_quality_drop", "max_quality_drop_absolute"]
 DIAL_NAMES: tuple[DialName, ...] = get_args(DialName)
@@ -79,6 +80,8 @@ def only_dial(options: Mapping[str, Any]) -> Dial | None:
 
 OPTION_NAMES = (*DIAL_NAMES, "route", "task")
 """Every option a call can carry; in a `configurable` they stand as `hybrid_<name>`."""
+CONFIGURABLE_PREFIX = "hybrid_"
+"""What stands before an option's name in a config."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,3 +121,50 @@ class CallOptions:
             route=self.route or below.route,
             task=self.task or below.task,
         )
+
+
+def split_options(
+    keywords: Mapping[str, Any], kept: Container[str] = ()
+) -> tuple[CallOptions, dict[str, Any]]:
+    """Take a call's routing options out of its keywords.
+
+    Args:
+        keywords: The call's keywords.
+        kept: Names that are the call's own, whatever they look like.
+
+    Returns:
+        The options, and the keywords that remain for the model.
+
+    Raises:
+        ConfigurationError: If an option is out of range, two dials are given, or a keyword was
+            meant for the router and would reach the model's provider.
+    """
+    others = [name for name in keywords if name not in kept]
+    for name in others:
+        _check_keyword(name)
+    given = {name: keywords[name] for name in others if name in OPTION_NAMES}
+    if not given:
+        return CallOptions(), dict(keywords)
+    rest = {name: value for name, value in keywords.items() if name not in given}
+    return CallOptions.parse(given), rest
+
+
+def _check_keyword(name: str) -> None:
+    if name not in OPTION_NAMES:
+        refuse_near_miss(name, DIAL_NAMES, name)
+    if name.startswith(CONFIGURABLE_PREFIX):
+        raise ConfigurationError(
+            f"{name!r} is a name for configs; as a keyword it is "
+            f"{name.removeprefix(CONFIGURABLE_PREFIX)!r}."
+        )
+
+
+def refuse_near_miss(name: str, known: Sequence[str], shown: str, prefix: str = "") -> None:
+    """Refuse a name that is almost a known one.
+
+    Raises:
+        ConfigurationError: With the known name, as `prefix` writes it.
+    """
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+    if near:
+        raise ConfigurationError(f"Unknown option {shown!r}; did you mean {prefix + near[0]!r}?")

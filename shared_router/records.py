@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +17,7 @@ ROUTING_KEY = "hybrid_routing"
 """The one name of a decision in every carrier: metadata key, event and tag prefix."""
 
 QuerySource = Literal[
-    "explicit", "prompt_variable", "extractor", "last_user_message", "guessed", "none"
+    "explicit", "prompt_variable", "extractor", "span", "last_user_message", "guessed", "none"
 ]
 """Where the routed text came from, surest first."""
 
@@ -166,6 +167,8 @@ class RoutingDecision(BaseModel):
     """Time the decision took, scoring included."""
     query_length: int | None = None
     """Characters of the scored text."""
+    query_truncated: bool = False
+    """Whether the text is longer than the router reads: its head and tail alone were scored."""
     query_hash: str | None = None
     """Keyed BLAKE2b hash of the scored text; the key never leaves the process."""
     query: str | None = Field(default=None, repr=False)
@@ -179,6 +182,19 @@ class RoutingDecision(BaseModel):
         if self.scores is None:
             return None
         return self.scores[self.index] if self.index < len(self.scores) else max(self.scores)
+
+    def flat(self) -> dict[str, str | int | float]:
+        """Return what is known as scalars, for carriers that take nothing else.
+
+        `scores` becomes the one `score`; where there are several, their JSON stands in `scores`.
+        """
+        known = {k: v for k, v in self.model_dump().items() if v is not None}
+        scores = known.pop("scores", ())
+        if self.score is not None:
+            known["score"] = self.score
+        if len(scores) > 1:
+            known["scores"] = json.dumps(scores)
+        return known
 
     def summary(self) -> str:
         """Say the decision in one line for people, without the query."""

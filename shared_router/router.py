@@ -26,6 +26,7 @@ from shared_router.measuring.bootstrap import RESAMPLES
 from shared_router.options import CallOptions, Dial, only_dial
 from shared_router.records import Candidate, RoutingDecision, RoutingQuery, joined_names
 from shared_router.scoring.encoder import DEFAULT_MAX_TOKENS
+from shared_router.scoring.finetuning import FineTuning
 from shared_router.scoring.fitting import Reference, fit_scorer
 from shared_router.scoring.serving import GraphScorer, Scorer
 
@@ -97,6 +98,8 @@ class Router(Changing, Keeping):
         *,
         name: str | None = None,
         costs_usd: Mapping[str, float] | None = None,
+        finetune: bool | FineTuning = False,
+        int8: bool = True,
         reference: bool = True,
         seed: int = 0,
         cache: bool = True,
@@ -112,8 +115,11 @@ class Router(Changing, Keeping):
             encoder: `minilm`, a hub name or the path of a transformers encoder.
             name: The router's name; the candidates joined by default.
             costs_usd: Mean cost of one call by candidate, before what the data measured.
+            finetune: Whether to fine-tune the encoder, or how. It costs minutes; interrupted and
+                started again, it goes on from its last checkpoint.
+            int8: Whether to serve in int8 where that ranks queries as float32 does.
             reference: Whether to keep train embeddings and gaps.
-            seed: Seed of folds and landmarks.
+            seed: Seed of folds, landmarks and fine-tuning.
             cache: Whether to use the embedding cache on disk.
             progress: Told of long work: stage, done, total.
 
@@ -139,6 +145,8 @@ class Router(Changing, Keeping):
             names,
             labels,
             encoder,
+            finetuning=FineTuning() if finetune is True else finetune or None,
+            int8=int8,
             reference=reference,
             seed=seed,
             cache=cache,

@@ -108,10 +108,35 @@ def show_fit(console: Console, router: Router) -> None:
     facts = router.facts["training"]
     console.print(f"Fitted {router.name!r} on {facts['n']} queries of {facts['data']}")
     console.print(f"  labels    {router.labels}", f"({_meaning(router)})")
-    console.print(f"  encoder   {facts['encoder']}, frozen")
+    tuned = facts.get("finetuning")
+    console.print(f"  encoder   {facts['encoder']}, {'fine-tuned' if tuned else 'frozen'}")
     weights = ", ".join(f"{name} {weight:.2f}" for name, weight in facts["parts"].items())
     console.print(f"  parts     {weights} (weights, by cross-validation)")
+    if "int8" in facts:
+        console.print(f"  serving   {int8_line(facts['int8'])}")
+    if tuned:
+        console.print(_curve_table(tuned))
     console.print(_quality_table("Quality in the training data", facts["mean_quality"]))
+
+
+def int8_line(facts: Mapping[str, Any]) -> str:
+    """Say whether a router serves in int8, and why."""
+    if facts["spearman"] is None:
+        return f"float32 (too few queries to compare int8 on: {facts['n']})"
+    kept = "int8" if facts["kept"] else "float32"
+    return f"{kept} (rank correlation of int8 with float32 {facts['spearman']:.4f})"
+
+
+def _curve_table(facts: Mapping[str, Any]) -> Table:
+    title = f"Fine-tuning: {facts['train_n']} queries learned from, {facts['dev_n']} measured on"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for heading in ("epoch", "train loss", "dev loss", "dev error", ""):
+        table.add_column(heading, justify="right")
+    for point in facts["curve"]:
+        losses = (number(point[key]) for key in ("train_loss", "dev_loss", "dev_error"))
+        kept = "kept" if point["step"] == facts["best_step"] else ""
+        table.add_row(f"{point['epoch']:.2f}", *losses, kept)
+    return table
 
 
 def _meaning(router: Router) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -112,6 +113,23 @@ def write_lines(path: Path, lines: Sequence[Any]) -> Path:
     return path
 
 
+def filled(schema: dict[str, Any], question: str) -> dict[str, Any]:
+    """Fill a JSON schema's required fields from a question."""
+    quoted = re.search(r"'([^']+)'", question)
+    number = re.search(r"\d+", question)
+    values = {
+        "string": quoted.group(1) if quoted else "something",
+        "integer": int(number.group()) if number else 1,
+        "number": float(number.group()) if number else 1.0,
+        "boolean": True,
+        "array": [],
+        "object": {},
+    }
+    properties = schema.get("properties", {})
+    wanted = schema.get("required", [])
+    return {name: values[properties[name].get("type", "string")] for name in wanted}
+
+
 def save_tiny_bert(folder: Path, seed: int = 0) -> Path:
     """Save a random one-layer BERT with a word-piece tokenizer, as `transformers` would."""
     import torch
@@ -148,4 +166,58 @@ def save_tiny_bert(folder: Path, seed: int = 0) -> Path:
         mask_token="[MASK]",
         model_max_length=64,
     ).save_pretrained(folder)
+    return folder
+
+
+def save_tiny_deberta(folder: Path, seed: int = 0) -> Path:
+    """Save a random two-layer DeBERTa-v3 as the paper's lies on the hub.
+
+    Its weights are a `pytorch_model.bin`, its tokenizer a SentencePiece model and nothing else.
+    """
+    import sentencepiece
+    import torch
+    from transformers import DebertaV2Config, DebertaV2Model
+
+    folder.mkdir(parents=True)
+    corpus = [f"{text} {extra}" for text in (*EASY, *HARD) for extra in EXTRAS] * 4
+    with (folder / "spm.model").open("wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(corpus),
+            model_writer=file,
+            vocab_size=100,
+            hard_vocab_limit=False,
+            pad_id=0,
+            bos_id=1,
+            eos_id=2,
+            unk_id=3,
+            pad_piece="[PAD]",
+            bos_piece="[CLS]",
+            eos_piece="[SEP]",
+            unk_piece="[UNK]",
+            minloglevel=2,
+        )
+    settings = {
+        "tokenizer_class": "DebertaV2Tokenizer",
+        "do_lower_case": False,
+        "vocab_type": "spm",
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    torch.manual_seed(seed)
+    config = DebertaV2Config(
+        vocab_size=128,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+        relative_attention=True,
+        position_buckets=16,
+        norm_rel_ebd="layer_norm",
+        share_att_key=True,
+        pos_att_type=["p2c", "c2p"],
+        position_biased_input=False,
+        type_vocab_size=0,
+    )
+    config.save_pretrained(folder)
+    torch.save(DebertaV2Model(config).state_dict(), folder / "pytorch_model.bin")
     return folder

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from shared_router import Candidate, Dial, Router, RoutingEngine
+from shared_router import Candidate, Dial, FineTuning, Router, RoutingEngine
 from shared_router.card import model_card
 from shared_router.errors import CandidateError, ConfigurationError, DataError, LabelError
 from shared_router.testing import fixed_router
@@ -194,11 +195,41 @@ def test_the_grown_router_is_calibrated_kept_and_measured(grown: Router, tmp_pat
         again.calibrate(three_models(80, split="new", seed=2))
 
 
-def test_a_column_is_what_a_router_of_its_own_would_score(pair: Router, tiny_encoder: str) -> None:
+def test_a_column_is_what_a_router_of_its_own_would_score(tiny_encoder: str) -> None:
     data = three_models(80, split="new", seed=2)
-    own = Router.fit(data, ["mini", "maxi"], encoder=tiny_encoder, reference=False)
+    pair = Router.fit(TRAIN, ["nano", "maxi"], encoder=tiny_encoder, int8=False)
+    own = Router.fit(data, ["mini", "maxi"], encoder=tiny_encoder, reference=False, int8=False)
     column = pair.add_candidate("mini", data).score(QUERIES)[:, 1]
     np.testing.assert_allclose(column, own.score(QUERIES)[:, 0], atol=1e-5)
+
+
+TUNING = FineTuning(epochs=2, learning_rate=3e-3, batch_size=16, precision="float32")
+SERVED: dict[str, dict[str, Any]] = {
+    "float32": {"int8": False},
+    "int8": {},
+    "tuned, int8": {"finetune": TUNING},
+    "tuned, float32": {"finetune": TUNING, "int8": False},
+    "tuned alone": {"finetune": dataclasses.replace(TUNING, blend=False)},
+}
+
+
+@pytest.mark.parametrize("served", SERVED)
+def test_a_candidate_is_added_however_a_router_is_made(
+    tiny_encoder: str, served: str, tmp_path: Path
+) -> None:
+    made = Router.fit(TRAIN, ["nano", "maxi"], encoder=tiny_encoder, **SERVED[served])
+    if "int8" in served:
+        assert made.facts["training"]["int8"]["kept"]
+    router = made.add_candidate("mini", three_models(120, split="new", seed=2))
+    labels = [None, "made/easy", "made/hard", "unknown"] * 2
+    for tasks in (None, labels):
+        before, after = made.score(QUERIES, tasks), router.score(QUERIES, tasks)
+        np.testing.assert_array_equal(after[:, 0], before[:, 0])
+        assert after[: len(EASY), 1].mean() > after[len(EASY) :, 1].mean() + 0.1
+    router.calibrate(VALIDATION).save_pretrained(tmp_path / "r")
+    again = Router.from_pretrained(tmp_path / "r")
+    np.testing.assert_array_equal(again.score(QUERIES, labels), router.score(QUERIES, labels))
+    assert "- `mini`: 120 queries of three-new" in model_card(again)
 
 
 def test_a_candidate_stands_where_it_is_put(pair: Router) -> None:

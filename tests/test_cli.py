@@ -65,6 +65,27 @@ def folder(uncalibrated: Path, data: Path) -> Path:
     return out
 
 
+def test_fit_can_fine_tune(
+    run: Callable[..., Any], data: Path, tiny_encoder: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "tuned"
+    common = ["fit", data, "--candidates", "small,large", "--encoder", tiny_encoder]
+    result = run(*common, "--out", out, "--finetune", "--epochs", 1)
+    assert result.exit_code == 0, result.output
+    assert "fine-tuned" in result.stdout
+    assert "dev loss" in result.stdout
+    training = Router.from_pretrained(out).facts["training"]
+    assert training["finetuning"]["settings"]["epochs"] == 1
+    assert "tuned" in training["parts"]
+
+
+def test_settings_of_fine_tuning_need_it(
+    run: Callable[..., Any], data: Path, tmp_path: Path
+) -> None:
+    result = run("fit", data, "--candidates", "small,large", "--out", tmp_path / "r", "--epochs", 2)
+    failed(result, "--epochs belongs to --finetune")
+
+
 def strict_json(text: str) -> dict:
     def refuse(name: str) -> None:
         raise AssertionError(f"{name} is no JSON")

@@ -9,6 +9,7 @@ import json
 import pkgutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ FORBIDDEN = (
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("records", "options", "tasks"),
-    ("context",),
+    ("context", "questions"),
     ("data", "deciding"),
     ("measuring", "observing"),
     ("scoring",),
@@ -47,6 +48,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("artifact", "by_task", "card", "changing", "keeping", "measured", "router", "transferring"),
     ("binding",),
     ("engine",),
+    ("fronts",),
     ("cli", "cli_collect", "cli_models", "console", "tables", "tables_models", "testing"),
 )
 """A module imports from its own layer and those before it."""
@@ -82,6 +84,7 @@ def test_the_public_names_are_these() -> None:
     assert shared_router.__all__ == [
         "Candidate",
         "Dial",
+        "FineTuning",
         "HybridRoutingError",
         "Router",
         "RoutingDataset",
@@ -172,5 +175,48 @@ def test_every_error_stands_in_the_tree_drawn_at_the_top() -> None:
         assert issubclass(error, shared_router.HybridRoutingError)  # type: ignore[arg-type]
 
 
-def test_types_are_shipped() -> None:
-    assert (ROOT / "py.typed").is_file()
+FRONTS = {
+    "langchain_hybrid": ("llama_index", "llamaindex_hybrid", "torch", "scipy", "onnx"),
+    "llamaindex_hybrid": ("langchain_core", "langchain", "langchain_hybrid", "torch", "onnx"),
+}
+FRONT_MODULES = sorted(
+    found.name
+    for front in FRONTS
+    for found in pkgutil.walk_packages([str(ROOT.parent / front)], f"{front}.")
+)
+
+
+@pytest.mark.parametrize("front", FRONTS)
+def test_a_front_imports_neither_the_other_nor_anything_heavy(front: str) -> None:
+    modules = [name for name in FRONT_MODULES if name.startswith(front)]
+    loaded = in_a_process(
+        # LlamaIndex looks for LangChain by itself, so what counts is what ours name.
+        "import importlib, json, sys\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+        f"print(json.dumps([name for name in {FRONTS[front]!r} if name in sys.modules]))"
+    )
+    assert loaded == []
+
+
+@pytest.mark.parametrize("name", [*FRONTS, *FRONT_MODULES])
+def test_everything_public_of_a_front_is_documented(name: str) -> None:
+    module = importlib.import_module(name)
+    assert module.__doc__
+    assert [shown for shown, member in public_members(module) if not inspect.getdoc(member)] == []
+    assert len(Path(module.__file__ or "").read_text().splitlines()) <= 500
+
+
+@pytest.mark.parametrize("front", FRONTS)
+def test_a_front_reads_the_specs_of_its_models(front: str) -> None:
+    """As `pyproject.toml` registers it, whatever is installed."""
+    pyproject = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())
+    points = pyproject["project"]["entry-points"]["hybrid_llm.models"]
+    (target,) = (target for target in points.values() if target.startswith(front))
+    module, _, function = target.partition(":")
+    assert callable(getattr(importlib.import_module(module), function))
+    assert front in pyproject["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+
+
+@pytest.mark.parametrize("package", ["shared_router", *FRONTS])
+def test_types_are_shipped(package: str) -> None:
+    assert (ROOT.parent / package / "py.typed").is_file()

@@ -10,10 +10,17 @@ from contextvars import copy_context
 import numpy as np
 import pytest
 
-from shared_router import Candidate, Dial, RoutingDecision, hybrid_options, routing_query
-from shared_router.context import current_options, current_query
+from shared_router import (
+    Candidate,
+    Dial,
+    RoutingDecision,
+    RoutingQuery,
+    hybrid_options,
+    routing_query,
+)
+from shared_router.context import current_options, current_query, found_query
 from shared_router.errors import CandidateError, ConfigurationError, DialError
-from shared_router.options import CallOptions, dial_from, only_dial
+from shared_router.options import CallOptions, dial_from, only_dial, split_options
 
 
 @pytest.mark.parametrize(
@@ -175,3 +182,44 @@ def test_the_score_of_a_decision_is_of_its_candidate_or_the_best() -> None:
 def test_a_decision_round_trips_as_json() -> None:
     decision = RoutingDecision(candidate="a", index=0, reason="score", threshold=math.inf)
     assert RoutingDecision.model_validate_json(decision.model_dump_json()) == decision
+
+
+def test_a_decision_flattens_to_scalars() -> None:
+    two = RoutingDecision(candidate="a", index=0, reason="score", scores=(0.5,), threshold=0.0)
+    known = {
+        "candidate": "a",
+        "index": 0,
+        "reason": "score",
+        "score": 0.5,
+        "threshold": 0.0,
+        "guarantee": "estimated",
+        "query_source": "none",
+        "latency_ms": 0.0,
+    }
+    assert two.flat().items() >= known.items()
+    assert not {"scores", "task", "query"} & set(two.flat())
+    three = two.model_copy(update={"scores": (0.5, -0.25)}).flat()
+    assert (three["score"], three["scores"]) == (0.5, "[0.5, -0.25]")
+    assert all(isinstance(value, str | int | float) for value in three.values())
+
+
+def test_a_found_query_holds_where_none_was_stated() -> None:
+    found = RoutingQuery(text="found", source="prompt_variable")
+    with found_query(found):
+        assert current_query() is found
+        with routing_query("stated"), found_query(found):
+            assert (current_query() or found).text == "stated"
+    with found_query(None):
+        assert current_query() is None
+
+
+def test_options_are_taken_out_of_keywords() -> None:
+    options, rest = split_options({"threshold": 0.5, "temperature": 1, "task": "math"})
+    assert options == CallOptions(dial=Dial("threshold", 0.5), task="math")
+    assert rest == {"temperature": 1}
+    options, rest = split_options({"task": "math", "treshold": 1}, kept={"task", "treshold"})
+    assert (options, rest) == (CallOptions(), {"task": "math", "treshold": 1})
+    with pytest.raises(ConfigurationError, match="did you mean 'threshold'"):
+        split_options({"treshold": 1})
+    with pytest.raises(ConfigurationError, match="as a keyword it is 'threshold'"):
+        split_options({"hybrid_threshold": 1})

@@ -12,7 +12,8 @@ pytest.importorskip("transformers")
 
 from transformers import AutoTokenizer
 
-from cookbook.pocket.chat import USD_PER_PARAMETER_TOKEN, PocketChatModel
+from cookbook.pocket.answering import USD_PER_PARAMETER_TOKEN
+from cookbook.pocket.chat import PocketChatModel
 from cookbook.pocket.generation import MODELS, answer_all, load_model, parameters_per_token
 from cookbook.pocket.questions import CELLS, questions, split_of
 from cookbook.pocket.tokenizer import VOCABULARY, build_tokenizer, encode_answer, encode_question
@@ -51,6 +52,7 @@ def numbers(words):
     return [int(word) for word in words if word.isdigit()]
 
 
+ORDINALS = ("first", "second", "third", "fourth", "fifth")
 TRUTHS = {
     "addition": lambda words: str(sum(numbers(words))),
     "subtraction": lambda words: str(numbers(words)[0] - numbers(words)[1]),
@@ -61,7 +63,9 @@ TRUTHS = {
     "reversing": lambda words: "".join(reversed(words[-1])),
     "sorting": lambda words: "".join(sorted(words[-1])),
     "counting": lambda words: str(sum(letter == words[-3] for letter in words[-1])),
-    "lookup": lambda words: words[words.index(words[-1]) + 2],
+    "lookup": lambda words: str(
+        numbers(words)[next(place for place, name in enumerate(ORDINALS) if name in words)]
+    ),
 }
 
 

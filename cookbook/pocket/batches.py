@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cookbook.pocket.chat import USD_PER_PARAMETER_TOKEN
+from cookbook.pocket.answering import USD_PER_PARAMETER_TOKEN
 from cookbook.pocket.generation import (
     LONGEST_ANSWER,
     MODELS,

@@ -7,15 +7,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-# What the recipe does not say of the weights that lie in `models/`.
 TRAINING = """\
-The weights here were trained in some minutes on one shared CPU core, and the schedule was changed
-on the way. The large run kept its full rate to step 2,700, then took up the recipe's fall with
-5,200, 4,400, 4,700 and at last 5,500 steps (stopped at 5,452); until step 1,760 unready cells
-had the least weight 0.15. The small one fell to the end of 1,500 steps and was continued to 2,300
-and to 3,800. A run of the recipe from scratch has not been measured. The aim, 45-65 % for the
-small model and at least 90 % for the large one, {verdict};
-the large run was still improving when it ended."""
+The weights here were trained by these commands from scratch, each on one core of a shared machine.
+The aim was 45-65 % for the small model and at least 90 % for the large one: it {verdict}."""
 _CARD = """\
 ---
 license: apache-2.0
@@ -48,9 +42,9 @@ Percent of {count} fresh questions (seed {seed}) answered exactly, greedy; small
 - **subtraction**: one digit from one; from a number below 20; from one of two digits.
 - **comparison**: two numbers of one digit; three of one digit; two of two digits.
 - **letter**: the last, the first, the second of a word of 4 to 7 letters.
-- **reversing**: words of 3-4, 5-6, 7-8 letters. **sorting**: of 3, 4, 5-6.
+- **reversing**: words of 3-4, 5-6, 7 letters. **sorting**: of 3, 4, 5-6.
 - **counting**: how often a letter is in a word of 3, 4-5, 6-7.
-- **lookup**: two, three, four entries given in the question.
+- **lookup**: the entry at a place in a list of 3, 4-5, 6-7 numbers.
 
 *Fresh* means that the text was kept from training: a fifth of all texts, chosen by hash. The same
 sum in other words may have been trained on, which matters where sums are few (difficulty 1).
@@ -73,7 +67,21 @@ other weights.
 
     from cookbook.pocket.chat import PocketChatModel
 
-    PocketChatModel.small().invoke("What is 3 plus 4?")
+    PocketChatModel.small().invoke("Add 3 and 4.")          # LangChain
+
+    from cookbook.pocket.llama_index import PocketLLM
+
+    PocketLLM.small().complete("Add 3 and 4.")              # LlamaIndex
+
+Over HTTP, as OpenAI's API on 127.0.0.1 (`pip install fastapi uvicorn`):
+
+    python -m cookbook.pocket.server --port 8000
+
+    ChatOpenAI(base_url="http://127.0.0.1:8000/v1", model="pocket-small", api_key="none")
+
+Models `pocket-small` and `pocket-large`; greedy unless a temperature is given. In tests and
+recipes: `with pocket_server() as url:`. Token counts and cost of `PocketLLM` stand in `raw` and
+`additional_kwargs`.
 
 `cost_usd` in `response_metadata` is nominal: $1 for a million tokens through a million parameters.
 """

@@ -10,6 +10,8 @@ from cookbook.pocket.questions import CELLS, Cell, Question, draw
 if TYPE_CHECKING:
     import random
 
+OUTSIDE = 0.01
+"""Weight of a cell outside the syllabus."""
 _DECAY = 0.97
 _FLOOR = 0.15
 """The least weight of a mastered cell."""
@@ -21,8 +23,8 @@ _UNREADY = 0.5
 class Curriculum:
     """Draws training questions by how often each cell was answered rightly of late."""
 
-    emphasis: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """Weight of the difficulties 1, 2, 3."""
+    syllabus: tuple[Cell, ...] = CELLS
+    """Cells of full weight."""
     accuracy: dict[Cell, float] = field(default_factory=lambda: dict.fromkeys(CELLS, 0.0))
 
     def weights(self) -> list[float]:
@@ -30,7 +32,7 @@ class Curriculum:
         return [self._weight(cell) for cell in CELLS]
 
     def _weight(self, cell: Cell) -> float:
-        wanted = self.emphasis[cell[1] - 1] * self._readiness(cell)
+        wanted = self._readiness(cell) * (1.0 if cell in self.syllabus else OUTSIDE)
         return (_FLOOR + 1 - self.accuracy[cell]) * wanted
 
     def draw(self, rng: random.Random, count: int) -> list[Question]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -21,8 +20,8 @@ MODELS = Path(__file__).parent / "models"
 LONGEST_PROMPT = 112
 """In tokens. Of a longer question only the end is read; the models know 128 positions."""
 LONGEST_ANSWER = 16
-# transformers 5.24 renamed the keyword; earlier ones know the old name alone.
-CACHE = "cache" if "cache" in signature(LlamaForCausalLM.forward).parameters else "past_key_values"
+_LEAST_TEMPERATURE = 1e-6
+"""Below it is greedy: float32 overflows when logits are divided by less."""
 _TEXT = dict(enumerate([""] * (len(VOCABULARY) - len(CHARACTERS)) + list(CHARACTERS)))
 
 
@@ -66,7 +65,8 @@ def generate_tokens(
     randomness.seed() if seed is None else randomness.manual_seed(seed)
     cache, ids = DynamicCache(config=model.config), torch.tensor([prompt])
     for _ in range(max_tokens):
-        logits = model(ids, use_cache=True, logits_to_keep=1, **{CACHE: cache}).logits[0, -1]
+        # By position: transformers 5.24 renamed the keyword of the cache.
+        logits = model(ids, None, None, cache, use_cache=True, logits_to_keep=1).logits[0, -1]
         token = _choose(logits, temperature, randomness)
         yield token
         if token == VOCABULARY[EOS]:
@@ -75,7 +75,7 @@ def generate_tokens(
 
 
 def _choose(logits: torch.Tensor, temperature: float, randomness: torch.Generator) -> int:
-    if temperature <= 0:
+    if temperature < _LEAST_TEMPERATURE:
         return int(logits.argmax())
     chances = torch.softmax(logits / temperature, dim=-1)
     return int(torch.multinomial(chances, 1, generator=randomness))
@@ -124,14 +124,7 @@ def generate_batch(
     cache, done = DynamicCache(config=model.config), torch.zeros(len(prompts), dtype=torch.bool)
     columns = []
     for chance in torch.from_numpy(chances).T:
-        logits = model(
-            ids,
-            attention_mask=mask,
-            position_ids=places,
-            use_cache=True,
-            logits_to_keep=1,
-            **{CACHE: cache},
-        ).logits[:, -1]
+        logits = model(ids, mask, places, cache, use_cache=True, logits_to_keep=1).logits[:, -1]
         token = torch.where(done, pad, _choose_each(logits, chance, temperature))
         columns.append(token)
         done |= token == end
@@ -144,7 +137,7 @@ def generate_batch(
 
 
 def _choose_each(logits: torch.Tensor, chance: torch.Tensor, temperature: float) -> torch.Tensor:
-    if temperature <= 0:
+    if temperature < _LEAST_TEMPERATURE:
         return logits.argmax(-1)
     reached = torch.softmax(logits.double() / temperature, dim=-1).cumsum(-1)
     found = torch.searchsorted(reached, chance[:, None] * reached[:, -1:], right=True)

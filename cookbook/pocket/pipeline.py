@@ -1,6 +1,6 @@
 """The whole path of the paper on the pocket pair: ask, judge, label, fit, calibrate, measure.
 
-    python -m cookbook.pocket.pipeline            # some minutes on two cores
+    python -m cookbook.pocket.pipeline            # a quarter of an hour on two cores
     python -m cookbook.pocket.pipeline --write docs/pocket.md
 
 Killed and started again, it goes on: the answers are collected resumably in `.pocket/pipeline`.
@@ -23,8 +23,8 @@ from rich.console import Console
 
 from cookbook.pocket.batches import BatchedModel
 from cookbook.pocket.paper_table import Measured, render
-from cookbook.pocket.questions import questions
-from shared_router import Router, RoutingDataset
+from cookbook.pocket.questions import DIFFICULTIES, Question, questions
+from shared_router import FineTuning, Router, RoutingDataset
 from shared_router.data.collect import CollectProgress, SourceQuery, collect
 from shared_router.data.labels import LABEL_KINDS
 from shared_router.judging.named import metric_named
@@ -37,6 +37,7 @@ JUDGES = ("exact", "chrf")
 """Right or wrong, and partial credit: only graded qualities give `trans` something to relax."""
 DROP = 0.01
 SEED = 301
+TUNING = FineTuning(epochs=8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,15 +52,22 @@ class Plan:
     """Answers of each model to each question."""
     temperature: float
     folder: Path
+    finetune: bool = True
+    """Whether a fine-tuned router is measured too, which takes minutes."""
+
+
+def drawn(plan: Plan) -> list[Question]:
+    """Draw all questions at once, so that none is in both parts."""
+    return questions(plan.known + plan.fresh, seed=SEED)
 
 
 def source(plan: Plan) -> dict[str, list[SourceQuery]]:
-    """Draw all questions at once, so that none is in both parts."""
-    drawn = [
+    """Return what to ask, by part."""
+    asked = [
         SourceQuery(id=q.id, text=q.text, task=f"pocket/{q.kind}", answer=q.answer)
-        for q in questions(plan.known + plan.fresh, seed=SEED)
+        for q in drawn(plan)
     ]
-    return {"known": drawn[: plan.known], "fresh": drawn[plan.known :]}
+    return {"known": asked[: plan.known], "fresh": asked[plan.known :]}
 
 
 def gathered(plan: Plan, part: str, asked: list[SourceQuery], judge: str) -> RoutingDataset:
@@ -97,15 +105,17 @@ class _Ticker:
             print(f"{self._doing}: {now.done}/{now.total} answers, {rate}", file=sys.stderr)
 
 
-def measured(kind: LabelKind, known: RoutingDataset, fresh: RoutingDataset) -> Measured:
+def measured(
+    kind: LabelKind, known: RoutingDataset, fresh: RoutingDataset, *, finetune: bool = False
+) -> Measured:
     """Fit one router, calibrate it, and measure it on fresh questions."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        router = Router.fit(known.split("train"), PAIR, kind)
+        router = Router.fit(known.split("train"), PAIR, kind, finetune=finetune and TUNING)
     router = router.calibrate(known.split("validation"))
-    relaxation = router.facts["training"]["t"]
+    relaxation = router.facts["training"].get("t")
     return Measured(
-        labels=kind,
+        labels=f"{kind}, fine-tuned" if finetune else kind,
         t=relaxation[0] if relaxation else None,
         notes=tuple(str(warning.message) for warning in said),
         report=router.evaluate(fresh, max_quality_drop=DROP),
@@ -113,14 +123,26 @@ def measured(kind: LabelKind, known: RoutingDataset, fresh: RoutingDataset) -> M
 
 
 def run(plan: Plan) -> dict[str, list[Measured]]:
-    """Run the path once per judge."""
+    """Run the path once per judge, and once more where the small model is hopeless."""
     plan.folder.mkdir(parents=True, exist_ok=True)
     asked = source(plan)
     found = {}
     for judge in JUDGES:
         known, fresh = (gathered(plan, part, asked[part], judge) for part in asked)
-        found[judge] = [measured(kind, known, fresh) for kind in LABEL_KINDS]
+        found[f"Judged by `{judge}`"] = [measured(kind, known, fresh) for kind in LABEL_KINDS]
+        if plan.finetune:
+            tuned = measured("gap", known, fresh, finetune=True)
+            found[f"Judged by `{judge}`"].append(tuned)
+    known, fresh = (hardest(plan, data) for data in (known, fresh))
+    title = f"Judged by `{JUDGES[-1]}`, difficulty 3 alone"
+    found[title] = [measured(kind, known, fresh) for kind in LABEL_KINDS]
     return found
+
+
+def hardest(plan: Plan, data: RoutingDataset) -> RoutingDataset:
+    """Keep the questions of difficulty 3."""
+    hard = {question.id for question in drawn(plan) if question.difficulty == DIFFICULTIES[-1]}
+    return data.where(lambda record: record.id in hard)
 
 
 def main() -> None:
@@ -128,10 +150,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--known", type=int, default=4000)
+    parser.add_argument("--known", type=int, default=8000)
     parser.add_argument("--fresh", type=int, default=3000)
     parser.add_argument("--samples", type=int, default=10)
-    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--temperature", type=float, default=0.7)
+    parser.add_argument("--frozen-only", dest="finetune", action="store_false")
     parser.add_argument("--folder", type=Path, default=Path(".pocket/pipeline"))
     parser.add_argument("--write", type=Path, help="write the tables there, in Markdown")
     asked = vars(parser.parse_args())

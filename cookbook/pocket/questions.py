@@ -23,6 +23,7 @@ FRESH_SHARE = 0.2
 """Share of all texts that no training run may see."""
 
 _NAMES = ("Ann", "Bob", "Cal", "Dee", "Eli", "Fay", "Gus", "Ida", "Jon", "Kim", "Lou", "May")
+_ORDINALS = ("first", "second", "third", "fourth", "fifth")
 _CONSONANTS = "bcdfghjklmnprstvwz"
 _VOWELS = "aeiou"
 
@@ -176,12 +177,16 @@ def _counting(rng: random.Random, difficulty: int) -> tuple[str, str]:
 
 
 def _lookup(rng: random.Random, difficulty: int) -> tuple[str, str]:
-    labels = rng.sample(_CONSONANTS, difficulty + 1)
-    values = rng.sample(range(10), len(labels))
-    table = ", ".join(f"{label} is {value}" for label, value in zip(labels, values, strict=True))
-    place = rng.randrange(len(labels))
-    frames = (f"If {table}, what is {labels[place]}?", f"Say {table}. What is {labels[place]}?")
-    return rng.choice(frames), str(values[place])
+    entries = rng.sample(range(10), rng.randint(*{1: (3, 3), 2: (4, 5), 3: (6, 7)}[difficulty]))
+    place = rng.randrange(difficulty + 2)
+    listed, ordinal = ", ".join(map(str, entries)), _ORDINALS[place]
+    text = _asked(
+        rng,
+        f"Of {listed}, which is {ordinal}?",
+        f"Which is {ordinal} in the list {listed}?",
+        f"Take the {ordinal} entry of {listed}.",
+    )
+    return text, str(entries[place])
 
 
 _MAKERS: dict[str, Callable[[random.Random, int], tuple[str, str]]] = {

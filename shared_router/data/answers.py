@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from shared_router.errors import ConfigurationError
 from shared_router.records import Usage
 
 if TYPE_CHECKING:
@@ -29,6 +31,37 @@ class Judgement:
     """Higher is better, within the metric's range."""
     usage: Usage = field(default_factory=Usage)
     """What the judge consumed; nothing for a metric that calls no model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How models are asked to sample; what is `None` is left to each model's own default.
+
+    Raises:
+        ConfigurationError: If a number is out of range.
+    """
+
+    temperature: float | None = None
+    """0 is greedy: every sample of a query is then the same."""
+    seed: int | None = None
+    """Sample `i` is asked with the seed `seed + i`."""
+
+    def __post_init__(self) -> None:
+        if self.temperature is not None and not 0 <= self.temperature < math.inf:
+            raise ConfigurationError(
+                f"temperature is a finite number of at least 0, or none; got {self.temperature}."
+            )
+        if self.seed is not None and self.seed < 0:
+            raise ConfigurationError(f"seed is at least 0, or none; got {self.seed}.")
+
+    def keywords(self, sample: int) -> dict[str, float | int]:
+        """Return what to ask of a model for one sample: `temperature`, `seed`, both or nothing."""
+        found: dict[str, float | int] = {}
+        if self.temperature is not None:
+            found["temperature"] = self.temperature
+        if self.seed is not None:
+            found["seed"] = self.seed + sample
+        return found
 
 
 class AskModel(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shared_router.data.answers import Sampling
 from shared_router.data.collect_calls import Limits
 from shared_router.data.collect_output import check_output, journal_path
 from shared_router.data.collect_run import CollectProgress, CollectReport, CollectRun
@@ -36,6 +37,7 @@ async def collect(
     give_up_after: int = 50,
     retry_failed: bool = False,
     specs: Mapping[str, str] | None = None,
+    sampling: Sampling | None = None,
     progress: Callable[[CollectProgress], None] | None = None,
 ) -> CollectReport:
     """Ask, judge and write a data file; may be killed and started again at any moment.
@@ -56,6 +58,8 @@ async def collect(
         give_up_after: Stop once so many calls of one model failed in a row.
         retry_failed: Try again what failed for good at an earlier start.
         specs: Model name to what it stands for: a start with other ones is another run.
+        sampling: How the callables sample. They do so by themselves; it is recorded, and a start
+            with another one is another run.
         progress: Called after each finished call.
 
     Returns:
@@ -76,7 +80,7 @@ async def collect(
     )
     asked, target = _checked(queries, models, judge), Path(out)
     check_output(target)
-    run = fingerprint(asked, list(models), samples, specs or {})
+    run = fingerprint(asked, list(models), samples, specs or {}, sampling or Sampling())
     with Journal(journal_path(target), run) as journal:
         at_work = CollectRun(asked, models, judge, journal, limits, progress)
         await at_work.work(retry_failed=retry_failed)

@@ -63,6 +63,8 @@ class CollectReport:
     """Dollars of the whole run, judging included."""
     stopped: str | None
     """Why the run stopped early; `None` where it is complete."""
+    unvaried: tuple[str, ...] = ()
+    """Models of a complete run whose samples of a query were all alike, on every query."""
 
 
 class _Work(NamedTuple):
@@ -226,8 +228,10 @@ class CollectRun:
         name = self._judge.name if self._judge else None
         failed = await write_failures(out, self._journal, name)
         records = 0
+        unvaried: list[str] = []
         if self._done >= self._total:
             self._stopped = None  # the last dollar was spent on the last call
+            unvaried = await self._journal.unvaried()
             if name is not None:
                 records = await write_data(
                     out, self._queries, list(self._models), self._journal, name
@@ -240,6 +244,7 @@ class CollectRun:
             failures=failures_path(out) if failed else None,
             spent_usd=self._spent_usd,
             stopped=self._stopped,
+            unvaried=tuple(unvaried),
         )
 
 

@@ -10,43 +10,60 @@ from typing import TYPE_CHECKING, Any
 from shared_router.errors import ConfigurationError, MissingExtraError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from shared_router.data.answers import AskModel
+    from shared_router.data.answers import Answer, AskModel, Sampling
 
 GROUP = "hybrid_llm.models"
-"""Entry points: functions from a SPEC to an `AskModel`, or to `None` where it is not theirs."""
+"""Entry points: functions from a SPEC to an `AskModel`, or to `None` where it is not theirs. They
+are called with `sampling=` too, where the user asks for a temperature or a seed."""
 FORMS = (
     "'provider:model', 'module:attribute', or the URL of an OpenAI-compatible server with the "
     "model behind '#', such as http://127.0.0.1:8000/v1#llama3.2"
 )
 
 
-def resolve_spec(spec: str) -> AskModel:
+def resolve_spec(spec: str, sampling: Sampling | None = None) -> AskModel:
     """Resolve a SPEC.
 
     Args:
         spec: `module:attribute` of an async function `(query, sample) -> Answer`; all else is
             read by the entry points of `hybrid_llm.models`, in the order of their names.
+        sampling: The temperature and the seed to ask with. An async function gets them as
+            keywords.
 
     Raises:
-        ConfigurationError: If nobody can read it.
+        ConfigurationError: If nobody can read it, or whoever can takes no `sampling`.
         MissingExtraError: If nobody can read it and an adapter lacks its dependency.
     """
     if not spec.partition(":")[2]:
         raise ConfigurationError(f"A model's SPEC is {FORMS}; got {shown(spec)!r}.")
+    asked = {"sampling": sampling} if sampling and sampling.keywords(0) else {}
     ask = _async_function(spec)
     if ask is not None:
-        return ask
+        return _with_keywords(ask, spec, **asked)
+    return _by_adapter(spec, asked)
+
+
+def _by_adapter(spec: str, asked: Mapping[str, Any]) -> AskModel:
     missing: list[ImportError] = []
+    unable: list[str] = []
     for resolve in _resolvers(missing):
+        if not _takes(resolve, asked):
+            unable.append(resolve.__module__)
+            continue
         try:
-            found = resolve(spec)
+            found = resolve(spec, **asked)
         except MissingExtraError as error:
             missing.append(error)
             continue
         if found is not None:
             return found
+    if unable:
+        raise ConfigurationError(
+            f"Nothing that takes a temperature or a seed can read the model {shown(spec)!r}: "
+            f"{', '.join(unable)} does not. Set them in the model itself, and leave the option out."
+        )
     if missing:
         raise MissingExtraError(
             f"Model {shown(spec)!r} cannot be read: {'; '.join(map(str, missing))}"
@@ -64,7 +81,7 @@ def shown(spec: str) -> str:
     return f"{scheme}{mark}***{at}{path}" if mark and host else spec
 
 
-def _resolvers(missing: list[ImportError]) -> Iterator[Callable[[str], AskModel | None]]:
+def _resolvers(missing: list[ImportError]) -> Iterator[Callable[..., AskModel | None]]:
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         try:
             yield point.load()
@@ -78,6 +95,32 @@ def _async_function(spec: str) -> AskModel | None:
     call = found if inspect.isroutine(found) else getattr(found, "__call__", None)  # noqa: B004
     ask: Any = found if inspect.iscoroutinefunction(call) else None
     return ask  # type: ignore[no-any-return]
+
+
+def _with_keywords(ask: Any, spec: str, sampling: Sampling | None = None) -> AskModel:
+    """Make an async function get temperature and seed as keywords."""
+    if sampling is None:
+        return ask  # type: ignore[no-any-return]
+    wanted = sampling.keywords(0)
+    if not _takes(ask, wanted):
+        raise ConfigurationError(
+            f"{spec!r} is a function of your own without the keyword {' and '.join(wanted)}; take "
+            "it (async def ask(query, sample, *, temperature=None, seed=None)), or leave the "
+            "option out."
+        )
+
+    async def asking(query: str, sample: int, /) -> Answer:
+        answer: Answer = await ask(query, sample, **sampling.keywords(sample))
+        return answer
+
+    return asking
+
+
+def _takes(call: Callable[..., Any], keywords: Iterable[str]) -> bool:
+    """Tell whether a function takes all of these keywords."""
+    known = inspect.signature(call).parameters
+    every = any(each.kind is each.VAR_KEYWORD for each in known.values())
+    return every or all(name in known for name in keywords)
 
 
 def imported(spec: str) -> Any:

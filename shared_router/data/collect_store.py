@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from shared_router.data.answers import Sampling
     from shared_router.data.collect_source import SourceQuery
 
 TABLES = """
@@ -56,7 +57,11 @@ class StoredCall:
 
 
 def fingerprint(
-    queries: Sequence[SourceQuery], models: Sequence[str], samples: int, specs: Mapping[str, str]
+    queries: Sequence[SourceQuery],
+    models: Sequence[str],
+    samples: int,
+    specs: Mapping[str, str],
+    sampling: Sampling,
 ) -> dict[str, str]:
     """Say which run this is: what must be equal for answers to belong together."""
     asked = [[query.id, query.text, query.task, query.answer] for query in queries]
@@ -67,6 +72,7 @@ def fingerprint(
         "samples": str(samples),
         # Hashed: a SPEC may hold a URL with a password.
         "specs": _sha256([specs.get(name) for name in models]),
+        **{name: str(value) for name, value in sampling.keywords(0).items()},
     }
 
 
@@ -142,8 +148,10 @@ class Journal:
         return db
 
     def _refuse(self, stored: Mapping[str, str], run: Mapping[str, str]) -> None:
-        other = [key for key in run if stored.get(key) != run[key]]
-        shown = ", ".join(f"{key} ({stored.get(key)} there, {run[key]} now)" for key in other)
+        other = [key for key in {**run, **stored} if stored.get(key) != run.get(key)]
+        shown = ", ".join(
+            f"{key} ({stored.get(key, 'none')} there, {run.get(key, 'none')} now)" for key in other
+        )
         raise DataError(
             f"{self.path}: this is the journal of another run, with other {shown}. Start that run "
             "again as it was, give another --out, or remove the journal to start anew."
@@ -245,6 +253,15 @@ class Journal:
         tables = ("answers", "judgements")
         sums = [await self.select(f"SELECT TOTAL(cost_usd) FROM {name}") for name in tables]  # noqa: S608
         return float(sum(rows[0][0] for rows in sums))
+
+    async def unvaried(self) -> list[str]:
+        """List the models whose samples of a query were all alike, on every query."""
+        rows = await self.select(
+            "SELECT model FROM (SELECT model, COUNT(*) AS samples, COUNT(DISTINCT response) AS "
+            "kinds FROM answers WHERE error IS NULL GROUP BY query, model) GROUP BY model "
+            "HAVING MAX(kinds) = 1 AND MAX(samples) > 1 ORDER BY model"
+        )
+        return [str(name) for (name,) in rows]
 
     async def calls_of(self, query: str, judge: str) -> list[StoredCall]:
         """Read all calls of one query, samples in order."""

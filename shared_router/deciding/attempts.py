@@ -140,8 +140,17 @@ class Policy:
         if sticky is not None:
             return _verdict(sticky, "sticky", setting)
         if request.query is None or not request.query.text.strip():
-            return _verdict(allowed.indices[-1], "no_query", setting)
+            index = self._without_query(request.without_query_to, allowed)
+            return _verdict(index, "no_query", setting)
         return None
+
+    def _without_query(self, name: str | None, allowed: Allowed) -> int:
+        """Return where a call without a query goes: the reference, unless another was named."""
+        if name is not None:
+            named = position_of(name, self.candidates)
+            if named in allowed.indices:
+                return named
+        return allowed.indices[-1]
 
     def _told(self, dial: Dial, setting: Setting, task: str | None) -> str | None:
         """Choose the label to score under: that of the curve in force, which was scored so.

@@ -30,6 +30,8 @@ class RoutingRequest:
     """Estimated tokens of the whole input; `None` skips the context-window guard."""
     sticky_to: str | None = None
     """Name of the candidate whose open tool calls this call answers."""
+    without_query_to: str | None = None
+    """Name of the candidate for a call that has no query; the reference where `None`."""
 
     @property
     def task(self) -> str | None:

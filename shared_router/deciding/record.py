@@ -24,6 +24,10 @@ class Named(Protocol):
         """The router's version."""
         ...
 
+    def exceeds(self, text: str) -> bool:
+        """Tell whether a text is longer than the router reads."""
+        ...
+
 
 def decision_record(
     verdict: Verdict,
@@ -49,6 +53,7 @@ def decision_record(
         record_query: Whether to keep the text.
     """
     query, dial = request.query, policy.dial(request)
+    scored = verdict.scores is not None
     return RoutingDecision(
         candidate=policy.candidates[verdict.index].name,
         index=verdict.index,
@@ -67,6 +72,7 @@ def decision_record(
         router_version=router.version,
         latency_ms=latency_ms,
         query_length=len(query.text) if query else None,
+        query_truncated=scored and query is not None and router.exceeds(query.text),
         query_hash=query_hash,
         query=_encodable(query.text) if query and record_query else None,
         error=verdict.error,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from shared_router.scoring.encoder import cache_folder
-from shared_router.scoring.serving import GraphSession, Tokens, map_texts
+from shared_router.scoring.serving import GraphSession, map_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -73,7 +73,7 @@ def _compute(
     progress: Callable[[int], None] | None,
 ) -> None:
     session = GraphSession(encoder.graph)
-    tokens = Tokens(encoder.tokenizer.read_text(encoding="utf-8"), encoder.max_tokens)
+    tokens = encoder.tokens
 
     def one(text: str) -> NDArray[np.float32]:
         row: NDArray[np.float32] = session.run(["encoded"], tokens.encode(text))[0][0]

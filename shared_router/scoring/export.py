@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shared_router.errors import MissingExtraError
+from shared_router.scoring.blending import Blend
 from shared_router.scoring.heads import FEATURE_SCALE, KERNEL_GAMMA, KernelHead, TaskHead
+from shared_router.scoring.joining import join_graphs
 from shared_router.scoring.neighbours import NEIGHBOURS
 from shared_router.scoring.task_graph import TASK, add_task_input, add_task_shares
 from shared_router.scoring.tasks import no_signal
@@ -24,7 +26,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shared_router.scoring.heads import NeighbourHead
+    from shared_router.scoring.tasks import TaskSignal
     from shared_router.scoring.training import TrainedHead
+
+
+LEAST_CHANCE = 1e-6
+"""Probabilities are kept this far from 0 and 1 where their logit is taken."""
 
 
 class _Graph:
@@ -51,6 +58,15 @@ class _Graph:
         )
         return name
 
+    def rename(self, value: str, name: str) -> Any:
+        """A node that gives a value another name."""
+        return self._onnx.helper.make_node("Identity", [value], [name], name=name)
+
+    def floats(self, name: str, *shape: int | str) -> Any:
+        """Describe a float32 input or output."""
+        floats = self._onnx.TensorProto.FLOAT
+        return self._onnx.helper.make_tensor_value_info(name, floats, list(shape))
+
     def top(self, values: str, k: int) -> str:
         """Indices of the k greatest values along the last axis."""
         names = [f"{self._prefix}top_{what}_{len(self.nodes)}" for what in ("values", "indices")]
@@ -59,12 +75,12 @@ class _Graph:
         return names[1]
 
 
-def export_router_graph(encoder: Path, head: TrainedHead, n_features: int) -> bytes:
-    """Append a trained head to an encoder's graph.
+def export_router_graph(encoder: Path, head: TrainedHead | Blend, n_features: int) -> bytes:
+    """Append a trained head, and a fine-tuned encoder if there is one, to an encoder's graph.
 
     Args:
         encoder: The encoder's graph, as `load_encoder` gives it.
-        head: The trained head.
+        head: The trained head, alone or beside a fine-tuned encoder.
         n_features: Number of query features.
 
     Returns:
@@ -75,30 +91,66 @@ def export_router_graph(encoder: Path, head: TrainedHead, n_features: int) -> by
     """
     onnx = _onnx()
     model = onnx.load(str(encoder))
-    dimensions = model.graph.output[0].type.tensor_type.shape.dim[-1].dim_value
+    encoded = model.graph.output[0]
     graph = _Graph(onnx)
-    graph("Identity", model.graph.output[0].name, output="embedding")
-    graph("Identity", _score(graph, head), output="score")
+    trained = head.head if isinstance(head, Blend) else head
+    if isinstance(head, Blend):
+        join_graphs(model, onnx.load_from_string(head.graph))
+        graph("Identity", _blend(graph, head), output="score")
+    else:
+        graph("Identity", _score(graph, head), output="score")
+    graph.nodes.insert(0, graph.rename(encoded.name, "embedding"))
+    if "features" not in {value.name for value in model.graph.input}:
+        model.graph.input.append(graph.floats("features", 1, n_features))
+    dimensions = encoded.type.tensor_type.shape.dim[-1].dim_value
+    if "neighbours" in trained.parts:
+        model.graph.input.append(graph.floats("reference", dimensions, "queries"))
+    return _finished(onnx, model, graph, len(trained.offset), dimensions, trained.signal)
+
+
+def export_tuned_graph(tuned: bytes) -> bytes:
+    """Make a fine-tuned encoder alone a router's graph: its label is the score."""
+    onnx = _onnx()
+    model = onnx.load_from_string(tuned)
+    graph = _Graph(onnx)
+    columns, dimensions = (
+        next(v for v in model.graph.output if v.name == name).type.tensor_type.shape.dim[-1]
+        for name in ("tuned", "tuned_encoded")
+    )
+    graph.nodes += [graph.rename("tuned_encoded", "embedding"), graph.rename("tuned", "score")]
+    return _finished(onnx, model, graph, columns.dim_value, dimensions.dim_value)
+
+
+def _onnx() -> Any:
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtraError(
+            "Exporting a router needs onnx: pip install 'hybrid-llm[train]'."
+        ) from error
+    return onnx
+
+
+def _finished(
+    onnx: Any,
+    model: Any,
+    graph: _Graph,
+    columns: int,
+    dimensions: int,
+    signal: TaskSignal | None = None,
+) -> bytes:
+    """Append what was collected, with inputs and outputs of tasks where there is a signal."""
     shares = None
-    if head.signal is not None and head.signal.teller is not None:
-        add_task_input(onnx, model, head.signal)
-        shares = _task_shares(graph, head.signal.teller)
-    value = onnx.helper.make_tensor_value_info
-    floats = onnx.TensorProto.FLOAT
+    if signal is not None and signal.teller is not None:
+        add_task_input(onnx, model, signal)
+        shares = _task_shares(graph, signal.teller)
     model.graph.node.extend(graph.nodes)
     model.graph.initializer.extend(graph.constants)
-    model.graph.input.append(value("features", floats, [1, n_features]))
-    if "neighbours" in head.parts:
-        model.graph.input.append(value("reference", floats, [dimensions, "queries"]))
     del model.graph.output[:]
-    model.graph.output.extend(
-        [
-            value("score", floats, [1, len(head.offset)]),
-            value("embedding", floats, [1, dimensions]),
-        ]
-    )
-    if head.signal is not None and shares is not None:
-        add_task_shares(onnx, model, shares, head.signal)
+    outputs = [graph.floats("score", 1, columns), graph.floats("embedding", 1, dimensions)]
+    model.graph.output.extend(outputs)
+    if signal is not None and shares is not None:
+        add_task_shares(onnx, model, shares, signal)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
 
@@ -141,16 +193,6 @@ def append_column(
     return bytes(model.SerializeToString())
 
 
-def _onnx() -> Any:
-    try:
-        import onnx
-    except ImportError as error:
-        raise MissingExtraError(
-            "Exporting a router needs onnx: pip install 'hybrid-llm[train]'."
-        ) from error
-    return onnx
-
-
 def _score(graph: _Graph, head: TrainedHead) -> str:
     kept = 1.0 - sum(head.weights.values())
     total = graph.constant(kept * head.offset[None, :])
@@ -168,9 +210,34 @@ def _score(graph: _Graph, head: TrainedHead) -> str:
         scaled = graph("Mul", total, graph.constant(slope[None, :]))
         total = graph("Add", scaled, graph.constant(intercept[None, :]))
     if head.signal is not None:
-        offsets = graph("MatMul", TASK, graph.constant(head.signal.offsets))
-        total = graph("Add", total, offsets)
+        total = _labelled(graph, total, head.signal)
     return total if head.link is None else graph("Sigmoid", total)
+
+
+def _blend(graph: _Graph, blend: Blend) -> str:
+    """Mix heads and the tuned encoder, then add what a label tells beyond the text.
+
+    That is missing from both alike: each predicts from the text alone. So the mixture moves by the
+    whole offset, not by the heads' share of it.
+    """
+    head, signal = replace(blend.head, signal=None), blend.head.signal
+    heads = graph("Mul", _score(graph, head), graph.constant(1 - blend.weight))
+    tuned = graph("Mul", "tuned", graph.constant(blend.weight))
+    mixed = graph("Add", heads, tuned)
+    if signal is None or head.link is None:
+        return mixed if signal is None else _labelled(graph, mixed, signal)
+    return graph("Sigmoid", _labelled(graph, _logit(graph, mixed), signal))
+
+
+def _labelled(graph: _Graph, value: str, signal: TaskSignal) -> str:
+    return graph("Add", value, graph("MatMul", TASK, graph.constant(signal.offsets)))
+
+
+def _logit(graph: _Graph, probability: str) -> str:
+    least, most = graph.constant(LEAST_CHANCE), graph.constant(1 - LEAST_CHANCE)
+    inside = graph("Clip", probability, least, most)
+    other = graph("Sub", graph.constant(1.0), inside)
+    return graph("Sub", graph("Log", inside), graph("Log", other))
 
 
 def _kernel(graph: _Graph, part: KernelHead) -> str:

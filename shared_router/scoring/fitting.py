@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import dataclasses
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from shared_router.data.labels import make_labels
+from shared_router.scoring.blending import Blend, blend_weight
 from shared_router.scoring.embedding import embed
 from shared_router.scoring.encoder import load_encoder
-from shared_router.scoring.export import export_router_graph
+from shared_router.scoring.export import export_router_graph, export_tuned_graph
 from shared_router.scoring.features import FEATURE_NAMES, feature_matrix
+from shared_router.scoring.finetuning import finetune
 from shared_router.scoring.heads import Batch
-from shared_router.scoring.serving import GraphScorer, GraphSession, Tokens
+from shared_router.scoring.quantisation import quantised
+from shared_router.scoring.serving import GraphScorer, GraphSession
 from shared_router.scoring.training import train_head
 
 if TYPE_CHECKING:
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from shared_router.data.dataset import RoutingDataset
     from shared_router.data.labels import LabelKind, Labels
     from shared_router.scoring.encoder import ExportedEncoder
+    from shared_router.scoring.finetuning import FineTuning, Tuned
     from shared_router.scoring.training import TrainedHead
 
     Progress = Callable[[str, int, int], None]
@@ -61,6 +66,8 @@ def fit_scorer(
     encoder: str,
     *,
     reference: bool = True,
+    finetuning: FineTuning | None = None,
+    int8: bool = True,
     seed: int = 0,
     cache: bool = True,
     progress: Progress | None = None,
@@ -74,7 +81,9 @@ def fit_scorer(
         encoder: `minilm`, a hub name or a path.
         reference: Whether to keep train embeddings and gaps; without them neighbours are no
             part of the router and no baseline.
-        seed: Seed of folds and landmarks.
+        finetuning: How to fine-tune the encoder; `None` leaves it frozen.
+        int8: Whether to serve in int8 where ranking survives.
+        seed: Seed of folds, landmarks and fine-tuning.
         cache: Whether to use the embedding cache on disk.
         progress: Told of long work.
 
@@ -83,22 +92,93 @@ def fit_scorer(
     """
     made = make_labels(data, candidates, labels)
     exported = load_encoder(encoder)
-    embeddings = embed(
-        exported, data.queries, cache=cache, progress=counter(progress, "embed", len(data))
+    tuned = (
+        finetune(data, candidates, made, exported, finetuning, seed=seed, progress=progress)
+        if finetuning
+        else None
     )
-    head = train_on_embeddings(data, made, embeddings, neighbours=reference, seed=seed)
+    facts = _facts(data, candidates, made, exported, seed)
+    if tuned is not None:
+        facts["finetuning"] = tuned.facts
+    if tuned is not None and finetuning is not None and not finetuning.blend:
+        scorer, kept, facts["parts"] = _tuned_alone(exported, tuned, data, progress)
+    else:
+        embeddings = embed(
+            exported, data.queries, cache=cache, progress=counter(progress, "embed", len(data))
+        )
+        head = train_on_embeddings(data, made, embeddings, neighbours=reference, seed=seed)
+        mixed = blended(data, made, embeddings, head, tuned, reference, seed) if tuned else head
+        kept = embeddings
+        scorer = _scorer(exported, mixed, kept)
+        facts |= {"parts": part_weights(mixed), "ridge": head.ridge}
+    if int8:
+        scorer, facts["int8"] = quantised(scorer, data.queries)
     quality = data.quality(candidates)
-    kept = Reference(
-        embeddings.astype(np.float16), (quality[:, :-1] - quality[:, -1:]).astype(np.float32)
-    )
+    gaps = (quality[:, :-1] - quality[:, -1:]).astype(np.float32)
+    return Fitted(scorer, Reference(kept.astype(np.float16), gaps) if reference else None, facts)
+
+
+def _tuned_alone(
+    exported: ExportedEncoder, tuned: Tuned, data: RoutingDataset, progress: Progress | None
+) -> tuple[GraphScorer, NDArray[np.float32], dict[str, float]]:
+    scorer = GraphScorer(GraphSession(export_tuned_graph(tuned.graph)), exported.tokens)
+    _, embeddings = scorer.score_and_embed(data.queries, counter(progress, "embed", len(data)))
+    return scorer, embeddings, {"tuned": 1.0}
+
+
+def _scorer(
+    exported: ExportedEncoder, head: TrainedHead | Blend, embeddings: NDArray[np.float32]
+) -> GraphScorer:
     graph = export_router_graph(exported.graph, head, len(FEATURE_NAMES))
-    tokens = Tokens(exported.tokenizer.read_text(encoding="utf-8"), exported.max_tokens)
-    uses_neighbours = "neighbours" in head.parts
-    scorer = GraphScorer(GraphSession(graph), tokens, kept.as_input() if uses_neighbours else None)
-    if head.signal is not None:
-        scorer = replace(scorer, tasks=head.signal.names)
-    facts = _facts(data, candidates, made, head, exported, seed)
-    return Fitted(scorer, kept if reference else None, facts)
+    needed = "neighbours" in part_weights(head)
+    # As the reference is kept, so that a router read from its folder scores alike.
+    columns = np.ascontiguousarray(embeddings.astype(np.float16).T, dtype=np.float32)
+    scorer = GraphScorer(GraphSession(graph), exported.tokens, columns if needed else None)
+    signal = (head.head if isinstance(head, Blend) else head).signal
+    return scorer if signal is None else dataclasses.replace(scorer, tasks=signal.names)
+
+
+def part_weights(head: TrainedHead | Blend) -> dict[str, float]:
+    """Name the parts of a router, with their weights."""
+    if isinstance(head, Blend):
+        others = {name: (1 - head.weight) * w for name, w in head.head.weights.items()}
+        return {"tuned": head.weight, **others}
+    return dict(head.weights)
+
+
+def blended(
+    data: RoutingDataset,
+    labels: Labels,
+    embeddings: NDArray[np.float32],
+    head: TrainedHead,
+    tuned: Tuned,
+    neighbours: bool = True,
+    seed: int = 0,
+) -> Blend:
+    """Weigh a fine-tuned encoder and heads on the frozen one, on the dev fold neither has seen.
+
+    Args:
+        data: The training queries.
+        labels: Their labels.
+        embeddings: Their frozen embeddings.
+        head: Heads fitted on all of them, the dev fold included.
+        tuned: The fine-tuned encoder.
+        neighbours: Whether neighbours may be a part.
+        seed: Seed of folds and landmarks.
+
+    Returns:
+        Both, with the weight of the tuned encoder.
+    """
+    dev = tuned.dev
+    rest = np.setdiff1d(np.arange(len(data)), dev)
+    known = dataclasses.replace(labels, values=labels.values[rest])
+    partial = train_on_embeddings(
+        data.take(rest), known, embeddings[rest], neighbours=neighbours, seed=seed
+    )
+    features = feature_matrix([data.queries[row] for row in dev])
+    frozen = partial.predict(embeddings[dev], features)
+    weight = blend_weight(tuned.dev_predictions, frozen, labels.values[dev])
+    return Blend(tuned.graph, weight, head)
 
 
 def train_on_embeddings(
@@ -143,7 +223,6 @@ def _facts(
     data: RoutingDataset,
     candidates: Sequence[str],
     labels: Labels,
-    head: TrainedHead,
     encoder: ExportedEncoder,
     seed: int,
 ) -> dict[str, Any]:
@@ -159,7 +238,5 @@ def _facts(
         "encoder": encoder.name,
         "encoder_sha256": encoder.sha256,
         "max_tokens": encoder.max_tokens,
-        "parts": head.weights,
-        "ridge": head.ridge,
         "seed": seed,
     }

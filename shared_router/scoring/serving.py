@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -31,6 +32,11 @@ T = TypeVar("T")
 
 MAX_CHARACTERS = 20_000
 """Characters handed to the tokenizer; the encoder reads far fewer tokens anyway."""
+
+
+def tail_of(max_tokens: int) -> int:
+    """Return how many of an encoder's tokens a long text's end gets: half."""
+    return max_tokens // 2
 
 
 @runtime_checkable
@@ -55,12 +61,14 @@ def workers() -> int:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Cuts texts into the encoder's tokens."""
+    """Cuts texts into the encoder's tokens; of a long text the head and the tail are kept."""
 
     serialized: str = field(repr=False)
     """Contents of a `tokenizer.json`."""
     max_tokens: int
-    """Longer texts are cut."""
+    """Tokens read, marks included; of a longer text the middle is left out."""
+    tail_tokens: int = 0
+    """How many of them the end of a long text gets; 0 keeps the head alone."""
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -68,24 +76,37 @@ class Tokens:
 
         tokenizer = Tokenizer.from_str(self.serialized)
         tokenizer.no_padding()
-        tokenizer.enable_truncation(self.max_tokens)
-        return tokenizer
-
-    @cached_property
-    def _counter(self) -> Any:
-        from tokenizers import Tokenizer
-
-        tokenizer = Tokenizer.from_str(self.serialized)
-        tokenizer.no_padding()
         tokenizer.no_truncation()
         return tokenizer
 
+    @cached_property
+    def _marks(self) -> tuple[int, int]:
+        """How many marks, such as [CLS] and [SEP], stand before and after a text."""
+        mask = self._tokenizer.encode("a").special_tokens_mask
+        texts = [at for at, mark in enumerate(mask) if not mark]
+        return texts[0], len(mask) - 1 - texts[-1]
+
     def encode(self, text: str) -> dict[str, NDArray[np.int64]]:
         """Return `input_ids` and `attention_mask`, int64 of shape (1, tokens)."""
-        ids = np.array(
-            [self._tokenizer.encode(_readable(text[:MAX_CHARACTERS])).ids], dtype=np.int64
-        )
+        ids = np.array([self.ids(text)], dtype=np.int64)
         return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+
+    def ids(self, text: str) -> list[int]:
+        """Return the ids of what is read of a text, at most `max_tokens`."""
+        ids: list[int] = self._tokenizer.encode(_readable(self._ends(text))).ids
+        if len(ids) <= self.max_tokens:
+            return ids
+        before, after = self._marks
+        tail = min(self.tail_tokens, self.max_tokens - before - after)
+        head = self.max_tokens - after - tail
+        return ids[:head] + ids[len(ids) - after - tail :]
+
+    def _ends(self, text: str) -> str:
+        """Keep as many characters as the tokens kept can come from, and far more."""
+        if len(text) <= MAX_CHARACTERS:
+            return text
+        tail = MAX_CHARACTERS // 2 if self.tail_tokens else 0
+        return text[: MAX_CHARACTERS - tail] + text[len(text) - tail :]
 
     def exceeds(self, text: str) -> bool:
         """Tell whether a text has more tokens than the encoder reads."""
@@ -93,7 +114,7 @@ class Tokens:
             return True
         if len(text) < self.max_tokens - 2:  # a token is at least a character, and two are marks
             return False
-        return len(self._counter.encode(_readable(text)).ids) > self.max_tokens
+        return len(self._tokenizer.encode(_readable(text)).ids) > self.max_tokens
 
 
 def _readable(text: str) -> str:
@@ -101,8 +122,20 @@ def _readable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
+_OPEN: WeakValueDictionary[tuple[str, int], Any] = WeakValueDictionary()
+"""Sessions by the SHA-256 of their model and process: routers of one graph share one."""
+_LOCKS: dict[int, threading.Lock] = {}
+
+
+def _open_lock() -> threading.Lock:
+    """Return this process's lock: one that was held at a fork would never open in the child."""
+    return _LOCKS.setdefault(os.getpid(), threading.Lock())
+
+
 class GraphSession:
     """A lazily opened, thread-safe ONNX Runtime session that survives a fork.
+
+    In one process, sessions of the same model share its memory.
 
     Args:
         source: Path of the model, or its bytes.
@@ -153,9 +186,20 @@ class GraphSession:
         if self._session is None or self._process != os.getpid():
             with self._lock:
                 if self._session is None or self._process != os.getpid():
-                    self._session = _new_session(self.bytes)
+                    self._session = _shared_session(self)
                     self._process = os.getpid()
         return self._session
+
+
+def _shared_session(wanted: GraphSession) -> Any:
+    """Take the process's session of a model, or open it; a model is read and checked each time."""
+    model = wanted.bytes
+    key = (hashlib.sha256(model).hexdigest(), os.getpid())
+    with _open_lock():
+        session = _OPEN.get(key)
+        if session is None:
+            session = _OPEN[key] = _new_session(model)
+        return session
 
 
 def _new_session(model: bytes) -> Any:

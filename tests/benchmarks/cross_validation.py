@@ -1,36 +1,50 @@
 """Five-fold cross-validation of routers over every row of a data file, beside the baselines.
 
     python -m tests.benchmarks.cross_validation routellm_mmlu.jsonl.gz \
-        --candidates mixtral-8x7b,gpt-4-1106 [--task T] [--labels gap,det,prob,trans]
+        --candidates mixtral-8x7b,gpt-4-1106 [--task T] [--labels gap,det,prob,trans] \
+        [--methods head,features,neighbours,tuned,blend] [--seeds 0,1,2] [--keep DIR]
 
-Rows of one query stay in one fold. Each fold's router is trained on the other four alone, labels
-and choice of parts included; scores of all folds are pooled, and lines compared on the same
-bootstrap resamples.
+Rows of one query stay in one fold. Each fold's router is trained on the other four alone, labels,
+choice of parts, early stopping and blending included; scores of all folds are pooled, and lines
+compared on the same bootstrap resamples of queries. With several seeds, folds are dealt and
+encoders tuned anew by each, and a figure is the mean over seeds. With `--keep`, what each fold
+predicted is kept in DIR, and the same command started again computes only what is missing.
+
+Methods: `head` (heads on the frozen encoder), `features` (the kernel on query features alone),
+`neighbours` (mean label of 100 nearest), `tuned` (the fine-tuned encoder alone), `blend` (the
+fine-tuned encoder and the heads, weighed on a dev fold).
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from shared_router import RoutingDataset
-from shared_router.data.labels import DegenerateLabelWarning, make_labels
+from shared_router.data.labels import DegenerateLabelWarning, Labels, make_labels
 from shared_router.deciding.rule import Rule
 from shared_router.deciding.walk import Walk
 from shared_router.measuring.baselines import baseline_walks
 from shared_router.measuring.bootstrap import interval, paired_difference, resampled_figures
 from shared_router.measuring.metrics import trade_off
 from shared_router.scoring.embedding import embed
-from shared_router.scoring.encoder import load_encoder
+from shared_router.scoring.encoder import ExportedEncoder, load_encoder
 from shared_router.scoring.features import feature_matrix
-from shared_router.scoring.fitting import train_on_embeddings
+from shared_router.scoring.finetuning import FineTuning, finetune
+from shared_router.scoring.fitting import blended, train_on_embeddings
+from shared_router.scoring.heads import Batch
 from shared_router.scoring.neighbours import neighbour_mean
+from shared_router.scoring.serving import GraphSession, map_texts
+from shared_router.scoring.training import train_head
 
 FOLDS = 5
 FIGURES = ("apgr", "cost_advantage_at_drop@0.01", "quality_drop_at_cost_advantage@0.4")
+METHODS = ("head", "features", "neighbours", "tuned", "blend")
 
 
 @dataclass(frozen=True)
@@ -41,68 +55,162 @@ class Row:
     figures: dict[str, float | None]
     intervals: dict[str, tuple[float, float] | None]
     leads: dict[str, tuple[float, float] | None]
-    """Paired interval of this line's APGR less each baseline's."""
+    """Paired interval of this line's APGR less each other line's."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared."""
+
+    candidates: list[str]
+    kinds: list[str]
+    methods: list[str]
+    seeds: list[int]
+    settings: FineTuning = field(default_factory=FineTuning)
+    keep: Path | None = None
+
+
+@dataclass(frozen=True)
+class Material:
+    """A data set, embedded once."""
+
+    data: RoutingDataset
+    encoder: ExportedEncoder
+    embeddings: np.ndarray
+    features: np.ndarray
 
 
 def folds_of(queries: list[str], seed: int = 0) -> np.ndarray:
-    """Deal distinct queries to folds."""
-    _, inverse = np.unique(np.array(queries), return_inverse=True)
+    """Deal distinct queries to folds; other blanks, signs or capitals make no other query."""
+    normal = [re.sub(r"\W+", " ", query.lower()).strip() for query in queries]
+    _, inverse = np.unique(np.array(normal), return_inverse=True)
     return np.random.default_rng(seed).permutation(inverse.max() + 1)[inverse] % FOLDS
 
 
-def cross_validate(
-    data: RoutingDataset, candidates: list[str], kinds: list[str], resamples: int = 500
-) -> list[Row]:
-    """Cross-validate a router per label kind, and the baselines."""
-    data = data.candidates(candidates)
-    embeddings = embed(load_encoder("minilm"), data.queries)
-    features = feature_matrix(data.queries)
-    quality = data.quality(candidates)
-    gaps = quality[:, :-1] - quality[:, -1:]
-    folds = folds_of(data.queries)
-    savings = np.linspace(1.0, 0.0, len(candidates))
-    near = np.empty_like(gaps)
-    scores = {kind: np.empty_like(gaps) for kind in kinds}
+def cross_validate(data: RoutingDataset, plan: Plan, resamples: int = 500) -> list[Row]:
+    """Cross-validate every method with every label kind, and the baselines."""
+    data = data.candidates(plan.candidates)
+    encoder = load_encoder("minilm")
+    embeddings = embed(encoder, data.queries)
+    material = Material(data, encoder, embeddings, feature_matrix(data.queries))
+    quality = data.quality(plan.candidates)
+    savings = np.linspace(1.0, 0.0, len(plan.candidates))
+    walks: dict[str, Walk] = {}
+    for seed in plan.seeds:
+        for kind in plan.kinds:
+            rule = Rule("gap" if kind == "gap" else "probability", savings)
+            for method, scores in _pooled(material, plan, kind, seed).items():
+                walks[f"{method}, {kind}@{seed}"] = Walk(rule, scores, quality)
+    baselines = baseline_walks(data.queries, quality, savings, None)
+    return _rows(
+        walks | {f"{name}@": walk for name, walk in baselines.items()}, len(data), resamples
+    )
+
+
+def _pooled(material: Material, plan: Plan, kind: str, seed: int) -> dict[str, np.ndarray]:
+    """Predict every row by what was trained on the other folds."""
+    folds = folds_of(material.data.queries, seed)
+    pooled = {m: np.empty((len(folds), len(plan.candidates) - 1)) for m in plan.methods}
     for fold in range(FOLDS):
         inside, outside = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        near[outside] = neighbour_mean(embeddings[outside], embeddings[inside], gaps[inside])
-        train = data.take(inside)
-        for kind in kinds:
-            head = train_on_embeddings(
-                train, make_labels(train, candidates, kind), embeddings[inside]
-            )
-            scores[kind][outside] = head.predict(embeddings[outside], features[outside])
-    walks = {
-        kind: Walk(Rule("gap" if kind == "gap" else "probability", savings), scores[kind], quality)
-        for kind in kinds
-    }
-    walks |= baseline_walks(data.queries, quality, savings, near)
-    return _rows(walks, kinds, len(data), resamples)
+        found = _kept(plan, f"{kind}-{seed}-{fold}", material, inside, outside, kind, seed)
+        for method in plan.methods:
+            pooled[method][outside] = found[method]
+    return pooled
 
 
-def _rows(walks: dict[str, Walk], kinds: list[str], n: int, resamples: int) -> list[Row]:
+def _kept(plan, name, material, inside, outside, kind, seed) -> dict[str, np.ndarray]:
+    """Take a fold's predictions from the folder, and compute and keep what is missing there."""
+    path = plan.keep / f"{name}.npz" if plan.keep else None
+    found = dict(np.load(path)) if path and path.is_file() else {}
+    if set(plan.methods) - set(found):
+        wanted = [method for method in plan.methods if method not in found]
+        found |= _predicted(material, plan, inside, outside, kind, seed, wanted)
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(path, **found)
+    return found
+
+
+def _predicted(material, plan, inside, outside, kind, seed, wanted) -> dict[str, np.ndarray]:
+    train = material.data.take(inside)
+    labels = make_labels(train, plan.candidates, kind)
+    embeddings, features = material.embeddings, material.features
+    found: dict[str, np.ndarray] = {}
+    if "neighbours" in wanted:
+        near = neighbour_mean(embeddings[outside], embeddings[inside], labels.values)
+        found["neighbours"] = near
+    if "features" in wanted:
+        found["features"] = _from_features(features, labels, train, inside, outside)
+    if not {"head", "tuned", "blend"} & set(wanted):
+        return found
+    head = train_on_embeddings(train, labels, embeddings[inside], seed=seed)
+    found["head"] = head.predict(embeddings[outside], features[outside])
+    if {"tuned", "blend"} & set(wanted):
+        tuned = finetune(train, plan.candidates, labels, material.encoder, plan.settings, seed=seed)
+        found["tuned"] = _run(tuned.graph, [material.data.queries[i] for i in outside], material)
+        mixed = blended(train, labels, embeddings[inside], head, tuned, True, seed)
+        found["blend"] = mixed.weight * found["tuned"] + (1 - mixed.weight) * found["head"]
+        print(f"{kind} seed {seed}: weight of tuned {mixed.weight:.2f}, {tuned.facts}", flush=True)  # noqa: T201
+    return found
+
+
+def _from_features(features, labels: Labels, train, inside, outside) -> np.ndarray:
+    nothing = np.zeros((len(features), 1), dtype=np.float32)
+    batch = Batch(nothing[inside], features[inside], labels.values, (None,) * len(inside))
+    head = train_head(batch, train.queries, probability=labels.kind != "gap", neighbours=False)
+    return head.predict(nothing[outside], features[outside])
+
+
+def _run(graph: bytes, texts: list[str], material: Material) -> np.ndarray:
+    session = GraphSession(graph)
+
+    def one(text: str) -> np.ndarray:
+        feeds = material.encoder.tokens.encode(text) | {"features": feature_matrix([text])}
+        return session.run(["tuned"], feeds)[0][0]
+
+    return np.array(list(map_texts(one, texts)), dtype=np.float64)
+
+
+def _rows(walks: dict[str, Walk], n: int, resamples: int) -> list[Row]:
+    """Average each line over its seeds, resample by resample."""
     samples = resampled_figures(walks, n, resamples)
+    lines: dict[str, list[str]] = {}
+    for name in walks:
+        lines.setdefault(name.split("@")[0], []).append(name)
+    means = {
+        line: [_mean([samples[name][i] for name in names]) for i in range(resamples)]
+        for line, names in lines.items()
+    }
     rows = []
-    for name, walk in walks.items():
-        intervals = {f: interval([s[f] for s in samples[name]]) for f in FIGURES}
-        against = [b for b in walks if b not in kinds] if name in kinds else []
-        leads = {b: paired_difference(samples[name], samples[b], "apgr") for b in against}
-        rows.append(Row(name, trade_off(walk).figures(), intervals, leads))
+    for line, names in lines.items():
+        figures = _mean([trade_off(walks[name]).figures() for name in names])
+        intervals = {f: interval([sample[f] for sample in means[line]]) for f in FIGURES}
+        others = [other for other in lines if other != line]
+        leads = {o: paired_difference(means[line], means[o], "apgr") for o in others}
+        rows.append(Row(line, figures, intervals, leads))
     return rows
 
 
+def _mean(figures: list[dict[str, float | None]]) -> dict[str, float | None]:
+    columns = {name: [one[name] for one in figures] for name in figures[0]}
+    return {n: None if None in values else float(np.mean(values)) for n, values in columns.items()}
+
+
 def show(rows: list[Row]) -> str:
-    """Format the table."""
-    lines = []
+    """Format the table, and the leads of every line over every other."""
+    lines = ["columns: " + ", ".join(FIGURES)]
     for row in rows:
-        parts = [f"{row.name:20s}"]
+        parts = [f"{row.name:24s}"]
         for figure in FIGURES:
             value, span = row.figures[figure], row.intervals[figure]
             shown = "    -" if value is None else f"{value:6.3f}"
             parts.append(shown + (f" [{span[0]:.3f}, {span[1]:.3f}]" if span else ""))
+        lines.append("  ".join(parts))
+    for row in rows:
         leads = [f"{b} [{s[0]:+.3f}, {s[1]:+.3f}]" for b, s in row.leads.items() if s]
-        lines.append("  ".join(parts) + ("  lead: " + ", ".join(leads) if leads else ""))
-    return "\n".join(["columns: " + ", ".join(FIGURES), *lines])
+        lines.append(f"lead of {row.name} over: " + ", ".join(leads))
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -112,12 +220,23 @@ def main() -> None:
     parser.add_argument("--candidates", required=True)
     parser.add_argument("--task")
     parser.add_argument("--labels", default="gap")
+    parser.add_argument("--methods", default="head,features,neighbours")
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--keep", type=Path)
+    parser.add_argument("--epochs", type=int, default=FineTuning().epochs)
     asked = parser.parse_args()
     data = RoutingDataset.load(asked.data)
     data = data.task(asked.task) if asked.task else data
     warnings.simplefilter("once", DegenerateLabelWarning)
-    rows = cross_validate(data, asked.candidates.split(","), asked.labels.split(","))
-    print(f"{data!r}\n{show(rows)}")  # noqa: T201
+    plan = Plan(
+        asked.candidates.split(","),
+        asked.labels.split(","),
+        asked.methods.split(","),
+        [int(seed) for seed in asked.seeds.split(",")],
+        FineTuning(epochs=asked.epochs),
+        asked.keep,
+    )
+    print(f"{data!r}\n{show(cross_validate(data, plan))}")  # noqa: T201
 
 
 if __name__ == "__main__":

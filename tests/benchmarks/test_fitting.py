@@ -27,7 +27,7 @@ def test_fit_takes_at_most_a_third_more_than_embedding(file, data_folder):
 
     before = embedding()
     started = time.perf_counter()
-    Router.fit(data, ["mixtral-8x7b", "gpt-4-1106"], cache=False)
+    Router.fit(data, ["mixtral-8x7b", "gpt-4-1106"], cache=False, int8=False)
     fitting = time.perf_counter() - started
     ratio = fitting / ((before + embedding()) / 2)
     print(f"{file}: {len(data)} queries, fit / embed = {ratio:.2f}")  # noqa: T201

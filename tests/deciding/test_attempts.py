@@ -185,6 +185,13 @@ def test_no_query_goes_to_the_reference(query: RoutingQuery | None) -> None:
     assert (found.index, found.reason, found.error) == (2, "no_query", None)
 
 
+def test_no_query_goes_where_it_was_told_to_if_that_one_can_serve() -> None:
+    assert verdict(RoutingRequest(without_query_to="small")).index == 0
+    found = verdict(RoutingRequest(without_query_to="nano", needs_tools=True))
+    assert (found.index, found.reason) == (2, "no_query")
+    assert verdict(asking(without_query_to="nano")).reason == "score"
+
+
 def test_the_score_decides_otherwise() -> None:
     assert verdict(asking()).index == 0
     assert verdict(asking(), threshold=1.0).index == 2

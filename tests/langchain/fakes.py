@@ -22,6 +22,7 @@ from pydantic import Field
 
 from langchain_hybrid import HybridChatModel
 from shared_router.testing import fixed_router
+from tests.material import filled
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -211,23 +212,6 @@ def chosen_tool(tools: Any, choice: Any, messages: Sequence[BaseMessage]) -> Any
     if isinstance(messages[-1], ToolMessage):
         return functions[-1] if choice in ("any", "required", True) else None
     return functions[0]
-
-
-def filled(schema: dict[str, Any], question: str) -> dict[str, Any]:
-    """Fill a JSON schema's required fields from a question."""
-    quoted = re.search(r"'([^']+)'", question)
-    number = re.search(r"\d+", question)
-    values = {
-        "string": quoted.group(1) if quoted else "something",
-        "integer": int(number.group()) if number else 1,
-        "number": float(number.group()) if number else 1.0,
-        "boolean": True,
-        "array": [],
-        "object": {},
-    }
-    properties = schema.get("properties", {})
-    wanted = schema.get("required", [])
-    return {name: values[properties[name].get("type", "string")] for name in wanted}
 
 
 def hybrid(

@@ -13,9 +13,9 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.prompts import ChatPromptTemplate
 
-from langchain_hybrid import QueryFromPrompt, queries
-from langchain_hybrid.queries import GuessedQueryWarning, final_question
-from shared_router import Router, routing_query
+from langchain_hybrid import QueryFromPrompt
+from shared_router import Router, questions, routing_query
+from shared_router.questions import GuessedQueryWarning, final_question
 from tests.langchain.doubles import RecordingScorer, decision_of, hybrid
 
 PROMPT = ChatPromptTemplate([("human", "Context: {context}\n\nQuestion: {question}")])
@@ -220,7 +220,7 @@ def test_a_guess_warns_once_per_process() -> None:
     script = """
         import asyncio, warnings
         from tests.langchain.doubles import hybrid
-        from langchain_hybrid.queries import GuessedQueryWarning
+        from shared_router.questions import GuessedQueryWarning
 
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -246,7 +246,7 @@ def test_a_guess_warns_once_per_process() -> None:
 
 
 def test_the_warning_is_raised_where_the_guess_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queries, "_warned", False)
+    monkeypatch.setattr(questions, "_warned", False)
     with pytest.warns(GuessedQueryWarning, match="query_source='guessed'"):
         scored(long_prompt())
 

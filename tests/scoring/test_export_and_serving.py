@@ -37,7 +37,7 @@ def encoder(in_tiny_cache: Path, tiny_encoder: str) -> ExportedEncoder:
 
 
 def scorer_of(encoder: ExportedEncoder, graph: bytes, reference: np.ndarray | None) -> GraphScorer:
-    tokens = Tokens(encoder.tokenizer.read_text(), encoder.max_tokens)
+    tokens = encoder.tokens
     return GraphScorer(GraphSession(graph), tokens, reference)
 
 
@@ -107,12 +107,42 @@ def test_no_texts_have_no_scores(fitted: Router) -> None:
     assert fitted.score([]).shape == (0, 1)
 
 
-def test_long_texts_are_cut_and_known_to_be(encoder: ExportedEncoder) -> None:
-    tokens = Tokens(encoder.tokenizer.read_text(), encoder.max_tokens)
-    assert tokens.encode("word " * 500)["input_ids"].shape == (1, 64)
-    assert tokens.exceeds("word " * 500)
-    assert tokens.exceeds("x" * 30_000)
-    assert not tokens.exceeds("word")
+def test_of_a_long_text_the_head_and_the_tail_are_read(encoder: ExportedEncoder) -> None:
+    tokens = encoder.tokens
+    ids = tokens.ids("greet " + "word " * 500 + "city")
+    whole = Tokens(tokens.serialized, 10_000).ids("greet " + "word " * 500 + "city")
+    assert len(ids) == tokens.max_tokens == 64
+    assert ids == whole[:32] + whole[-32:]
+
+
+@pytest.mark.parametrize("length", [20_001, 100_000])
+def test_the_tail_of_a_very_long_text_is_its_tail(encoder: ExportedEncoder, length: int) -> None:
+    text = "greet " + "x " * (length // 2) + "name the capital city"
+    ending = encoder.tokens.ids("name the capital city")[1:]
+    assert encoder.tokens.ids(text)[-len(ending) :] == ending
+    assert encoder.tokens.ids(text)[:2] == encoder.tokens.ids("greet")[:2]
+
+
+def test_a_text_that_fits_is_read_whole(encoder: ExportedEncoder) -> None:
+    text = " ".join(["word"] * 15)
+    assert encoder.tokens.ids(text) == Tokens(encoder.tokens.serialized, 10_000).ids(text)
+
+
+def test_older_routers_read_heads_alone(encoder: ExportedEncoder) -> None:
+    older = Tokens(encoder.tokens.serialized, 64)
+    whole = Tokens(encoder.tokens.serialized, 10_000).ids("greet " + "word " * 500)
+    assert older.ids("greet " + "word " * 500) == whole[:63] + whole[-1:]
+
+
+def test_long_texts_are_known_to_be(encoder: ExportedEncoder) -> None:
+    assert encoder.tokens.exceeds("word " * 500)
+    assert encoder.tokens.exceeds("x" * 30_000)
+    assert not encoder.tokens.exceeds("word")
+
+
+def test_a_decision_says_that_the_query_was_truncated(fitted: Router) -> None:
+    assert fitted.decide("word " * 20_000, threshold=0).query_truncated
+    assert not fitted.decide("solve 3x", threshold=0).query_truncated
 
 
 def test_a_pickled_router_scores_alike(calibrated: Router) -> None:

@@ -1,0 +1,111 @@
+"""The wrapped models: what they are called, and what they can do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.base.llms.types import LLMMetadata
+from llama_index.core.llms import LLM
+from llama_index.core.llms.function_calling import FunctionCallingLLM
+
+from shared_router.errors import CandidateError
+from shared_router.fronts import described
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shared_router.records import Candidate
+
+_UNNAMED = ("", "unknown")
+
+
+def resolve_model(model: Any, role: str) -> LLM:
+    """Take a LlamaIndex LLM.
+
+    Args:
+        model: What the user gave.
+        role: Its name in messages.
+
+    Raises:
+        CandidateError: If it is none.
+    """
+    if isinstance(model, LLM):
+        return model
+    kind = type(model)
+    hint = ""
+    if isinstance(model, str):
+        hint = " LlamaIndex makes no model by its name: give the model itself."
+    elif kind.__module__.startswith("langchain"):
+        hint = " langchain_hybrid.HybridChatModel wraps the models of LangChain."
+    raise CandidateError(f"{role} is a LlamaIndex LLM; got {kind.__name__}.{hint}")
+
+
+def metadata_of(model: LLM) -> LLMMetadata:
+    """Read a model's metadata.
+
+    Raises:
+        CandidateError: If it tells none, such as a provider's class for a name it does not know.
+    """
+    try:
+        return model.metadata
+    except Exception as error:
+        raise CandidateError(
+            f"{type(model).__name__} does not tell its metadata ({type(error).__name__}: {error}), "
+            "which LlamaIndex needs of a model. For an OpenAI-compatible server use OpenAILike."
+        ) from error
+
+
+def model_name(model: LLM) -> str | None:
+    """Return the name the provider calls the model by, if it tells."""
+    name = metadata_of(model).model_name
+    return None if name in _UNNAMED else name
+
+
+def can_call_tools(model: LLM) -> bool:
+    """Tell whether a model calls tools."""
+    able = isinstance(model, FunctionCallingLLM)
+    return able and metadata_of(model).is_function_calling_model
+
+
+def describe(candidate: Candidate) -> Candidate:
+    """Fill in what the model itself tells: capabilities, context window, its provider's name.
+
+    Every LLM can answer in a schema: LlamaIndex asks in text where there are no tools.
+    """
+    metadata = metadata_of(candidate.model)
+    stated = "context_window" in metadata.model_fields_set  # else it is LlamaIndex's default
+    return described(
+        candidate,
+        name=model_name(candidate.model),
+        context_window=metadata.context_window if stated else None,
+        supports_tools=can_call_tools(candidate.model),
+        supports_structured_output=True,
+    )
+
+
+def combined_metadata(candidates: Sequence[Candidate]) -> LLMMetadata:
+    """Describe several models as one, before a route exists.
+
+    What is packed into a prompt must fit every model; what only some can do is asked of those.
+    """
+    known = [metadata_of(candidate.model) for candidate in candidates]
+    window = min(
+        candidate.context_window or metadata.context_window
+        for candidate, metadata in zip(candidates, known, strict=True)
+    )
+    return LLMMetadata(
+        context_window=window,
+        num_output=_num_output([metadata.num_output for metadata in known], window),
+        is_chat_model=any(metadata.is_chat_model for metadata in known),
+        is_function_calling_model=any(candidate.supports_tools for candidate in candidates),
+        model_name=f"hybrid({'|'.join(candidate.name for candidate in candidates)})",
+        system_role=known[-1].system_role,
+    )
+
+
+def _num_output(outputs: Sequence[int], window: int) -> int:
+    """The most any model writes, as long as the window has room for a prompt beside it."""
+    stated = [output for output in outputs if output > 0]
+    if not stated:
+        return -1  # unknown, as LlamaIndex writes it
+    return max((output for output in stated if output < window), default=window // 2)

@@ -1,0 +1,126 @@
+"""Where a decision is told: an event, a callback, a span's attributes, and on the response."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.base.llms.types import ChatResponse, CompletionResponse
+from llama_index.core.instrumentation.events import BaseEvent
+from llama_index_instrumentation import get_dispatcher
+
+from shared_router.observing.telemetry import note_on_span
+from shared_router.records import ROUTING_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from llama_index.core.callbacks import CallbackManager
+
+    from shared_router.records import RoutingDecision
+
+WITHIN = "within"
+"""Where a decision on a response holds that of a wrapper inside of the wrapper."""
+
+logger = logging.getLogger("hybrid_llm")
+dispatcher = get_dispatcher(__name__)
+
+
+class RoutingDecisionEvent(BaseEvent):
+    """One decision, dispatched inside the wrapper's span, before the chosen model's start event.
+
+    Flat, scalars alone; the fields are those of `RoutingDecision`, described there.
+    """
+
+    candidate: str
+    index: int
+    reason: str
+    score: float | None = None
+    scores: str | None = None
+    """JSON, where there are more than two candidates."""
+    threshold: float | None = None
+    dial: str | None = None
+    dial_value: float | None = None
+    guarantee: str
+    query_source: str
+    task: str | None = None
+    task_source: str | None = None
+    calibrated_task: str | None = None
+    wider_because: str | None = None
+    router_name: str | None = None
+    router_version: str | None = None
+    latency_ms: float
+    query_length: int | None = None
+    query_truncated: bool | None = None
+    query_hash: str | None = None
+    query: str | None = None
+    error: str | None = None
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name the event as LlamaIndex's handlers do."""
+        return "RoutingDecisionEvent"
+
+
+class _Quiet(logging.Filter):
+    """Keeps OpenInference from warning at every call that it does not know our event.
+
+    The decision reaches it as attributes of the span.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.getMessage() != f"Unhandled event of type {RoutingDecisionEvent.__name__}"
+
+
+logging.getLogger("openinference.instrumentation.llama_index._handler").addFilter(_Quiet())
+
+
+@contextmanager
+def announced(
+    decision: RoutingDecision, payload: dict[str, Any], manager: CallbackManager, name: str
+) -> Iterator[None]:
+    """Tell of a decision, then keep the trace open for the chosen model's call.
+
+    Args:
+        decision: The decision.
+        payload: The same as JSON-able values.
+        manager: Hears of it, if it has handlers.
+        name: Name of the trace.
+    """
+    dispatcher.event(RoutingDecisionEvent(**decision.flat()))
+    note_on_span(decision)
+    if not manager.handlers:
+        yield
+        return
+    with manager.as_trace(name):
+        _call_back(payload, manager)
+        yield
+
+
+def _call_back(payload: dict[str, Any], manager: CallbackManager) -> None:
+    event: Any = ROUTING_KEY  # LlamaIndex's enumeration of events cannot be extended
+    try:
+        with manager.event(event, payload=payload):
+            pass
+    except Exception as error:  # noqa: BLE001  (a chain never breaks because of a listener)
+        logger.warning("A callback handler raised %s at %s.", type(error).__name__, ROUTING_KEY)
+
+
+def annotated(output: Any, payload: dict[str, Any]) -> Any:
+    """Put the decision on a response, or on a chunk of a stream.
+
+    The response is copied: the model's own events hold the same object. `raw` and the message
+    stay as they are: token counts are read out of one, and the other is sent to the provider again.
+    """
+    if not isinstance(output, ChatResponse | CompletionResponse):
+        return output
+    inner = output.additional_kwargs.get(ROUTING_KEY)  # of a wrapper that was wrapped
+    told = payload if inner is None else {**payload, WITHIN: inner}
+    return with_routing(output, told)
+
+
+def with_routing(response: Any, told: Any) -> Any:
+    """Copy a response, with another decision on it."""
+    kept = {**response.additional_kwargs, ROUTING_KEY: told}
+    return response.model_copy(update={"additional_kwargs": kept})

@@ -1,0 +1,175 @@
+"""Which text to route by: pure conversion from what a call was given to a `RoutingQuery`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.agent.workflow.prompts import DEFAULT_STATE_PROMPT
+from llama_index.core.base.llms.types import ChatMessage, MessageRole
+from llama_index_instrumentation.dispatcher import active_instrument_tags
+
+from llamaindex_hybrid.kinds import kind_of_prompt, kind_of_text
+from llamaindex_hybrid.spans import enclosing, text_of_query
+from shared_router.context import current_query
+from shared_router.questions import is_tool_noise, query_of_message
+from shared_router.records import RoutingQuery
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from llama_index.core.prompts import BasePromptTemplate
+
+    from llamaindex_hybrid.kinds import Kind
+    from shared_router.questions import TooLong
+
+QUERY_TAG = "routing_query"
+"""Key of LlamaIndex's `instrument_tags` that states the user's question."""
+QUERY_VARIABLES = ("query_str", "question", "query")
+"""Prompt variables that hold the user's question, surest first."""
+
+_WAYS = "routing_query(...), a prompt with the variable query_str, or track_queries()"
+_ASSISTANT = (MessageRole.ASSISTANT, MessageRole.CHATBOT, MessageRole.MODEL)
+_STATE = re.compile(
+    re.escape(DEFAULT_STATE_PROMPT)
+    .replace(re.escape("{state}"), ".*?")
+    .replace(re.escape("{msg}"), "(?P<msg>.*)"),
+    re.DOTALL,
+)
+_TRANSCRIPT = "<current_conversation>"
+_SAID = re.compile(r"\t<user>\n(.*?)\t</user>\n", re.DOTALL)
+_MESSAGE = re.compile(r"\t\t<message>(.*?)</message>\n", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What one call was given, whatever its form."""
+
+    read: Callable[[], Sequence[ChatMessage]] = field(repr=False)
+    """Returns the messages; called at most once, and only where they are looked at."""
+    prompt: BasePromptTemplate | None = field(default=None, repr=False)
+    """The prompt, where the call has one."""
+    variables: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Its variables, the call's before its own."""
+
+    @cached_property
+    def messages(self) -> Sequence[ChatMessage]:
+        """The messages that reach the model."""
+        return self.read()
+
+
+@dataclass(frozen=True)
+class Found:
+    """The query of a call, or which kind of call has none."""
+
+    query: RoutingQuery | None = None
+    kind: Kind = "other"
+
+
+def find_query(asked: Asked, variables: Sequence[str], too_long: TooLong) -> Found:
+    """Find what the user asked.
+
+    In this order: `routing_query(...)` or `instrument_tags`; prompt variables; the enclosing span
+    (`track_queries`); the last user message that is no tool noise, narrowed to its final question
+    paragraph where it is longer than the encoder reads.
+
+    Args:
+        asked: What the call was given.
+        variables: Prompt variables that hold a question, surest first.
+        too_long: Tells whether a text is longer than the encoder reads.
+
+    Returns:
+        The query and its source, or the kind of call that has none.
+    """
+    stated = current_query() or _tagged() or variable_query(asked.variables, variables)
+    if stated is not None:
+        return Found(stated)
+    around = enclosing()
+    if around.query is not None:
+        return Found(RoutingQuery(text=around.query, source="span"))
+    if around.extracting:
+        return Found(kind="extract")
+    kind = kind_of_prompt(asked.prompt) if asked.prompt is not None else None
+    text = None if kind else last_user_text(asked.messages)
+    kind = kind or (kind_of_text(text) if text else None)
+    if kind is not None or text is None:
+        return Found(kind=kind or "other")
+    return Found(query_of_message(text, too_long, _WAYS))
+
+
+def _tagged() -> RoutingQuery | None:
+    text = text_of_query(active_instrument_tags.get().get(QUERY_TAG))
+    return None if text is None else RoutingQuery(text=text)
+
+
+def variable_query(values: Mapping[str, Any], names: Sequence[str]) -> RoutingQuery | None:
+    """Find the question among a prompt's variables."""
+    texts = (text_of_query(values.get(name)) for name in names)
+    found = next((text for text in texts if text is not None), None)
+    return None if found is None else RoutingQuery(text=found, source="prompt_variable")
+
+
+def last_user_text(messages: Sequence[ChatMessage]) -> str | None:
+    """Return the text of the last user message that is no tool noise."""
+    position = _last_user(messages)
+    return None if position is None else user_text(messages[position])
+
+
+def _last_user(messages: Sequence[ChatMessage]) -> int | None:
+    for position in range(len(messages) - 1, -1, -1):
+        message = messages[position]
+        if message.role == MessageRole.USER:
+            text = user_text(message)
+            if text.strip() and not is_tool_noise(text):
+                return position
+    return None
+
+
+def user_text(message: ChatMessage) -> str:
+    """Return what the user said in a message, without what an agent put around it."""
+    text = text_of(message)
+    if text.startswith(_TRANSCRIPT):
+        return next(_said_last(text), text)
+    stateful = _STATE.fullmatch(text)
+    return stateful["msg"] if stateful else text
+
+
+def _said_last(transcript: str) -> Iterator[str]:
+    """Yield the user's messages of a transcript, as agents write it, the last one first."""
+    for said in reversed(_SAID.findall(transcript)):
+        text = "\n".join(_MESSAGE.findall(said))
+        if text.strip() and not is_tool_noise(text):
+            yield text
+
+
+def text_of(message: ChatMessage) -> str:
+    """Join the text blocks of a message; images, audio and tool calls have none."""
+    return message.content or ""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of a conversation: a user's question and what was done about it since."""
+
+    said: tuple[str, ...] = field(repr=False)
+    """What was said up to the question, system messages left out."""
+    answers: int
+    """How often a model has answered since the question."""
+    is_open: bool
+    """Whether tools have answered the last of these."""
+
+
+def turn_of(messages: Sequence[ChatMessage]) -> Turn | None:
+    """Find the turn a conversation is in; `None` where nobody asked anything."""
+    position = _last_user(messages)
+    if position is None:
+        return None
+    spoken = [m for m in messages[: position + 1] if m.role != MessageRole.SYSTEM]
+    lines = [f"{message.role.value}: {user_text(message)}" for message in spoken]
+    # A retry repeats the question.
+    said = [line for i, line in enumerate(lines) if i == 0 or line != lines[i - 1]]
+    tail = [m.role for m in messages[position + 1 :] if m.role != MessageRole.SYSTEM]
+    answers = sum(role in _ASSISTANT for role in tail)
+    return Turn(tuple(said), answers, answers > 0 and tail[-1] not in _ASSISTANT)

@@ -1,0 +1,185 @@
+"""From a LlamaIndex call to the engine's request: pure conversion."""
+
+from __future__ import annotations
+
+import logging
+from collections import ChainMap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.base.llms.types import ChatMessage, MessageRole
+from llama_index.core.prompts import BasePromptTemplate
+
+from llamaindex_hybrid.queries import Asked, Found, find_query, text_of, turn_of
+from shared_router.context import current_options
+from shared_router.deciding.guards import RoutingRequest
+from shared_router.options import split_options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from llamaindex_hybrid.kinds import Kind
+    from shared_router.deciding.turns import TurnMemory
+    from shared_router.engine import RoutingEngine
+    from shared_router.options import CallOptions
+
+logger = logging.getLogger("hybrid_llm")
+
+CHARACTERS_PER_TOKEN = 4
+TOKENS_PER_MESSAGE = 3
+"""A rough rule, to see whether an input may be longer than a model's window."""
+
+
+def call_options(kwargs: Mapping[str, Any]) -> tuple[CallOptions, dict[str, Any]]:
+    """Read a call's routing options: keywords over context.
+
+    Returns:
+        The options, and the keywords that remain for the model.
+
+    Raises:
+        ConfigurationError: If an option is unknown, out of range, or two dials are given.
+    """
+    options, rest = split_options(kwargs)
+    return options.over(current_options()), rest
+
+
+def prompt_options(
+    prompt: BasePromptTemplate, prompt_args: Mapping[str, Any]
+) -> tuple[CallOptions, dict[str, Any]]:
+    """Read the options of a call with a prompt; a variable of the prompt is no option."""
+    own = {
+        *prompt.template_vars,
+        *prompt.kwargs,
+        *(prompt.template_var_mappings or ()),
+        *(prompt.function_mappings or ()),
+    }
+    options, rest = split_options(prompt_args, kept=own)
+    return options.over(current_options()), rest
+
+
+def asked_in_messages(messages: Sequence[ChatMessage]) -> Asked:
+    """Read a chat."""
+    return Asked(read=lambda: messages)
+
+
+def asked_in_text(prompt: Any) -> Asked:
+    """Read a completion: the prompt is what a user said."""
+    return Asked(read=lambda: [ChatMessage(role=MessageRole.USER, content=str(prompt))])
+
+
+def asked_in_prompt(prompt: BasePromptTemplate, prompt_args: Mapping[str, Any]) -> Asked:
+    """Read a prompt with its variables; it is formatted only where it has to be looked at."""
+    variables: Mapping[str, Any] = ChainMap(dict(prompt_args), dict(prompt.kwargs))
+    return Asked(
+        read=lambda: prompt.format_messages(**prompt_args), prompt=prompt, variables=variables
+    )
+
+
+def with_user_message(
+    user_msg: str | ChatMessage | None, chat_history: Sequence[ChatMessage] | None
+) -> list[ChatMessage]:
+    """Join a conversation and the message that continues it."""
+    history = list(chat_history or ())
+    if isinstance(user_msg, str):
+        user_msg = ChatMessage(role=MessageRole.USER, content=user_msg)
+    return [*history, user_msg] if user_msg else history
+
+
+def routing_request(
+    asked: Asked,
+    options: CallOptions,
+    engine: RoutingEngine,
+    variables: Sequence[str],
+    without_query: Mapping[Kind, str],
+    *,
+    needs_tools: bool = False,
+    needs_structured_output: bool = False,
+    sticky_to: str | None = None,
+) -> RoutingRequest:
+    """Convert one call.
+
+    Args:
+        asked: What the call was given.
+        options: Its dial, forced route and task.
+        engine: Knows the router and the candidates.
+        variables: Prompt variables that hold a question.
+        without_query: Candidate for each kind of call without a query.
+        needs_tools: Whether it calls tools.
+        needs_structured_output: Whether it wants an answer in a schema.
+        sticky_to: The candidate whose tool calls it answers.
+    """
+    found = _found(asked, variables, engine)
+    return RoutingRequest(
+        query=found.query,
+        options=options,
+        needs_tools=needs_tools,
+        needs_structured_output=needs_structured_output,
+        input_tokens=_input_tokens(asked, engine),
+        sticky_to=sticky_to,
+        without_query_to=None if found.query else without_query.get(found.kind),
+    )
+
+
+def _found(asked: Asked, variables: Sequence[str], engine: RoutingEngine) -> Found:
+    try:
+        return find_query(asked, variables, engine.router.exceeds)
+    except Exception as error:  # noqa: BLE001  (a chain never breaks because the router did)
+        logger.warning("Finding the query raised %s.", type(error).__name__)
+        return Found()
+
+
+def _input_tokens(asked: Asked, engine: RoutingEngine) -> int | None:
+    """Estimate the input's tokens, where a context window is known and may be too small."""
+    windows = [c.context_window for c in engine.candidates if c.context_window is not None]
+    if not windows or (asked.prompt is not None and asked.prompt.function_mappings):
+        return None  # a prompt's functions run once, in the model that answers
+    try:
+        lengths = [len(text_of(message)) for message in asked.messages]
+    except Exception:  # noqa: BLE001  (the chosen model says better what is wrong with a prompt)
+        return None
+    # A token is at least one character, so a text shorter than the window fits for sure.
+    if sum(lengths) <= min(windows):
+        return None
+    return sum(lengths) // CHARACTERS_PER_TOKEN + TOKENS_PER_MESSAGE * len(lengths)
+
+
+def preview(value: Any, kwargs: Mapping[str, Any]) -> tuple[Asked, CallOptions]:
+    """Read a text, messages or a prompt, as `route` takes them."""
+    if isinstance(value, BasePromptTemplate):
+        options, rest = prompt_options(value, kwargs)
+        return asked_in_prompt(value, rest), options
+    options, _ = call_options(kwargs)
+    asked = asked_in_text(value) if isinstance(value, str) else asked_in_messages(value)
+    return asked, options
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in its turn a conversation is, for the memory of who answers it."""
+
+    asks: tuple[bytes, ...] = ()
+    """Keys of the model whose tool calls this call answers; none where it answers no tools."""
+    answers: tuple[bytes, ...] = ()
+    """Keys to remember this call's model by."""
+
+
+def place_of(asked: Asked, options: CallOptions, memory: TurnMemory) -> Place:
+    """Find a call's place; each has a key with the options in force, and one without.
+
+    Two users may ask the same under different dials; a dial may change within a turn.
+    """
+    if asked.prompt is not None:
+        return Place()
+    try:
+        turn = turn_of(asked.messages)
+    except Exception as error:  # noqa: BLE001  (a chain never breaks because the router did)
+        logger.warning("Reading the conversation raised %s.", type(error).__name__)
+        return Place()
+    if turn is None:
+        return Place()
+
+    def keys(answers: int) -> tuple[bytes, ...]:
+        parts = (*turn.said, str(answers))
+        return memory.key((*parts, repr(options))), memory.key(parts)
+
+    return Place(keys(turn.answers - 1) if turn.is_open else (), keys(turn.answers))

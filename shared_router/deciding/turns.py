@@ -1,0 +1,61 @@
+"""Which candidate answered a turn, for hosts whose messages cannot say it.
+
+Where an assistant message carries no record of its model, a later step of the same turn (a tool's
+answer) is known by the turn's own text: what was said up to the user's question.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MOST_TURNS = 8192
+"""Turns remembered; the ones not met for longest are forgotten first."""
+
+
+class TurnMemory:
+    """Remembers the candidates of recent turns, by keyed hashes that never leave the process.
+
+    Args:
+        most: How many turns to remember.
+    """
+
+    def __init__(self, most: int = MOST_TURNS) -> None:
+        self._most = most
+        self._secret = secrets.token_bytes(32)
+        self._lock = threading.Lock()
+        self._candidates: OrderedDict[bytes, str] = OrderedDict()
+
+    def __reduce__(self) -> tuple[type[TurnMemory], tuple[int]]:
+        return TurnMemory, (self._most,)  # a copy starts afresh
+
+    def __len__(self) -> int:
+        return len(self._candidates)
+
+    def key(self, parts: Iterable[str]) -> bytes:
+        """Hash a turn: what was said, in order."""
+        whole = hashlib.blake2b(key=self._secret, digest_size=16)
+        for part in parts:
+            encoded = part.encode("utf-8", "surrogatepass")
+            whole.update(len(encoded).to_bytes(8, "big") + encoded)
+        return whole.digest()
+
+    def remember(self, keys: Iterable[bytes], candidate: str) -> None:
+        """Note that a candidate answers a turn."""
+        with self._lock:
+            for key in keys:
+                self._candidates[key] = candidate
+                self._candidates.move_to_end(key)
+            while len(self._candidates) > self._most:
+                self._candidates.popitem(last=False)
+
+    def recall(self, keys: Iterable[bytes]) -> str | None:
+        """Name the candidate that answers a turn, by the first key that is known."""
+        with self._lock:
+            return next((self._candidates[key] for key in keys if key in self._candidates), None)

@@ -1,0 +1,24 @@
+"""Decisions on OpenTelemetry spans, for whoever traces with it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shared_router.records import RoutingDecision
+
+ATTRIBUTE_PREFIX = "hybrid.routing."
+"""A decision's fields stand on a span as `hybrid.routing.<field>`."""
+
+
+def note_on_span(decision: RoutingDecision) -> None:
+    """Put a decision on the current OpenTelemetry span, if there is one.
+
+    Nothing is imported: where nobody has imported OpenTelemetry, nobody has opened a span.
+    """
+    trace: Any = sys.modules.get("opentelemetry.trace")
+    span = trace.get_current_span() if trace is not None else None
+    if span is not None and span.is_recording():
+        for name, value in decision.flat().items():
+            span.set_attribute(ATTRIBUTE_PREFIX + name, value)

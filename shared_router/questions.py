@@ -1,0 +1,102 @@
+"""The user's question inside a longer text: what both fronts know of prompts and agents.
+
+In a RAG prompt the question is the last 13 characters of a message of 15,000, cut off at the
+encoder's 256 tokens; in an agent the last user message may be harness noise.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import TYPE_CHECKING
+
+from shared_router.records import RoutingQuery
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    TooLong = Callable[[str], bool]
+
+_NOISE = re.compile(
+    r"\s*(?:Observation:|Result of executing the code given:|Error while parsing the output:"
+    r"|FAILURE: Your previous response was empty|<tool_result|<tool_response|\[tool)",
+    re.IGNORECASE,
+)
+_LABEL = re.compile(
+    r"^[^\S\n]*(?:#+\s*)?(?:user\s+)?(?:question|query|input|user)\s*:\s*",
+    re.IGNORECASE | re.MULTILINE,
+)
+_CONTEXT = re.compile(r"^\s*(?:context|documents?|sources?)\s*:", re.IGNORECASE | re.MULTILINE)
+_ANSWER = re.compile(r"^\s*(?:\w+\s+)?answer\s*:?\s*$", re.IGNORECASE)
+
+
+class GuessedQueryWarning(UserWarning):
+    """The query had to be guessed out of a long message."""
+
+
+def is_tool_noise(text: str) -> bool:
+    """Tell whether a user message is an agent's harness speaking, not the user."""
+    return bool(_NOISE.match(text))
+
+
+def query_of_message(text: str, too_long: TooLong, ways: str) -> RoutingQuery:
+    """Make a query of a user message; one longer than the encoder reads is narrowed.
+
+    Args:
+        text: The message.
+        too_long: Tells whether a text is longer than the encoder reads.
+        ways: How to state the question instead, for the warning.
+
+    Returns:
+        The query: the whole message, or its final question paragraph, marked `guessed`.
+
+    Warns:
+        GuessedQueryWarning: Once per process, if the message is narrowed.
+    """
+    if not too_long(text):
+        return RoutingQuery(text=text, source="last_user_message")
+    _warn_guess(ways)
+    return RoutingQuery(text=final_question(text), source="guessed")
+
+
+def final_question(text: str) -> str:
+    """Narrow a long message to its final question paragraph.
+
+    The last paragraph if it asks: by a label such as `Question:`, or by a question mark. Else the
+    last labelled one, else the last one with a question mark: retrieved text asks too, but
+    seldom with a label. Label, empty `Answer:` and a `Context:` that follows are cut.
+    """
+    paragraphs = [p for p in map(_without_answer_line, re.split(r"\n\s*\n", text)) if p.strip()]
+    if not paragraphs:
+        return text
+    labelled = [paragraph for paragraph in paragraphs if _LABEL.search(paragraph)]
+    asking = [paragraph for paragraph in paragraphs if "?" in paragraph]
+    last = paragraphs[-1:] if paragraphs[-1] in asking else []
+    return _labelled_part((last or labelled or asking or paragraphs)[-1]) or text
+
+
+def _labelled_part(paragraph: str) -> str:
+    """Return what stands behind the last label of a paragraph, or all of it."""
+    after = paragraph[[0, *(found.end() for found in _LABEL.finditer(paragraph))][-1] :]
+    return _CONTEXT.split(after, maxsplit=1)[0].strip()
+
+
+def _without_answer_line(paragraph: str) -> str:
+    return "\n".join(line for line in paragraph.splitlines() if not _ANSWER.match(line))
+
+
+_warned = False
+
+
+def _warn_guess(ways: str) -> None:
+    """Warn once per process."""
+    global _warned
+    if _warned:
+        return
+    _warned = True
+    warnings.warn(
+        "The last user message is longer than the router's encoder reads; it is routed by its "
+        f"final question paragraph (query_source='guessed'). State the question with {ways}.",
+        GuessedQueryWarning,
+        stacklevel=3,
+    )

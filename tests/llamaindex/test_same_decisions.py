@@ -1,0 +1,138 @@
+"""Both fronts decide alike: the same router, the same queries, every dial."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from langchain_hybrid import HybridChatModel, ReplayChatModel
+from llamaindex_hybrid import HybridLLM, ReplayLLM
+from shared_router import Router, RoutingDataset, hybrid_options
+from shared_router.data.schema import Outcome, RoutingRecord
+from tests.llamaindex.fakes import decision_of
+from tests.material import known_truth
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from shared_router import RoutingDecision
+
+DIALS = (
+    {},
+    {"threshold": 0.01},
+    {"threshold": -0.2},
+    {"cost_advantage": 0.0},
+    {"cost_advantage": 0.35},
+    {"cost_advantage": 1.0},
+    {"max_quality_drop": 0.0},
+    {"max_quality_drop": 0.05},
+    {"max_quality_drop_absolute": 0.1},
+    {"route": "small"},
+    {"route": "large"},
+)
+QUESTIONS = 300
+
+
+def answered(data: RoutingDataset) -> RoutingDataset:
+    """Give every outcome a text."""
+
+    def one(record: RoutingRecord) -> RoutingRecord:
+        outcomes = {
+            name: Outcome(quality=outcome.quality, response=(f"{name} answers",))
+            for name, outcome in record.outcomes.items()
+        }
+        return RoutingRecord(**record.model_dump(exclude={"outcomes"}), outcomes=outcomes)
+
+    return RoutingDataset(tuple(map(one, data)), data.name)
+
+
+def fronts(data: RoutingDataset, router: Router, **options: Any) -> tuple[HybridChatModel, Any]:
+    """Wrap the same recorded models in both fronts."""
+    names = router.candidates
+    chat = [ReplayChatModel(data=data, model=name) for name in names]
+    llms = [ReplayLLM(data=data, model=name) for name in names]
+    given = {"router": router, "same_models": True, **options}
+    return (
+        HybridChatModel(small=chat[0], large=chat[1], **given),
+        HybridLLM(small=llms[0], large=llms[1], **given),
+    )
+
+
+class Remembering:
+    """A fitted scorer that scores each text once: re-deciding needs no new score."""
+
+    def __init__(self, scorer: Any) -> None:
+        self.scorer = scorer
+        self.known: dict[str, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.scorer, name)
+
+    def score(self, texts: Sequence[str]) -> Any:
+        for text in texts:
+            if text not in self.known:
+                self.known[text] = self.scorer.score([text])[0]
+        return np.array([self.known[text] for text in texts])
+
+
+def essence(decision: RoutingDecision) -> dict[str, Any]:
+    """Return what does not depend on the clock or the process's key."""
+    return decision.model_dump(exclude={"latency_ms", "query_hash"})
+
+
+@pytest.fixture(scope="module")
+def made() -> RoutingDataset:
+    return answered(known_truth(QUESTIONS, split="test", seed=7))
+
+
+@pytest.mark.parametrize("dial", DIALS, ids=json.dumps)
+def test_both_fronts_decide_alike(
+    dial: dict[str, Any], made: RoutingDataset, calibrated: Router
+) -> None:
+    model, llm = fronts(made, calibrated, record_query=True)
+    ours = [essence(llm.route(query, **dial)) for query in made.queries]
+    theirs = [essence(model.route(query, **dial)) for query in made.queries]
+    assert ours == theirs
+    with hybrid_options(**dial):
+        assert [essence(llm.route(query)) for query in made.queries[:20]] == theirs[:20]
+    if dial and "route" not in dial:
+        built_in = fronts(made, calibrated, record_query=True, **dial)[1]
+        assert [essence(built_in.route(query)) for query in made.queries[:20]] == theirs[:20]
+
+
+def test_both_fronts_call_the_same_models(made: RoutingDataset, calibrated: Router) -> None:
+    model, llm = fronts(made, calibrated, cost_advantage=0.4)
+    for query in made.queries[:60]:
+        chatted = model.invoke(query)
+        completed = llm.complete(query)
+        assert completed.text == chatted.content
+        assert completed.additional_kwargs["id"] == chatted.response_metadata["id"]
+
+
+@pytest.mark.data
+def test_both_fronts_decide_alike_on_real_questions(data_folder: Path) -> None:
+    data = RoutingDataset.load(data_folder / "routellm_gsm8k.jsonl.gz")
+    names = sorted(data.models, key=lambda name: "gpt-4" in name)
+    fitted = Router.fit(data.split("train"), names).calibrate(data.split("validation"))
+    router = dataclasses.replace(fitted, scorer=Remembering(fitted.scorer))
+    test = data.split("validation")
+    model, llm = fronts(test, router)
+    sent = set()
+    for dial in DIALS:
+        ours = [essence(llm.route(query, **dial)) for query in test.queries]
+        assert ours == [essence(model.route(query, **dial)) for query in test.queries]
+        sent |= {decision["candidate"] for decision in ours}
+    assert sent == set(names)
+    threshold = router.threshold_of(cost_advantage=0.5)
+    answers = [llm.complete(query, threshold=threshold) for query in test.queries]
+    away = sum(decision_of(answer)["index"] == 0 for answer in answers)
+    quality = sum(answer.additional_kwargs["quality"] for answer in answers)
+    promised = router.evaluate(test, resamples=2, threshold=threshold).dial
+    assert promised is not None
+    assert away / len(test) == promised["cost_advantage"]
+    assert quality / len(test) == pytest.approx(promised["quality"])

@@ -1,0 +1,243 @@
+"""The pocket server through people's clients: ChatOpenAI, OpenAILike, and HybridChatModel."""
+
+from __future__ import annotations
+
+import asyncio
+
+import openai
+import pytest
+
+pytest.importorskip("langchain_openai")
+pytest.importorskip("llama_index.llms.openai_like")
+
+from langchain_core.callbacks import UsageMetadataCallbackHandler
+from langchain_openai import ChatOpenAI
+from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
+from llama_index.core.llms import ChatMessage
+from llama_index.llms.openai_like import OpenAILike
+
+from cookbook.pocket.chat import PocketChatModel
+from langchain_hybrid import HybridChatModel
+from shared_router.testing import fixed_router
+
+REVERSE = "Reverse the word bakolit."
+PAIR = ("small", "large")
+
+
+@pytest.fixture
+async def connections():
+    """Return connections that are closed with the test: what the clients make they never close."""
+    with openai.DefaultHttpxClient(timeout=60) as sync_one:
+        async with openai.DefaultAsyncHttpxClient(timeout=60) as async_one:
+            yield sync_one, async_one
+
+
+@pytest.fixture
+def over_http(url, connections):
+    """Make a ChatOpenAI of a model of the pair."""
+    shared = {"base_url": url, "api_key": "none", "stream_usage": True, "max_retries": 0}
+    shared |= {"http_client": connections[0], "http_async_client": connections[1]}
+
+    def make(name="small", **settings):
+        return ChatOpenAI(model=f"pocket-{name}", **shared, **settings)
+
+    return make
+
+
+@pytest.fixture
+def like_openai(url, connections):
+    """Make an OpenAILike of a model of the pair."""
+    shared = {"api_base": url, "api_key": "none", "max_retries": 0}
+    shared |= {"http_client": connections[0], "async_http_client": connections[1]}
+
+    def make(name="small", **settings):
+        settings = {"is_chat_model": True, "temperature": 0, **settings}
+        return OpenAILike(model=f"pocket-{name}", **shared, **settings)
+
+    return make
+
+
+def in_process(name="small"):
+    return PocketChatModel(model_name=name)
+
+
+def merged(chunks):
+    return sum(chunks[1:], chunks[0])
+
+
+def counts(usage):
+    return {name: usage[name] for name in ("input_tokens", "output_tokens", "total_tokens")}
+
+
+# -- LangChain ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PAIR)
+def test_chat_openai_answers_as_in_process(over_http, asked, name):
+    there, here = over_http(name), in_process(name)
+    for text in asked:
+        reply, own = there.invoke(text), here.invoke(text)
+        assert reply.content == own.content
+        assert counts(reply.usage_metadata) == own.usage_metadata
+        assert reply.response_metadata["model_name"] == f"pocket-{name}"
+        assert reply.response_metadata["finish_reason"] == "stop"
+
+
+def test_chat_openai_streams_with_usage(over_http, asked):
+    model = over_http()
+    for text in asked[:4]:
+        whole = model.invoke(text)
+        chunks = list(model.stream(text))
+        streamed = merged(chunks)
+        assert streamed.content == whole.content
+        assert sum(bool(chunk.content) for chunk in chunks) == len(whole.content)
+        assert counts(streamed.usage_metadata) == counts(whole.usage_metadata)
+
+
+async def test_chat_openai_async(over_http, asked):
+    model = over_http()
+    whole = await model.ainvoke(asked[0])
+    streamed = merged([chunk async for chunk in model.astream(asked[0])])
+    assert whole.content == streamed.content == in_process().invoke(asked[0]).content
+    assert counts(whole.usage_metadata) == counts(streamed.usage_metadata)
+    together = await asyncio.gather(*map(model.ainvoke, asked))
+    assert [reply.content for reply in together] == [
+        in_process().invoke(text).content for text in asked
+    ]
+
+
+def test_chat_openai_stop_and_max_tokens(over_http):
+    whole = in_process().invoke(REVERSE).content
+    mark = whole[1:3]
+    assert over_http().invoke(REVERSE, stop=[mark]).content == whole[: whole.index(mark)]
+    assert (
+        merged(list(over_http().stream(REVERSE, stop=[mark]))).content
+        == (whole[: whole.index(mark)])
+    )
+    cut = over_http(max_tokens=2).invoke(REVERSE)
+    assert cut.content == whole[:2]
+    assert cut.response_metadata["finish_reason"] == "length"
+    assert cut.usage_metadata["output_tokens"] == 2
+
+
+def test_chat_openai_samples_repeat_with_their_seed(over_http):
+    model = over_http(temperature=2)
+    found = [model.invoke(REVERSE, seed=seed).content for seed in range(8)]
+    assert [model.invoke(REVERSE, seed=seed).content for seed in range(8)] == found
+    assert len(set(found)) > 1
+    hot = PocketChatModel.small(temperature=2)
+    assert found == [hot.invoke(REVERSE, seed=seed).content for seed in range(8)]
+    assert len({model.invoke(REVERSE).content for _ in range(12)}) > 1
+
+
+def test_chat_openai_errors(over_http):
+    with pytest.raises(openai.NotFoundError, match="there are pocket-small, pocket-large"):
+        over_http("huge").invoke("hi")
+    with pytest.raises(openai.BadRequestError, match="each request gets one answer"):
+        over_http(n=2).invoke("hi")
+    tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
+    with pytest.raises(openai.BadRequestError, match="tools is not supported"):
+        over_http().bind_tools([tool]).invoke("hi")
+
+
+def test_many_threads_at_once(over_http, asked):
+    replies = over_http("large").batch(asked, config={"max_concurrency": 8})
+    here = in_process("large")
+    assert [reply.content for reply in replies] == [here.invoke(text).content for text in asked]
+
+
+# -- LlamaIndex -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_chat_model", [True, False])
+@pytest.mark.parametrize("name", PAIR)
+def test_openai_like_answers_as_in_process(like_openai, asked, name, is_chat_model):
+    there, here = like_openai(name, is_chat_model=is_chat_model), in_process(name)
+    for text in asked[:6]:
+        own = here.invoke(text)
+        reply = there.complete(text)
+        assert reply.text == own.content
+        assert reply.raw.usage.total_tokens == own.usage_metadata["total_tokens"]
+        streamed = list(there.stream_complete(text))
+        assert streamed[-1].text == "".join(each.delta for each in streamed) == own.content
+
+
+async def test_openai_like_async(like_openai, asked):
+    model, talk = like_openai(), [ChatMessage(role="user", content=asked[1])]
+    own = in_process().invoke(asked[1]).content
+    assert (await model.achat(talk)).message.content == own
+    stream = await model.astream_chat(talk)
+    assert "".join([each.delta async for each in stream]) == own
+    together = await asyncio.gather(*map(model.acomplete, asked))
+    assert [reply.text for reply in together] == [
+        in_process().invoke(text).content for text in asked
+    ]
+
+
+def test_openai_like_counts_tokens(like_openai, asked):
+    told = {"stream_options": {"include_usage": True}}
+    for settings in ({}, {"additional_kwargs": told}):
+        counter = TokenCountingHandler()
+        model = like_openai(callback_manager=CallbackManager([counter]), **settings)
+        if settings:
+            list(model.stream_chat([ChatMessage(role="user", content=asked[0])]))
+        else:
+            model.chat([ChatMessage(role="user", content=asked[0])])
+        own = in_process().invoke(asked[0]).usage_metadata
+        assert counter.prompt_llm_token_count == own["input_tokens"]
+        assert counter.completion_llm_token_count == own["output_tokens"]
+
+
+def test_openai_like_stop_max_tokens_and_seed(like_openai):
+    whole = in_process().invoke(REVERSE).content
+    mark = whole[1:3]
+    assert like_openai().complete(REVERSE, stop=[mark]).text == whole[: whole.index(mark)]
+    assert like_openai(max_tokens=2).complete(REVERSE).text == whole[:2]
+    hot = like_openai(temperature=2)
+    found = [hot.complete(REVERSE, seed=seed).text for seed in range(8)]
+    assert found == [
+        PocketChatModel.small(temperature=2, seed=seed).invoke(REVERSE).content for seed in range(8)
+    ]
+
+
+def test_openai_like_errors(like_openai):
+    with pytest.raises(openai.NotFoundError, match="there are pocket-small"):
+        like_openai("huge").complete("hi")
+
+
+# -- the routed whole -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def routed(over_http):
+    """Send short questions to the small model, long ones to the large one."""
+    names = ("pocket-small", "pocket-large")
+    router = fixed_router(lambda text: 1.0 if len(text) < 20 else -1.0, candidates=names)
+    return HybridChatModel(small=over_http("small"), large=over_http("large"), router=router)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("Add 2 and 3.", "small"), ("Sort the letters of bakolite.", "large")]
+)
+def test_a_routed_call_over_http(routed, text, name):
+    counter = UsageMetadataCallbackHandler()
+    reply = routed.invoke(text, config={"callbacks": [counter]})
+    own = in_process(name).invoke(text)
+    assert reply.content == own.content
+    assert reply.response_metadata["hybrid_routing"]["candidate"] == f"pocket-{name}"
+    assert reply.response_metadata["model_name"] == f"pocket-{name}"
+    assert {used: counts(usage) for used, usage in counter.usage_metadata.items()} == {
+        f"pocket-{name}": own.usage_metadata
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("Add 2 and 3.", "small"), ("Sort the letters of bakolite.", "large")]
+)
+async def test_a_routed_stream_over_http(routed, text, name):
+    own = in_process(name).invoke(text)
+    for chunks in (list(routed.stream(text)), [chunk async for chunk in routed.astream(text)]):
+        whole = merged(chunks)
+        assert whole.content == own.content
+        assert chunks[0].response_metadata["hybrid_routing"]["candidate"] == f"pocket-{name}"
+        assert counts(whole.usage_metadata) == own.usage_metadata
