@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -57,6 +58,18 @@ class Judge(Protocol):
     ) -> float | Judgement | Awaitable[float | Judgement]:
         """Score one response; sync ones run in a thread."""
         ...
+
+
+def as_judgement(found: float | Judgement) -> Judgement:
+    """Take what a judge returned.
+
+    Raises:
+        ValueError: If the quality is no finite number.
+    """
+    made = found if isinstance(found, Judgement) else Judgement(float(found))
+    if not math.isfinite(made.quality):
+        raise ValueError("a quality is a finite number")
+    return made
 
 
 def priced(
