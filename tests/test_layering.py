@@ -35,6 +35,8 @@ FORBIDDEN = (
     "sklearn",
     "pandas",
     "onnx",
+    "pyarrow",
+    "ray",
 )
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
@@ -45,8 +47,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("scoring",),
     ("judging",),
     ("artifact", "card", "measured", "router"),
-    ("engine",),
-    ("cli", "cli_collect", "console", "tables", "testing"),
+    ("bulk", "engine"),
+    ("cli", "cli_collect", "cli_judge", "console", "tables", "testing"),
 )
 """A module imports from its own layer and those before it."""
 
