@@ -1,7 +1,7 @@
 """The engine that spreads records over a Ray cluster, by Ray Data.
 
-One task on the driver's machine reads the file, a pool of actors works on blocks of records, and
-the driver receives the results in the order of the records. A block whose worker dies is worked
+One task on the driver's machine reads the file, a pool of actors works on bundles of records, and
+the driver receives the results in the order of the records. A bundle whose worker dies is worked
 on again by another one. Ray is imported here alone.
 """
 
@@ -27,7 +27,7 @@ from shared_router.scoring.serving import workers as cores
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
-from shared_router.bulk.engine import Rows, Work
+    from shared_router.bulk.engine import Rows, Work
 
 COLUMN = "bundle"
 """Records travel in bundles, each a list in JSON and a row of its own to Ray Data. An error of

@@ -243,11 +243,22 @@ class Vanishing:
         raise DataError("log.jsonl, line 2: gone.")
 
 
-def test_errors_of_the_reader_and_of_the_work_are_ours(engine, log):
+@pytest.fixture
+def connected(cluster):
+    """Be connected already, as a user's own program may be."""
+    import ray
+
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    yield RayEngine(2)
+    assert ray.is_initialized()  # what was not started by the engine is not stopped by it
+    ray.shutdown()
+
+
+def test_errors_of_the_reader_and_of_the_work_are_ours(connected, log):
     with pytest.raises(DataError, match=r"^log.jsonl, line 2: gone.$"):
-        list(engine.map(Echo(), Vanishing(), 9))
+        list(connected.map(Echo(), Vanishing(), 9))
     with pytest.raises(MissingExtraError, match=r"^pip install more$"):
-        list(engine.map(Broken(), QueryRows(log), 90))
+        list(connected.map(Broken(), QueryRows(log), 90))
 
 
 def test_work_that_cannot_travel(engine, answered, tmp_path):
