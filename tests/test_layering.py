@@ -36,6 +36,8 @@ FORBIDDEN = (
     "sklearn",
     "pandas",
     "onnx",
+    "pyarrow",
+    "ray",
 )
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
@@ -46,9 +48,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("scoring",),
     ("judging",),
     ("artifact", "card", "measured", "router"),
-    ("engine",),
+    ("bulk", "engine"),
     ("fronts",),
-    ("cli", "cli_collect", "console", "tables", "testing"),
+    ("cli", "cli_collect", "cli_judge", "console", "tables", "testing"),
 )
 """A module imports from its own layer and those before it."""
 
