@@ -51,7 +51,7 @@ def judge(
     judge: Annotated[
         str,
         typer.Option(
-            help="exact, normalised, choice, numeric, code, rouge-l, bleu, bartscore, similarity, "
+            help="exact, normalised, choice, numeric, code, rouge-l, bleu, chrf, bartscore, similarity, "
             "bartscore=MODEL, similarity=MODEL, or llm=SPEC."
         ),
     ],
