@@ -20,6 +20,7 @@ from langchain_core.tracers._streaming import _StreamingCallbackHandler
 from langchain_core.utils.aiter import aclosing
 
 from langchain_hybrid.contexts import ain_context, in_context
+from shared_router.observing.telemetry import note_on_span
 from shared_router.records import ROUTING_KEY
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ class RoutedRun:
             self._router = None
             _note_on_run(self._run, payload)
             self._run.get_child().on_custom_event(ROUTING_KEY, payload, run_id=self._run.run_id)
+        note_on_span(decision)
         return decided_config(self.config, decision, payload)
 
     def within(self, function: Callable[[], T]) -> T:
@@ -184,6 +186,7 @@ class AsyncRoutedRun:
             _note_on_run(self._run, payload)
             child = self._run.get_child()
             await child.on_custom_event(ROUTING_KEY, payload, run_id=self._run.run_id)
+        note_on_span(decision)
         return decided_config(self.config, decision, payload)
 
     async def within(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:

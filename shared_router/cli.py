@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from shared_router.cli_collect import collect
+from shared_router.cli_judge import EngineOption, RayAddress, Workers, judge
 from shared_router.cli_models import add_candidate, check_task, costs_from, names_from, transfer
 from shared_router.console import (
     Commands,
+    collecting,
     print_json,
     read_data,
     say,
@@ -22,6 +24,7 @@ from shared_router.console import (
 )
 
 if TYPE_CHECKING:
+    from shared_router.bulk.score import ScoreReport
     from shared_router.router import Router
     from shared_router.scoring.finetuning import FineTuning
 
@@ -67,6 +70,7 @@ Advantage = Annotated[
 app.command()(collect)
 app.command()(add_candidate)
 app.command()(transfer)
+app.command()(judge)
 
 
 def main() -> None:
@@ -287,6 +291,70 @@ def _finetuning(asked: bool, **settings: Any) -> "FineTuning | bool":
     if given and not asked:
         raise ConfigurationError(f"--{min(given)} belongs to --finetune; give both or neither.")
     return FineTuning(**given) if asked else False
+
+
+@app.command()
+def score(
+    router_folder: Folder,
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="IN", help="Text (one a line), CSV or JSON lines; or an OUT, to decide anew."
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="JSON lines, in the order of IN.")],
+    threshold: Threshold = None,
+    max_quality_drop: Drop = None,
+    max_quality_drop_absolute: DropAbsolute = None,
+    cost_advantage: Advantage = None,
+    text: Annotated[bool, typer.Option("--text", help="Write the text of each query too.")] = False,
+    engine: EngineOption = "local",
+    workers: Workers = None,
+    ray_address: RayAddress = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score every query of IN, and say which candidate a dial chooses for it."""
+    from shared_router.bulk.engine import engine_named
+    from shared_router.bulk.score import score_file
+    from shared_router.options import dial_from
+
+    dials = _given(
+        threshold=threshold,
+        max_quality_drop=max_quality_drop,
+        max_quality_drop_absolute=max_quality_drop_absolute,
+        cost_advantage=cost_advantage,
+    )
+    at_work = engine_named(engine, workers, ray_address)
+    router = _router(router_folder, **dials)
+    if not dials:
+        say(f"No dial given: using the router's own, {router.dial.name}={router.dial.value:g}.")
+    with collecting("scoring") as progress:
+        report = score_file(
+            router,
+            source,
+            out,
+            dial=dial_from(dials),
+            engine=at_work,
+            keep_text=text,
+            progress=progress,
+        )
+    _tell_scored(report, as_json=as_json)
+
+
+def _tell_scored(report: "ScoreReport", *, as_json: bool) -> None:
+    import dataclasses
+
+    if report.failed:
+        say(f"warning: {report.failed} queries could not be scored and go to the reference.")
+    if as_json:
+        shown = dataclasses.asdict(report) | {"queries_per_second": report.queries_per_second}
+        print_json(shown | {"out": str(report.out)})
+        return
+    doing = "Scored" if report.scored else "Decided anew"
+    typer.echo(f"{doing} {report.queries} queries, {report.queries_per_second:.1f}/s")
+    for name, n in report.chosen.items():
+        typer.echo(f"  {100 * n / report.queries:5.1f} %  {name}")
+    typer.echo(f"Saved in {report.out}")
 
 
 def _given(**dials: float | None) -> dict[str, Any]:

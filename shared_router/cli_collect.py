@@ -12,8 +12,8 @@ from shared_router.console import collecting, print_json, say
 from shared_router.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from shared_router.data.answers import AskModel, Judge, Sampling
     from shared_router.data.collect import CollectReport
+    from shared_router.judging.named import JudgeSpec
 
 LIMITS, SAMPLING = "Limits", "Sampling"
 Queries = Annotated[
@@ -101,6 +101,7 @@ def collect(
     from shared_router.data import collect as library
     from shared_router.data.answers import Sampling
     from shared_router.data.collect_source import read_queries
+    from shared_router.data.collect_specs import ask_model
 
     sampling = Sampling(temperature=temperature, seed=seed)
     specs = named(model, "--model")
@@ -109,7 +110,7 @@ def collect(
     asked = read_queries(queries)
     sys.path.insert(0, "")  # module:attribute may stand in the working folder
     models = {name: ask_model(spec, prices.get(name), sampling) for name, spec in specs.items()}
-    scoring = make_judge(judge, rubric, prices.get("judge")) if judge else None
+    scoring = judge_spec(judge, rubric, prices.get("judge"))() if judge else None
     with collecting() as progress:
         report = asyncio.run(
             library.collect(
@@ -178,38 +179,24 @@ def check_prices(prices: dict[str, tuple[float, float]], names: list[str]) -> No
             )
 
 
-def ask_model(
-    spec: str, price: tuple[float, float] | None, sampling: "Sampling | None" = None
-) -> "AskModel":
-    """Resolve a SPEC, with its price and how it samples."""
-    from shared_router.data.answers import priced
-    from shared_router.data.collect_specs import resolve_spec
-
-    ask = resolve_spec(spec, sampling)
-    if price is None:
-        return ask
-    return priced(
-        ask, input_usd_per_million_tokens=price[0], output_usd_per_million_tokens=price[1]
-    )
-
-
-def make_judge(told: str, rubric: Path | None, price: tuple[float, float] | None) -> "Judge":
-    """Make a metric by name, or a judge that is a model.
+def judge_spec(
+    told: str,
+    rubric: Path | None,
+    price: tuple[float, float] | None,
+    clip: tuple[float, float] | None = None,
+) -> "JudgeSpec":
+    """Read what the options say of the judge.
 
     Raises:
-        ConfigurationError: If there is none of that name, or a rubric has no judge to read it.
+        ConfigurationError: If the rubric cannot be read.
     """
-    from shared_router.judging.named import metric_named
+    from shared_router.judging.named import JudgeSpec
 
-    kind, _, spec = told.partition("=")
-    if kind != "llm" or not spec:
-        if rubric is not None:
-            raise ConfigurationError(f"--rubric is for --judge llm=SPEC; got --judge {told}.")
-        return metric_named(told)
-    from shared_router.judging.model_judge import RUBRIC, LLMJudge
-
-    text = rubric.read_text(encoding="utf-8") if rubric else RUBRIC
-    return LLMJudge(ask_model(spec, price), text, model=spec)
+    try:
+        text = rubric.read_text(encoding="utf-8") if rubric else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"--rubric {rubric}: cannot be read ({error}).") from error
+    return JudgeSpec(told, rubric=text, price=price, clip=clip)
 
 
 def tell(report: "CollectReport", names: list[str], *, judged: bool, as_json: bool) -> None:

@@ -148,8 +148,11 @@ def working(doing: str) -> Iterator[ToldProgress | None]:
 
 
 @contextmanager
-def collecting() -> Iterator[Callable[[CollectProgress], None]]:
-    """Show how far a collect is, on stderr.
+def collecting(doing: str = "asking") -> Iterator[Callable[[CollectProgress], None]]:
+    """Show how far a collect, or other work on many records, is, on stderr.
+
+    Args:
+        doing: What is done.
 
     Yields:
         What to pass as `progress=`: a bar on a terminal, else a line now and then.
@@ -158,7 +161,7 @@ def collecting() -> Iterator[Callable[[CollectProgress], None]]:
         yield _Lines()
         return
     with _bars() as bars:
-        task = bars.add_task("asking", total=None, count="")
+        task = bars.add_task(doing, total=None, count="")
 
         def show(now: CollectProgress) -> None:
             bars.update(task, completed=now.done, total=now.total, count=progress_line(now))

@@ -314,7 +314,7 @@ def test_a_query_that_looks_like_an_option(run, folder):
 
 def test_version_and_help(run):
     assert run("--version").stdout.startswith("hybrid-llm 0.")
-    for args in ((), ("fit",), ("calibrate",), ("evaluate",), ("route",)):
+    for args in ((), ("fit",), ("calibrate",), ("evaluate",), ("route",), ("score",), ("judge",)):
         assert run(*args, "--help").exit_code == 0
 
 

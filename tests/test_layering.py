@@ -36,6 +36,8 @@ FORBIDDEN = (
     "sklearn",
     "pandas",
     "onnx",
+    "pyarrow",
+    "ray",
 )
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
@@ -47,9 +49,18 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("judging",),
     ("artifact", "by_task", "card", "changing", "keeping", "measured", "router", "transferring"),
     ("binding",),
-    ("engine",),
+    ("bulk", "engine"),
     ("fronts",),
-    ("cli", "cli_collect", "cli_models", "console", "tables", "tables_models", "testing"),
+    (
+        "cli",
+        "cli_collect",
+        "cli_judge",
+        "cli_models",
+        "console",
+        "tables",
+        "tables_models",
+        "testing",
+    ),
 )
 """A module imports from its own layer and those before it."""
 

@@ -92,6 +92,18 @@ class Judge(Protocol):
         ...
 
 
+def as_judgement(found: float | Judgement) -> Judgement:
+    """Take what a judge returned.
+
+    Raises:
+        ValueError: If the quality is no finite number.
+    """
+    made = found if isinstance(found, Judgement) else Judgement(float(found))
+    if not math.isfinite(made.quality):
+        raise ValueError("a quality is a finite number")
+    return made
+
+
 def priced(
     ask: AskModel, *, input_usd_per_million_tokens: float, output_usd_per_million_tokens: float
 ) -> AskModel:

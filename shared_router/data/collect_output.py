@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
-from contextlib import contextmanager, suppress
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
-from shared_router.data.schema import Outcome, RoutingRecord, open_text
+from shared_router.data.output import check_folder, failures_path, replacing
+from shared_router.data.schema import Outcome, RoutingRecord
 from shared_router.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from shared_router.data.collect_source import SourceQuery
     from shared_router.data.collect_store import Journal, StoredCall
 
-
-def failures_path(out: Path) -> Path:
-    """Say where the failures of a run are listed."""
-    return out.with_name(out.name + ".failed.jsonl")
+IN_JOURNAL = (
+    "The answers are safe in the journal: make room or give permission, and start the same "
+    "command again."
+)
 
 
 def journal_path(out: Path) -> Path:
@@ -39,7 +38,7 @@ async def write_data(
         The number of records written.
     """
     written = 0
-    with replacing(out) as lines:
+    with replacing(out, IN_JOURNAL) as lines:
         for query in queries:
             record = _record(query, models, await journal.calls_of(query.id, judge))
             if record.outcomes:
@@ -89,35 +88,11 @@ async def write_failures(out: Path, journal: Journal, judge: str | None) -> int:
     if not failed:
         path.unlink(missing_ok=True)
         return 0
-    with replacing(path) as lines:
+    with replacing(path, IN_JOURNAL) as lines:
         for row in failed:
             fields = dict(zip(("id", "model", "sample", "stage", "error"), row, strict=True))
             lines.write(json.dumps(fields) + "\n")
     return len(failed)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[str]]:
-    """Write beside `path` and put it there when complete and on disk.
-
-    Raises:
-        DataError: If it cannot be written; an older file is left as it was.
-    """
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        with open_text(beside, "w") as lines:
-            yield lines
-        with beside.open("rb") as written:
-            os.fsync(written.fileno())
-        beside.replace(path)
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be written ({error.strerror or error}). The answers are safe in the "
-            "journal: make room or give permission, and start the same command again."
-        ) from error
-    finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
 
 
 def check_output(out: Path) -> None:
@@ -126,10 +101,9 @@ def check_output(out: Path) -> None:
     Raises:
         DataError: If its folder is missing, or it exists and no journal says whose it is.
     """
+    check_folder(out)
     try:
         there, known = out.exists(), journal_path(out).exists()
-        if not out.parent.is_dir():
-            raise DataError(f"{out}: its folder does not exist; make it first.")
     except OSError as error:
         raise DataError(f"{out}: cannot be reached ({error.strerror}); give permission.") from error
     if there and not known:

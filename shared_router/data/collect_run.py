@@ -6,21 +6,21 @@ import asyncio
 import dataclasses
 import functools
 import inspect
-import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from shared_router.data.answers import Answer, Judgement
+from shared_router.data.answers import Answer, as_judgement
 from shared_router.data.collect_calls import Caller, error_kind
-from shared_router.data.collect_output import failures_path, write_data, write_failures
+from shared_router.data.collect_output import write_data, write_failures
+from shared_router.data.output import failures_path
 from shared_router.errors import ConfigurationError, HybridRoutingError, MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from shared_router.data.answers import AskModel, Judge
+    from shared_router.data.answers import AskModel, Judge, Judgement
     from shared_router.data.collect_calls import Limits
     from shared_router.data.collect_source import SourceQuery
     from shared_router.data.collect_store import Journal, Key
@@ -186,10 +186,7 @@ class CollectRun:
             found = await self._judging.call(judge.score, *asked)
         else:
             found = await asyncio.to_thread(judge.score, *asked)
-        made = found if isinstance(found, Judgement) else Judgement(float(found))
-        if not math.isfinite(made.quality):
-            raise ValueError("a quality is a finite number")
-        return made
+        return as_judgement(found)
 
     def _check_priced(self, who: str, used: Usage) -> None:
         if used.cost_usd is None and self._limits.max_usd is not None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections import Counter
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared_router.data.schema import open_text
+from shared_router.data.seen import SeenIds
 from shared_router.errors import DataError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 VALIDATION_PERCENT = 20
 """Share of the queries that fall into the `validation` split."""
@@ -37,57 +38,89 @@ class SourceQuery:
     @property
     def split(self) -> str:
         """`train` or `validation`, by a hash of the words: the same question, the same side."""
-        return "validation" if int(_digest(self.text), 16) % 100 < VALIDATION_PERCENT else "train"
+        return (
+            "validation" if int(words_digest(self.text), 16) % 100 < VALIDATION_PERCENT else "train"
+        )
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(" ".join(text.split()).encode()).hexdigest()
+def words_digest(text: str) -> str:
+    """Hash the words of a text, however they are spaced."""
+    # Half a surrogate pair, as in half an emoji, has bytes too.
+    return hashlib.sha256(" ".join(text.split()).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def read_queries(path: str | os.PathLike[str]) -> list[SourceQuery]:
-    """Read queries by the file's ending; each may be gzip (`.gz`).
+    """Read queries by the file's ending; see `stream_queries`."""
+    return list(stream_queries(path))
+
+
+def stream_queries(path: str | os.PathLike[str]) -> Iterator[SourceQuery]:
+    """Read queries one at a time, by the file's ending; each may be gzip (`.gz`).
+
+    Memory stays bounded however long the file is: the ids seen go to a temporary file.
 
     Args:
         path: `.csv` with a column `query`; `.jsonl`, `.ndjson` or `.json` with one object a
             line and a field `query`; anything else is text with one query a line. CSV and JSON
             lines may give `id`, `task` and `answer` too; other columns are left alone.
 
-    Returns:
+    Yields:
         At least one query. Where no id is given it is a hash of the words.
 
     Raises:
         DataError: Names the file, line and rule of the first bad row.
     """
-    source = Path(path)
-    try:
-        rows = list(_rows(source))
-    except FileNotFoundError as error:
-        raise DataError(f"{source}: no such file of queries.") from error
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{source}: cannot be read ({error}).") from error
-    return as_queries(rows, str(source))
+    yield from _queries(stream_rows(path), str(path))
 
 
-def as_queries(rows: Sequence[tuple[int, Mapping[str, Any]]], name: str) -> list[SourceQuery]:
+def as_queries(rows: Iterable[tuple[int, Mapping[str, Any]]], name: str) -> list[SourceQuery]:
     """Check numbered rows and give each an id.
 
     Raises:
         DataError: If there is none, one breaks a rule, or an id stands twice.
     """
-    made: list[SourceQuery] = []
-    seen: Counter[str] = Counter()
-    for number, row in rows:
-        query = _query(row, f"{name}, line {number}", seen)
-        made.append(query)
-    if not made:
+    return list(_queries(rows, name))
+
+
+def _queries(rows: Iterable[tuple[int, Mapping[str, Any]]], name: str) -> Iterator[SourceQuery]:
+    number = 0
+    with SeenIds() as seen:
+        for number, row in rows:
+            yield _query(row, f"{name}, line {number}", seen)
+    if not number:
         raise DataError(f"{name}: empty; give at least one query.")
-    return made
 
 
-def _rows(source: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def stream_rows(
+    path: str | os.PathLike[str], columns: Sequence[str] = ("query",)
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Read numbered rows by the file's ending; see `stream_queries`.
+
+    Args:
+        path: CSV, JSON lines, or text.
+        columns: A CSV file has at least one of these columns.
+
+    Yields:
+        The number of the line and its fields.
+
+    Raises:
+        DataError: Names the file, line and rule of the first bad row.
+    """
+    source, number = Path(path), 0
+    try:
+        for number, row in _rows(source, columns):
+            yield number, row
+    except FileNotFoundError as error:
+        raise DataError(f"{source}: no such file of queries.") from error
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
+        after = f", after line {number}" if number else ""
+        raise DataError(f"{source}{after}: cannot be read ({error}).") from error
+
+
+def _rows(source: Path, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
     kind = Path(source.stem).suffix if source.suffix == ".gz" else source.suffix
     if kind == ".csv":
-        yield from _csv_rows(source)
+        yield from _csv_rows(source, columns)
         return
     with open_text(source, "r") as lines:
         for number, line in enumerate(lines, start=1):
@@ -99,12 +132,13 @@ def _rows(source: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
                 yield number, {"query": line.strip()}
 
 
-def _csv_rows(source: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _csv_rows(source: Path, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
     with open_text(source, "r") as lines:
         reader = csv.DictReader(lines, strict=True)
-        if "query" not in (reader.fieldnames or ()):
+        if not set(columns).intersection(reader.fieldnames or ()):
+            needed = " or ".join(map(repr, columns))
             raise DataError(
-                f"{source}, line 1: a CSV file needs a column 'query'; got "
+                f"{source}, line 1: a CSV file needs a column {needed}; got "
                 f"{', '.join(reader.fieldnames or ()) or 'no columns'}."
             )
         for row in reader:
@@ -123,29 +157,34 @@ def _json_row(line: str, where: str) -> Mapping[str, Any]:
         raise DataError(f"{where}: not JSON ({error.msg} at column {error.colno}).") from None
     if not isinstance(row, dict):
         raise DataError(
-            f"{where}: each line is an object with a field 'query'; got {type(row).__name__}."
+            f"{where}: each line is an object with named fields; got {type(row).__name__}."
         )
     return row
 
 
-def _query(row: Mapping[str, Any], where: str, seen: Counter[str]) -> SourceQuery:
-    text = _text(row, "query", where)
+def _query(row: Mapping[str, Any], where: str, seen: SeenIds) -> SourceQuery:
+    text = text_field(row, "query", where)
     if text is None or not text.strip():
         raise DataError(f"{where}: field query: every row needs a non-empty query; got none.")
-    given = _text(row, "id", where)
-    id_ = given or _digest(text)[:16]
-    seen[id_] += 1
-    if seen[id_] > 1 and given:
+    given = text_field(row, "id", where)
+    id_ = given or words_digest(text)[:16]
+    times = seen.add(id_)
+    if times > 1 and given:
         raise DataError(f"{where}: id {id_!r} stands twice; ids are unique.")
     return SourceQuery(
-        id=id_ if seen[id_] == 1 else f"{id_}-{seen[id_]}",
+        id=id_ if times == 1 else f"{id_}-{times}",
         text=text,
-        task=_text(row, "task", where),
-        answer=_text(row, "answer", where),
+        task=text_field(row, "task", where),
+        answer=text_field(row, "answer", where),
     )
 
 
-def _text(row: Mapping[str, Any], name: str, where: str) -> str | None:
+def text_field(row: Mapping[str, Any], name: str, where: str) -> str | None:
+    """Take a field that is text, or a number meant as written.
+
+    Raises:
+        DataError: If it is something else.
+    """
     value = row.get(name)
     if value is None or isinstance(value, str):
         return value

@@ -7,6 +7,7 @@ import inspect
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
+from shared_router.data.answers import priced
 from shared_router.errors import ConfigurationError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -71,6 +72,18 @@ def _by_adapter(spec: str, asked: Mapping[str, Any]) -> AskModel:
     raise ConfigurationError(
         f"Nothing installed can read the model {shown(spec)!r}. A SPEC is {FORMS}; providers and "
         "URLs need an adapter: pip install 'hybrid-llm[langchain]' langchain."
+    )
+
+
+def ask_model(
+    spec: str, price: tuple[float, float] | None = None, sampling: Sampling | None = None
+) -> AskModel:
+    """Resolve a SPEC, with its price in dollars per million tokens read and written."""
+    ask = resolve_spec(spec, sampling)
+    if price is None:
+        return ask
+    return priced(
+        ask, input_usd_per_million_tokens=price[0], output_usd_per_million_tokens=price[1]
     )
 
 

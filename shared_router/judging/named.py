@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
+from shared_router.data.collect_specs import ask_model
 from shared_router.errors import ConfigurationError
+from shared_router.judging.metric import Clipped
 
 if TYPE_CHECKING:
     from shared_router.judging.metric import QualityMetric
@@ -23,16 +26,65 @@ METRICS = {
     "similarity": ("similarity", "EmbeddingSimilarity"),
 }
 """Name to where the metric is; loaded when asked for."""
+OF_A_MODEL = ("bartscore", "similarity")
+"""Metrics that take `NAME=MODEL`, a hub name or a folder."""
 
 
 def metric_named(name: str) -> QualityMetric:
     """Return a metric.
 
+    Args:
+        name: One of `METRICS`; `bartscore=MODEL` and `similarity=MODEL` name the model too.
+
     Raises:
         ConfigurationError: If there is none of that name.
     """
-    if name not in METRICS:
-        raise ConfigurationError(f"No metric {name!r}; there are {', '.join(METRICS)}.")
-    module, attribute = METRICS[name]
+    kind, given, model = name.partition("=")
+    if kind not in METRICS or (given and not (model and kind in OF_A_MODEL)):
+        raise ConfigurationError(
+            f"No metric {name!r}; there are {', '.join(METRICS)}, and "
+            f"{', '.join(f'{each}=MODEL' for each in OF_A_MODEL)}."
+        )
+    module, attribute = METRICS[kind]
     found = getattr(importlib.import_module(f"shared_router.judging.{module}"), attribute)
+    if model:
+        return cast("QualityMetric", found(model))
     return cast("QualityMetric", found() if isinstance(found, type) else found)
+
+
+@dataclass(frozen=True)
+class JudgeSpec:
+    """Says which judge to make: a call makes it, here or in another process."""
+
+    told: str = field(repr=False)
+    """A metric's name, or `llm=SPEC`; out of reprs, as a SPEC may hold a password."""
+    rubric: str | None = field(default=None, kw_only=True)
+    """What a judge `llm=SPEC` looks at."""
+    price: tuple[float, float] | None = field(default=None, kw_only=True)
+    """Dollars per million tokens that a judge `llm=SPEC` reads and writes."""
+    clip: tuple[float, float] | None = field(default=None, kw_only=True)
+    """What lower and higher scores of a metric become."""
+
+    def __call__(self) -> QualityMetric:
+        """Make the judge.
+
+        Raises:
+            ConfigurationError: If there is none of that name, or an option is not for it.
+        """
+        kind, _, spec = self.told.partition("=")
+        if kind == "llm" and spec:
+            return self._model(spec)
+        if self.rubric is not None:
+            raise ConfigurationError(f"--rubric is for --judge llm=SPEC; got --judge {self.told}.")
+        metric = metric_named(self.told)
+        return Clipped(metric, *self.clip) if self.clip else metric
+
+    def _model(self, spec: str) -> QualityMetric:
+        from shared_router.judging.model_judge import RUBRIC, LLMJudge
+
+        if self.clip:
+            raise ConfigurationError(
+                "--clip is for metrics without bounds; a judge llm=SPEC scores between 0 and 1."
+            )
+        text = RUBRIC if self.rubric is None else self.rubric
+        return LLMJudge(ask_model(spec, self.price), text, model=spec)

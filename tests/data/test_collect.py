@@ -22,8 +22,9 @@ from shared_router import RoutingDataset
 from shared_router.data.answers import Answer, Judgement, priced
 from shared_router.data.collect import collect
 from shared_router.data.collect_calls import error_kind, may_pass, retry_after_s
-from shared_router.data.collect_output import failures_path, journal_path
+from shared_router.data.collect_output import journal_path
 from shared_router.data.collect_source import SourceQuery, read_queries
+from shared_router.data.output import failures_path
 from shared_router.errors import ConfigurationError, DataError
 from shared_router.records import Usage
 from tests.data.collecting import (

@@ -1,0 +1,225 @@
+"""Score a log of queries: each once, with the candidate that a dial chooses.
+
+Scores and decisions are separate here too: the output of one dial is the input of the next, whose
+decisions are made from the scores that stand there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import Counter
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from shared_router.binding import as_router
+from shared_router.bulk.engine import LocalEngine, as_line
+from shared_router.bulk.meter import Meter
+from shared_router.bulk.rows import QueryRows, is_scored, score_rows
+from shared_router.data.output import check_regular, check_replaceable, replacing
+from shared_router.deciding.curve import resolve_dial
+from shared_router.errors import ArtifactError, ConfigurationError, ScoringError
+from shared_router.scoring.serving import GraphScorer, GraphSession
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator
+
+    from shared_router.bulk.engine import Engine, Row
+    from shared_router.bulk.meter import Told
+    from shared_router.options import Dial
+    from shared_router.router import Router
+
+    Scores = list[np.float32]
+
+NOT_OF_ONE_QUERY = (ArtifactError, ConfigurationError, ImportError)
+"""Errors of the router as a whole: going on with the next query would meet them again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreReport:
+    """What a run left behind."""
+
+    out: Path
+    """The scores, JSON lines in the order of the queries."""
+    queries: int
+    """Queries in it."""
+    scored: int
+    """Queries scored; 0 where they came with their scores and were only decided anew."""
+    failed: int
+    """Queries whose scoring failed: they go to the reference, with the kind of the error."""
+    chosen: dict[str, int]
+    """Candidate to number of queries it was chosen for."""
+    dial: str
+    """Name of the dial."""
+    dial_value: float
+    """Value of the dial, in the unit its name says."""
+    threshold: float
+    """The threshold that the dial stands for; infinite where every query goes to the reference."""
+    router_name: str
+    """Name of the router."""
+    router_version: str
+    """Version of the router, which stands in every line."""
+    seconds: float
+    """Time the run took, the check of the input included."""
+
+    @property
+    def queries_per_second(self) -> float:
+        """Rate of the whole run."""
+        return self.queries / max(self.seconds, 1e-9)
+
+
+def score_file(
+    router: Router | str | os.PathLike[str],
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    dial: Dial | None = None,
+    engine: Engine | None = None,
+    keep_text: bool = False,
+    progress: Told | None = None,
+) -> ScoreReport:
+    """Score every query of a file, in bounded memory.
+
+    The input is read twice: once to check and count it, so that a bad row is told before the
+    work, and once to score it. An input that is an output of this function, for the same router,
+    is decided anew and not scored.
+
+    Args:
+        router: A router, its folder or its hub name.
+        source: Queries as `stream_queries` reads them, or an earlier output.
+        out: JSON lines, gzip where it ends in `.gz`; whole or not at all. A line holds `id`,
+            `candidate`, `scores` (of each candidate but the reference), `length` in characters,
+            `router` (its version) and, if asked for, `text`.
+        dial: Chooses the candidates; the router's own by default.
+        engine: Where the work is done; in threads of this process by default.
+        keep_text: Whether to write the text of each query.
+        progress: Called now and then.
+
+    Returns:
+        What was done.
+
+    Raises:
+        DataError: If a row of the input breaks a rule, or `out` is the input, is something else
+            than such an output, or cannot be written.
+        ArtifactError: If the router cannot be read.
+        NotCalibratedError: If the dial needs a calibration and the router has none.
+    """
+    started_s = time.monotonic()
+    using, path, target = as_router(router), Path(source), Path(out)
+    chosen = dial or using.dial
+    work = ScoreWork(using, resolve_dial(chosen, using.curve), keep_text)
+    check_regular(path)
+    check_replaceable(target, [path], is_scored, "output of score")
+    rows = score_rows(path, using)
+    total = sum(1 for _ in rows())  # and every row is checked
+    tally = _Tally(Meter(total, progress))
+    with (
+        replacing(target) as lines,
+        closing((engine or LocalEngine()).map(work, rows, total)) as scored,
+    ):
+        for some in scored:
+            lines.writelines(as_line(row) + "\n" for row in some)
+            tally.add(some)
+    return ScoreReport(
+        out=target,
+        queries=total,
+        scored=total if isinstance(rows, QueryRows) else 0,
+        failed=tally.failed,
+        chosen={name: tally.chosen[name] for name in using.candidates},
+        dial=chosen.name,
+        dial_value=chosen.value,
+        threshold=work.threshold,
+        router_name=using.name,
+        router_version=using.version,
+        seconds=time.monotonic() - started_s,
+    )
+
+
+@dataclass
+class _Tally:
+    meter: Meter
+    chosen: Counter[str] = field(default_factory=Counter)
+    failed: int = 0
+
+    def add(self, rows: list[Row]) -> None:
+        self.chosen.update(row["candidate"] for row in rows)
+        self.failed += sum(row["scores"] is None for row in rows)
+        self.meter.add(len(rows), failed=self.failed)
+
+
+@dataclass(frozen=True)
+class ScoreWork:
+    """Scores one query, and chooses its candidate."""
+
+    router: Router
+    threshold: float
+    keep_text: bool = False
+    concurrency: int = 1
+
+    def portable(self) -> ScoreWork:
+        """Hold the graph itself instead of its path, and nothing that scoring does not need."""
+        scorer = self.router.scorer
+        if isinstance(scorer, GraphScorer):
+            session = GraphSession(scorer.session.bytes, scorer.session.sha256)
+            scorer = dataclasses.replace(scorer, session=session)
+        bare = dataclasses.replace(
+            self.router,
+            scorer=scorer,
+            reference=None,
+            fitted_ids=frozenset(),
+            calibrated_ids=frozenset(),
+            facts={},
+        )
+        return dataclasses.replace(self, router=bare)
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[Row], Row]]:
+        """Give the function of one query; the router is loaded already."""
+        yield self._one
+
+    def _one(self, row: Row) -> Row:
+        scores, error = self._known(row) if "scores" in row else self._scored(row["text"])
+        names = self.router.candidates
+        index = len(names) - 1  # where there are no scores, the reference
+        if scores is not None:
+            index = self.router.rule.choose_one([float(x) for x in scores], self.threshold)
+        found: Row = {
+            "id": row["id"],
+            "candidate": names[index],
+            "scores": None
+            if scores is None
+            else dict(zip(names[:-1], map(short, scores), strict=True)),
+            "length": row["length"],
+        }
+        if self.keep_text and "text" in row:
+            found["text"] = row["text"]
+        if error is not None:
+            found["error"] = error
+        return found | {"router": self.router.version}
+
+    def _known(self, row: Row) -> tuple[Scores | None, str | None]:
+        known = row["scores"]
+        if known is None:
+            return None, row.get("error")
+        return [np.float32(known[name]) for name in self.router.candidates[:-1]], None
+
+    def _scored(self, text: str) -> tuple[Scores | None, str | None]:
+        try:
+            scores = list(self.router.score([text])[0])
+            if not np.isfinite(scores).all():
+                raise ScoringError("A scorer returns finite numbers.")
+        except NOT_OF_ONE_QUERY:
+            raise
+        except Exception as error:  # noqa: BLE001  one query never ends a run; it is recorded
+            return None, type(error).__name__
+        return scores, None
+
+
+def short(score: np.float32) -> float:
+    """Write a score in the fewest digits that give the same float32 again."""
+    return float(str(score))

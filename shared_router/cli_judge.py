@@ -1,0 +1,146 @@
+"""The command `hybrid-llm judge`: parse and call only."""
+
+# No `from __future__ import annotations` here: typer reads the annotations at run time.
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from shared_router.cli_collect import (
+    Concurrency,
+    Prices,
+    Retries,
+    Rubric,
+    Timeout,
+    check_prices,
+    judge_spec,
+    named,
+    two_numbers,
+)
+from shared_router.console import collecting, print_json, say
+from shared_router.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from shared_router.bulk.judge import JudgeReport
+
+SPREAD = "Where the work is done"
+EngineOption = Annotated[
+    Literal["local", "ray"],
+    typer.Option(help="Threads of this process, or a Ray cluster.", rich_help_panel=SPREAD),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(help="Threads, or actors on the cluster.", rich_help_panel=SPREAD),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="A cluster to join, or `auto`; by default one is started here.",
+        rich_help_panel=SPREAD,
+        show_default=False,
+    ),
+]
+
+
+def judge(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="JSON lines with responses.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The data file to write.")],
+    judge: Annotated[
+        str,
+        typer.Option(
+            help="exact, normalised, choice, numeric, code, rouge-l, bleu, chrf, bartscore, "
+            "similarity, bartscore=MODEL, similarity=MODEL, or llm=SPEC."
+        ),
+    ],
+    answers: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Right answers: CSV or JSON lines, id or query."),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Compare with this model's first response instead."),
+    ] = None,
+    clip: Annotated[
+        str | None,
+        typer.Option(metavar="LOW,HIGH", help="Cut off the scores of a metric without bounds."),
+    ] = None,
+    rubric: Rubric = None,
+    price: Prices = None,
+    concurrency: Concurrency = 8,
+    timeout: Timeout = 120.0,
+    retries: Retries = 4,
+    engine: EngineOption = "local",
+    workers: Workers = None,
+    ray_address: RayAddress = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Judge the recorded responses of DATA by any metric, and write OUT with the new qualities."""
+    from shared_router.bulk.engine import engine_named
+    from shared_router.bulk.judge import judge_file
+    from shared_router.data.right_answers import reference_texts
+
+    prices = {name: two_numbers(told) for name, told in named(price or [], "--price").items()}
+    check_prices(prices, ["judge"])
+    sys.path.insert(0, "")  # module:attribute may stand in the working folder
+    make = judge_spec(judge, rubric, prices.get("judge"), low_and_high(clip) if clip else None)
+    at_work = engine_named(engine, workers, ray_address)
+    with collecting("judging") as progress:
+        report = judge_file(
+            data,
+            out,
+            make,
+            texts=reference_texts(answers, against),
+            engine=at_work,
+            concurrency=concurrency,
+            timeout_s=timeout,
+            retries=retries,
+            progress=progress,
+        )
+    tell(report, as_json=as_json)
+
+
+def low_and_high(told: str) -> tuple[float, float]:
+    """Read `LOW,HIGH`.
+
+    Raises:
+        ConfigurationError: If these are not two numbers.
+    """
+    try:
+        low, high = (float(part) for part in told.split(","))
+    except ValueError:
+        raise ConfigurationError(
+            f"--clip is LOW,HIGH in the metric's units, as in --clip=-5,0; got {told!r}."
+        ) from None
+    return low, high
+
+
+def tell(report: "JudgeReport", *, as_json: bool) -> None:
+    """Print what was done.
+
+    Raises:
+        typer.Exit: With code 1 where nothing could be judged.
+    """
+    import dataclasses
+
+    if as_json:
+        shown = dataclasses.asdict(report) | {"responses_per_second": report.responses_per_second}
+        print_json({k: str(v) if isinstance(v, Path) else v for k, v in shown.items()})
+    if report.failed:
+        say(f"warning: {report.failed} could not be judged: {report.failures} lists them.")
+    if report.out is None:
+        say("error: no response could be judged; nothing is written.")
+        raise typer.Exit(1)
+    if not as_json:
+        cost = f", ${report.spent_usd:.4f}" if report.spent_usd else ""
+        typer.echo(
+            f"Judged {report.responses} responses to {report.records} queries by {report.judge}, "
+            f"{report.responses_per_second:.1f}/s{cost}"
+        )
+        for name, quality in report.quality.items():
+            typer.echo(f"  {quality:.4f}  {name}")
+        typer.echo(f"Saved in {report.out}")
+        listed = shlex.quote(",".join(report.quality))
+        typer.echo(f"Next: hybrid-llm fit {shlex.quote(str(report.out))} --candidates {listed}")
