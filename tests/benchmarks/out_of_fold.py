@@ -74,9 +74,12 @@ def out_of_fold(path: str, names: Sequence[str]) -> OutOfFold:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # rows without all candidates
         data = RoutingDataset.load(path).candidates(names)
-    embeddings = embed(load_encoder("minilm"), data.queries)
+    encoder = load_encoder("minilm")
+    embeddings = embed(encoder, data.queries)
     folds = folds_of(data.queries)
-    key = hashlib.sha256("\n".join([RECIPE, *names, *data.ids, *data.queries]).encode())
+    key = hashlib.sha256(
+        "\n".join([RECIPE, encoder.sha256, *names, *data.ids, *data.queries]).encode()
+    )
     kept = cache_folder() / "benchmarks" / f"{key.hexdigest()[:24]}.npz"
     if not kept.is_file():
         kept.parent.mkdir(parents=True, exist_ok=True)
