@@ -359,6 +359,9 @@ def _tell_scored(report: "ScoreReport", *, as_json: bool) -> None:
     typer.echo(f"{doing} {report.queries} queries, {report.queries_per_second:.1f}/s")
     for name, n in report.chosen.items():
         typer.echo(f"  {100 * n / report.queries:5.1f} %  {name}")
+    if report.within:
+        n, tasks = sum(report.within.values()), len(report.within)
+        typer.echo(f"Within their own task or suite ({tasks} of them): {n}")
     typer.echo(f"Saved in {report.out}")
 
 

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from shared_router.router import Router
 
 
+OF_TASKS = ("task", "task_source", "scored_under")
+"""Fields of a scored query that say what its scores rest on besides its text."""
+KEPT = ("id", "scores", "length", *OF_TASKS, "text", "error")
+"""Fields of a scored query that are read again."""
+
+
 @dataclass(frozen=True)
 class QueryRows:
     """Queries to score."""
@@ -34,9 +40,10 @@ class QueryRows:
         return dataclasses.replace(self, path=self.path.absolute())
 
     def __call__(self) -> Iterator[Row]:
-        """Read id, text and length in characters."""
+        """Read id, text, length in characters and, where there is one, the task."""
         for query in stream_queries(self.path):
-            yield {"id": query.id, "text": query.text, "length": len(query.text)}
+            row = {"id": query.id, "text": query.text, "length": len(query.text)}
+            yield row | {"task": query.task} if query.task else row
 
 
 @dataclass(frozen=True)
@@ -63,8 +70,7 @@ class ScoredRows:
         for number, row in stream_rows(self.path):
             where = f"{self.path}, line {number}"
             self._check(row, where)
-            kept = ("id", "scores", "length", "text", "error")
-            yield {name: row[name] for name in kept if name in row}
+            yield {name: row[name] for name in KEPT if name in row}
 
     def _check(self, row: Mapping[str, Any], where: str) -> None:
         if row.get("router") != self.version:
@@ -74,6 +80,8 @@ class ScoredRows:
             )
         if not isinstance(row.get("id"), str) or not isinstance(row.get("length"), int):
             raise DataError(f"{where}: a scored query has an id and a length; got neither or one.")
+        if not all(isinstance(row.get(name, ""), str) for name in OF_TASKS):
+            raise DataError(f"{where}: fields {', '.join(OF_TASKS)}: text, or left out.")
         scores = row.get("scores")
         if scores is None and "scores" in row:
             return  # its scoring failed

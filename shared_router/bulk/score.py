@@ -14,15 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from shared_router.binding import as_router
+from shared_router.bulk.decide import Decider
 from shared_router.bulk.engine import LocalEngine, as_line
 from shared_router.bulk.meter import Meter
 from shared_router.bulk.rows import QueryRows, is_scored, score_rows
 from shared_router.data.output import check_regular, check_replaceable, replacing
 from shared_router.deciding.curve import resolve_dial
-from shared_router.errors import ArtifactError, ConfigurationError, ScoringError
 from shared_router.scoring.serving import GraphScorer, GraphSession
 
 if TYPE_CHECKING:
@@ -33,11 +31,6 @@ if TYPE_CHECKING:
     from shared_router.bulk.meter import Told
     from shared_router.options import Dial
     from shared_router.router import Router
-
-    Scores = list[np.float32]
-
-NOT_OF_ONE_QUERY = (ArtifactError, ConfigurationError, ImportError)
-"""Errors of the router as a whole: going on with the next query would meet them again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +52,10 @@ class ScoreReport:
     dial_value: float
     """Value of the dial, in the unit its name says."""
     threshold: float
-    """The threshold that the dial stands for; infinite where every query goes to the reference."""
+    """The threshold that the dial stands for; infinite where every query goes to the reference.
+    Within a task that has its own calibration it stands for another."""
+    within: dict[str, int]
+    """Task or suite to number of queries whose dial was resolved on its own calibration."""
     router_name: str
     """Name of the router."""
     router_version: str
@@ -94,7 +90,9 @@ def score_file(
         source: Queries as `stream_queries` reads them, or an earlier output.
         out: JSON lines, gzip where it ends in `.gz`; whole or not at all. A line holds `id`,
             `candidate`, `scores` (of each candidate but the reference), `length` in characters,
-            `router` (its version) and, if asked for, `text`.
+            `router` (its version) and, if asked for, `text`. Where a task is given or told by the
+            text it holds `task`, `task_source` and, where there are such, `calibrated_task` and
+            `scored_under`, the label that moved the scores.
         dial: Chooses the candidates; the router's own by default.
         engine: Where the work is done; in threads of this process by default.
         keep_text: Whether to write the text of each query.
@@ -112,7 +110,8 @@ def score_file(
     started_s = time.monotonic()
     using, path, target = as_router(router), Path(source), Path(out)
     chosen = dial or using.dial
-    work = ScoreWork(using, resolve_dial(chosen, using.curve), keep_text)
+    threshold = resolve_dial(chosen, using.curve)
+    work = ScoreWork(using, chosen, keep_text)
     check_regular(path)
     check_replaceable(target, [path], is_scored, "output of score")
     rows = score_rows(path, using)
@@ -133,7 +132,8 @@ def score_file(
         chosen={name: tally.chosen[name] for name in using.candidates},
         dial=chosen.name,
         dial_value=chosen.value,
-        threshold=work.threshold,
+        threshold=threshold,
+        within=dict(sorted(tally.within.items())),
         router_name=using.name,
         router_version=using.version,
         seconds=time.monotonic() - started_s,
@@ -144,10 +144,12 @@ def score_file(
 class _Tally:
     meter: Meter
     chosen: Counter[str] = field(default_factory=Counter)
+    within: Counter[str] = field(default_factory=Counter)
     failed: int = 0
 
     def add(self, rows: list[Row]) -> None:
         self.chosen.update(row["candidate"] for row in rows)
+        self.within.update(row["calibrated_task"] for row in rows if "calibrated_task" in row)
         self.failed += sum(row["scores"] is None for row in rows)
         self.meter.add(len(rows), failed=self.failed)
 
@@ -157,7 +159,7 @@ class ScoreWork:
     """Scores one query, and chooses its candidate."""
 
     router: Router
-    threshold: float
+    dial: Dial
     keep_text: bool = False
     concurrency: int = 1
 
@@ -180,46 +182,4 @@ class ScoreWork:
     @contextmanager
     def open(self) -> Iterator[Callable[[Row], Row]]:
         """Give the function of one query; the router is loaded already."""
-        yield self._one
-
-    def _one(self, row: Row) -> Row:
-        scores, error = self._known(row) if "scores" in row else self._scored(row["text"])
-        names = self.router.candidates
-        index = len(names) - 1  # where there are no scores, the reference
-        if scores is not None:
-            index = self.router.rule.choose_one([float(x) for x in scores], self.threshold)
-        found: Row = {
-            "id": row["id"],
-            "candidate": names[index],
-            "scores": None
-            if scores is None
-            else dict(zip(names[:-1], map(short, scores), strict=True)),
-            "length": row["length"],
-        }
-        if self.keep_text and "text" in row:
-            found["text"] = row["text"]
-        if error is not None:
-            found["error"] = error
-        return found | {"router": self.router.version}
-
-    def _known(self, row: Row) -> tuple[Scores | None, str | None]:
-        known = row["scores"]
-        if known is None:
-            return None, row.get("error")
-        return [np.float32(known[name]) for name in self.router.candidates[:-1]], None
-
-    def _scored(self, text: str) -> tuple[Scores | None, str | None]:
-        try:
-            scores = list(self.router.score([text])[0])
-            if not np.isfinite(scores).all():
-                raise ScoringError("A scorer returns finite numbers.")
-        except NOT_OF_ONE_QUERY:
-            raise
-        except Exception as error:  # noqa: BLE001  one query never ends a run; it is recorded
-            return None, type(error).__name__
-        return scores, None
-
-
-def short(score: np.float32) -> float:
-    """Write a score in the fewest digits that give the same float32 again."""
-    return float(str(score))
+        yield Decider(self.router, self.dial, keep_text=self.keep_text)

@@ -120,7 +120,7 @@ class Policy:
             return settled
         text = request.query.text if request.query else ""
         try:
-            scored = self._checked((yield Score(text, self._told(dial, setting, task))))
+            scored = self._checked((yield Score(text, self.label_for(dial, setting, task))))
         except Exception as error:  # noqa: BLE001  (a chain never breaks because the router did)
             verdict = _verdict(allowed.indices[-1], "router_error", setting)
             return replace(verdict, error=type(error).__name__)
@@ -152,7 +152,7 @@ class Policy:
                 return named
         return allowed.indices[-1]
 
-    def _told(self, dial: Dial, setting: Setting, task: str | None) -> str | None:
+    def label_for(self, dial: Dial, setting: Setting, task: str | None) -> str | None:
         """Choose the label to score under: that of the curve in force, which was scored so.
 
         A bare threshold belongs to no curve, so that the call's own label stands.

@@ -32,10 +32,14 @@ class TaskNames:
     told: tuple[str, ...] = ()
     """Tasks the graph tells by the text."""
 
+    def known(self, task: str | None) -> str | None:
+        """Find the narrowest known label that a task answers to."""
+        return next((label for label in labels_of(task) if label in self.labels), None)
+
     def row(self, task: str | None) -> NDArray[np.float32]:
         """Mark the narrowest known label that a task answers to, shape (len(labels),)."""
         row = np.zeros(len(self.labels), dtype=np.float32)
-        known = next((label for label in labels_of(task) if label in self.labels), None)
+        known = self.known(task)
         if known is not None:
             row[self.labels.index(known)] = 1.0
         return row

@@ -11,10 +11,10 @@ import pytest
 
 from langchain_hybrid import HybridChatModel, ReplayChatModel
 from llamaindex_hybrid import HybridLLM, ReplayLLM
-from shared_router import Router, RoutingDataset, hybrid_options
+from shared_router import Candidate, Router, RoutingDataset, hybrid_options, routing_query
 from shared_router.data.schema import Outcome, RoutingRecord
 from tests.llamaindex.fakes import decision_of
-from tests.material import known_truth
+from tests.material import PAIR, by_task, known_truth, three_models
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +36,7 @@ DIALS = (
     {"route": "large"},
 )
 QUESTIONS = 300
+TASKS = ("made/good", "made/bad", "other/rare", "made", "elsewhere/new", None)
 
 
 def answered(data: RoutingDataset) -> RoutingDataset:
@@ -57,6 +58,11 @@ def fronts(data: RoutingDataset, router: Router, **options: Any) -> tuple[Hybrid
     chat = [ReplayChatModel(data=data, model=name) for name in names]
     llms = [ReplayLLM(data=data, model=name) for name in names]
     given = {"router": router, "same_models": True, **options}
+    if len(names) > 2:
+        return (
+            HybridChatModel(candidates=list(map(Candidate, names, chat)), **given),
+            HybridLLM(candidates=list(map(Candidate, names, llms)), **given),
+        )
     return (
         HybridChatModel(small=chat[0], large=chat[1], **given),
         HybridLLM(small=llms[0], large=llms[1], **given),
@@ -112,6 +118,58 @@ def test_both_fronts_call_the_same_models(made: RoutingDataset, calibrated: Rout
         completed = llm.complete(query)
         assert completed.text == chatted.content
         assert completed.additional_kwargs["id"] == chatted.response_metadata["id"]
+
+
+@pytest.fixture(scope="module")
+def fitted_by_task(tiny_encoder: str, tiny_cache: Path) -> Router:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HYBRID_LLM_CACHE", str(tiny_cache))
+        return Router.fit(by_task(240), PAIR, encoder=tiny_encoder)
+
+
+@pytest.mark.parametrize("by", ["given", "predicted", "off"])
+@pytest.mark.parametrize(
+    "dial", [{}, {"threshold": -0.3}, {"cost_advantage": 0.35}, {"max_quality_drop": 0.1}],
+    ids=json.dumps,
+)  # fmt: skip
+def test_both_fronts_decide_alike_within_tasks(
+    dial: dict[str, Any], by: Any, fitted_by_task: Router
+) -> None:
+    validation = by_task(320, split="validation", seed=1)
+    router = fitted_by_task.calibrate(validation, by_task=by, least_per_task=20)
+    data = answered(by_task(60, split="test", seed=2))
+    model, llm = fronts(data, router, record_query=True)
+    served = set()
+    for at, query in enumerate(data.queries):
+        task = TASKS[at % len(TASKS)]
+        ours = essence(llm.route(query, task=task, **dial))
+        assert ours == essence(model.route(query, task=task, **dial))
+        with hybrid_options(task=task, **dial):
+            assert essence(llm.route(query)) == essence(model.route(query)) == ours
+        with routing_query(query, task=task):
+            stated = essence(llm.route(query, **dial))
+            assert stated == essence(model.route(query, **dial))
+        assert stated | {"query_source": ours["query_source"]} == ours
+        served.add(ours["calibrated_task"])
+    assert len(served) == 1 if by == "off" or "threshold" in dial else len(served) > 2
+
+
+@pytest.fixture(scope="module")
+def three(tiny_encoder: str, tiny_cache: Path) -> Router:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HYBRID_LLM_CACHE", str(tiny_cache))
+        fitted = Router.fit(three_models(160), ["nano", "mini", "maxi"], encoder=tiny_encoder)
+        return fitted.calibrate(three_models(120, split="validation", seed=1))
+
+
+@pytest.mark.parametrize("dial", [*DIALS[:-2], {"route": "mini"}], ids=json.dumps)
+def test_both_fronts_decide_alike_between_three_models(dial: dict[str, Any], three: Router) -> None:
+    data = answered(three_models(60, split="test", seed=2))
+    model, llm = fronts(data, three)
+    ours = [essence(llm.route(query, **dial)) for query in data.queries]
+    assert ours == [essence(model.route(query, **dial)) for query in data.queries]
+    for query in data.queries[:10]:
+        assert llm.complete(query, **dial).text == model.invoke(query, **dial).content
 
 
 @pytest.mark.data
