@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from shared_router.router import Router
 
 GRAPH, TOKENIZER, SETTINGS = "graph.onnx", "tokenizer.json", "router.json"
+BUNDLED = "bundled"
+"""The name of the router that ships with the package."""
 CALIBRATION, REFERENCE, CARD = "calibration.safetensors", "reference.safetensors", "README.md"
 
 
@@ -110,6 +112,7 @@ def _settings(router: Router, scorer: GraphScorer) -> dict[str, Any]:
     return {
         "name": router.name,
         "candidates": list(router.candidates),
+        "tiers": router.tiers,
         "labels": router.labels,
         "costs_usd": list(router.costs_usd) if router.costs_usd else None,
         "default_dial": {"name": dial.name, "value": dial.value} if dial else None,
@@ -167,6 +170,7 @@ def _fields(settings: dict[str, Any], files: dict[str, Path]) -> dict[str, Any]:
     return {
         "name": settings["name"],
         "candidates": tuple(settings["candidates"]),
+        "tiers": bool(settings.get("tiers", False)),
         "labels": settings["labels"],
         "costs_usd": tuple(costs) if costs else None,
         "scorer": scorer,
@@ -218,6 +222,8 @@ def find(name_or_path: str | os.PathLike[str], revision: str | None) -> Path:
     Raises:
         ArtifactError: If it is neither.
     """
+    if str(name_or_path) == BUNDLED:
+        return Path(__file__).parent / BUNDLED
     path = Path(name_or_path)
     if path.exists():
         return path

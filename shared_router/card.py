@@ -25,6 +25,7 @@ def model_card(router: Router) -> str:
     training = router.facts.get("training")
     if training:
         parts.append(_training(training))
+    parts += [f"## {title}\n\n{text}\n" for title, text in router.facts.get("notes", {}).items()]
     parts.append(_calibration(router))
     parts.append(_use(router))
     return "\n".join(parts)

@@ -70,6 +70,7 @@ class Changing:
         return dataclasses.replace(
             router,
             candidates=tuple(candidates),
+            tiers=False,
             name=name or joined_names(candidates),
             costs_usd=None,
             curve=None,

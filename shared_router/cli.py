@@ -41,7 +41,9 @@ DIALS = "Dial (one at most)"
 LabelName = Literal["gap", "det", "prob", "trans"]
 ByTaskName = Literal["given", "predicted", "off"]
 
-Folder = Annotated[str, typer.Argument(metavar="DIR", help="A router's folder or hub name.")]
+Folder = Annotated[
+    str, typer.Argument(metavar="DIR", help="A router's folder or hub name, or `bundled`.")
+]
 Data = Annotated[list[Path], typer.Argument(metavar="DATA", help="JSON lines, plain or gzip.")]
 Split = Annotated[str | None, typer.Option(help="The split to read.", show_default=False)]
 Task = Annotated[str | None, typer.Option(help="The task, or the suite before its slash.")]
@@ -192,9 +194,12 @@ def calibrate(
     as_json: AsJson = False,
 ) -> None:
     """Measure what the dials mean on the `validation` split of DATA, and save that in DIR."""
+    from shared_router.artifact import BUNDLED
     from shared_router.scoring.persistence import check_target
     from shared_router.tables import calibration_facts, show_calibration
 
+    if router_folder == BUNDLED and out is None:
+        raise typer.BadParameter("The bundled router stays as it is: name a folder in --out.")
     router = _router(router_folder)
     target = out or Path(router_folder)
     check_target(target)

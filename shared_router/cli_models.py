@@ -13,7 +13,9 @@ from shared_router.errors import CandidateError, ConfigurationError
 if TYPE_CHECKING:
     from shared_router.router import Router
 
-Folder = Annotated[str, typer.Argument(metavar="DIR", help="A router's folder or hub name.")]
+Folder = Annotated[
+    str, typer.Argument(metavar="DIR", help="A router's folder or hub name, or `bundled`.")
+]
 Data = Annotated[list[Path], typer.Argument(metavar="DATA", help="JSON lines, plain or gzip.")]
 Split = Annotated[str | None, typer.Option(help="The split to read.", show_default=False)]
 Task = Annotated[str | None, typer.Option(help="The task, or the suite before its slash.")]

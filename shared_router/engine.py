@@ -119,7 +119,7 @@ class RoutingEngine:
             )
         pairs = zip(self.candidates, self.router.candidates, strict=True)
         other = [f"{c.name!r} for {name!r}" for c, name in pairs if not c.answers_to(name)]
-        if not other or same_models:
+        if not other or same_models or self.router.tiers:
             return "estimated"
         warnings.warn(
             f"Router {self.router.name!r} was calibrated with other models: bound are "

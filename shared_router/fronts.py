@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import logging
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from shared_router.artifact import BUNDLED
 from shared_router.engine import RoutingEngine
 from shared_router.errors import CandidateError, ConfigurationError
 from shared_router.options import dial_from
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from pydantic import ValidationError
 
+_log = logging.getLogger("hybrid_llm")
 OF_MODELS = frozenset(
     {"api_key", "base_url", "max_retries", "max_tokens", "model", "model_name", "seed", "stop"}
     | {"streaming", "temperature", "timeout", "top_k", "top_p"}
@@ -164,13 +167,8 @@ def engine_of(wrapper: Any, candidates: Sequence[Candidate]) -> RoutingEngine:
     Raises:
         ConfigurationError: If the models, the router or the dials are wrong.
     """
-    if wrapper.router is None:
-        raise ConfigurationError(
-            f"{type(wrapper).__name__} needs a router: a Router, or its folder or hub name. "
-            "`hybrid-llm fit` trains one."
-        )
     return RoutingEngine(
-        wrapper.router,
+        _bundled(wrapper, candidates) if wrapper.router is None else wrapper.router,
         candidates,
         dial=dial_from(vars(wrapper)),
         timeout_s=wrapper.router_timeout_s,
@@ -178,3 +176,18 @@ def engine_of(wrapper: Any, candidates: Sequence[Candidate]) -> RoutingEngine:
         record_query=wrapper.record_query,
         on_decision=wrapper.on_decision,
     )
+
+
+def _bundled(wrapper: Any, candidates: Sequence[Candidate]) -> str:
+    """Take the bundled router, and say so once in the log; it chooses between two models."""
+    if len(candidates) != 2:
+        raise CandidateError(
+            f"{type(wrapper).__name__} needs a router for {len(candidates)} models: a Router, or "
+            "its folder or hub name; the bundled one chooses between two. `hybrid-llm fit` trains "
+            "one."
+        )
+    _log.info(
+        "No router given: the bundled one decides. It knows neither of these models, and its "
+        "quality drops are estimates on others; `hybrid-llm fit` trains one for them."
+    )
+    return BUNDLED

@@ -35,7 +35,7 @@ class Keeping:
         """Read a router from a folder, or from the Hugging Face hub.
 
         Args:
-            name_or_path: A folder, or a hub repository `owner/name`.
+            name_or_path: A folder, a hub repository `owner/name`, or `bundled`.
             revision: Branch, tag or commit on the hub.
 
         Raises:
@@ -43,6 +43,16 @@ class Keeping:
         """
         fields = artifact.load(artifact.find(name_or_path, revision))
         return cast("Self", cast("Any", cls)(**fields))
+
+    @classmethod
+    def bundled(cls) -> Self:
+        """Read the router that ships with this package: small tier against frontier.
+
+        It needs no network. Its card, `README.md` in its folder, tells what it was trained on,
+        how it ranks questions of other sources, and what it must not be used for. Its dials are
+        estimates on other models: fit one of your own as soon as you have outcomes.
+        """
+        return cls.from_pretrained(artifact.BUNDLED)
 
     def push_to_hub(
         self, repo_id: str, *, private: bool = False, commit_message: str = "Upload router"

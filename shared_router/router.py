@@ -61,6 +61,8 @@ class Router(Changing, Keeping):
     """What the scores mean: an expected gap, or a probability."""
     name: str = "router"
     """Stands in every decision."""
+    tiers: bool = False
+    """Whether the candidates are tiers of models: then any model may stand for each."""
     costs_usd: tuple[float | None, ...] | None = None
     """Mean cost of one call per candidate in US dollars, where the data told."""
     curve: CalibrationCurve | None = None

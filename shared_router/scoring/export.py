@@ -16,6 +16,7 @@ from shared_router.errors import MissingExtraError
 from shared_router.scoring.blending import Blend
 from shared_router.scoring.heads import FEATURE_SCALE, KERNEL_GAMMA, KernelHead, TaskHead
 from shared_router.scoring.joining import join_graphs
+from shared_router.scoring.linear import LinearHead
 from shared_router.scoring.neighbours import NEIGHBOURS
 from shared_router.scoring.task_graph import TASK, add_task_input, add_task_shares
 from shared_router.scoring.tasks import no_signal
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from shared_router.scoring.heads import NeighbourHead
+    from shared_router.scoring.heads import NeighbourHead, Standardiser
     from shared_router.scoring.tasks import TaskSignal
     from shared_router.scoring.training import TrainedHead
 
@@ -199,6 +200,8 @@ def _score(graph: _Graph, head: TrainedHead) -> str:
     for name, part in head.parts.items():
         if isinstance(part, KernelHead):
             predicted = _kernel(graph, part)
+        elif isinstance(part, LinearHead):
+            predicted = _linear(graph, part)
         elif isinstance(part, TaskHead):
             predicted = graph("MatMul", _task_shares(graph, part), graph.constant(part.means))
         else:
@@ -240,12 +243,21 @@ def _logit(graph: _Graph, probability: str) -> str:
     return graph("Sub", graph("Log", inside), graph("Log", other))
 
 
-def _kernel(graph: _Graph, part: KernelHead) -> str:
-    centred = graph("Sub", "features", graph.constant(part.standardiser.mean[None, :]))
-    scaled = graph("Mul", centred, graph.constant(part.standardiser.scale[None, :]))
+def _joined(graph: _Graph, standardiser: Standardiser) -> str:
+    centred = graph("Sub", "features", graph.constant(standardiser.mean[None, :]))
+    scaled = graph("Mul", centred, graph.constant(standardiser.scale[None, :]))
     limit = 5 * FEATURE_SCALE
     cut = graph("Clip", scaled, graph.constant(-limit), graph.constant(limit))
-    joined = graph("Concat", "embedding", cut, axis=1)
+    return graph("Concat", "embedding", cut, axis=1)
+
+
+def _linear(graph: _Graph, part: LinearHead) -> str:
+    product = graph("MatMul", _joined(graph, part.standardiser), graph.constant(part.weights))
+    return graph("Add", product, graph.constant(part.offset[None, :]))
+
+
+def _kernel(graph: _Graph, part: KernelHead) -> str:
+    joined = _joined(graph, part.standardiser)
     own = graph("ReduceSumSquare", joined, graph.constant(np.array([1], dtype=np.int64)))
     product = graph("MatMul", joined, graph.constant(-2.0 * part.landmarks.T))
     norms = graph.constant((part.landmarks**2).sum(axis=1)[None, :])

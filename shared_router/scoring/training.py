@@ -9,6 +9,7 @@ import numpy as np
 
 from shared_router.errors import MissingExtraError
 from shared_router.scoring.heads import RIDGES, Batch, KernelHead, NeighbourHead, TaskHead
+from shared_router.scoring.linear import LinearHead
 from shared_router.scoring.tasks import fit_signal, tasks_to_tell
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ LEAST_SLOPE = 1e-3
 """A link always rises, so that ranking is kept."""
 LINK_RIDGE = 1e-6
 
-Head = KernelHead | NeighbourHead | TaskHead
+Head = KernelHead | NeighbourHead | TaskHead | LinearHead
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class TrainedHead:
     """A weighted sum of heads, and the link that makes it a score."""
 
     parts: dict[str, Head]
-    """Heads that cross-validation kept, by name: `kernel`, `neighbours`, `task`."""
+    """Heads that cross-validation kept, by name: `kernel`, `neighbours`, `task`; a
+    `linear` head is none of them: who wants one makes it."""
     weights: dict[str, float]
     """Their weights, greater than 0."""
     offset: NDArray[np.float64]

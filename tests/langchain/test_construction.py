@@ -47,7 +47,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "nothing": ({"router": ROUTER}, "wraps small= and large=, or candidates="),
     "no large": ({"small": one(), "router": ROUTER}, "small=Child, large=NoneType"),
     "no small": ({"large": one(), "router": ROUTER}, "small=NoneType, large=Child"),
-    "no router": ({"small": one(), "large": one("large")}, "needs a router"),
+    "no router for three": (
+        {"candidates": [Candidate(name, one(name)) for name in "abc"]},
+        "needs a router for 3 models.*the bundled one chooses between two",
+    ),
     "both": (
         {"small": one(), "candidates": [Candidate("small", one())], "router": ROUTER},
         "either small= and large=, or candidates=, not both",
@@ -437,7 +440,7 @@ def test_no_error_shows_the_keys_of_the_children() -> None:
         lambda: hybrid(small=keyed, threshold=[keyed]),
         lambda: hybrid(small=keyed, router_timeout_s=keyed),
         lambda: hybrid(small=keyed, large=None),
-        lambda: hybrid(small=keyed, router=None),
+        lambda: hybrid(small=keyed, router=3),
         lambda: hybrid(small=keyed, candidates=keyed),
         lambda: hybrid(small=keyed, candidates=[keyed]),
         lambda: hybrid(small=[keyed]),

@@ -197,7 +197,6 @@ def test_a_model_that_does_not_know_itself_is_refused() -> None:
     [
         ({"small": None}, CandidateError, "wraps small= and large="),
         ({"candidates": []}, CandidateError, "not both"),
-        ({"router": None}, ConfigurationError, "HybridLLM needs a router"),
         ({"cost_advantage": 1.5}, DialError, "between 0 and 1"),
         ({"threshold": 0.1, "cost_advantage": 0.5}, DialError, "One dial at a time"),
         ({"max_quality_drop": 0.1}, NotCalibratedError, "calibrat"),

@@ -18,6 +18,7 @@ from shared_router.scoring.encoder import load_encoder
 from shared_router.scoring.export import export_router_graph
 from shared_router.scoring.features import FEATURE_NAMES, feature_matrix
 from shared_router.scoring.heads import Batch, KernelHead, NeighbourHead, TaskHead
+from shared_router.scoring.linear import LinearHead
 from shared_router.scoring.serving import GraphScorer, GraphSession, Scorer, Tokens
 from shared_router.scoring.training import TrainedHead
 from shared_router.testing import FixedScorer
@@ -54,6 +55,7 @@ def made_head(parts: tuple[str, ...], probability: bool, columns: int = 1) -> Tr
         "kernel": KernelHead.fit(batch, (3.0,), seed=0)[0],
         "neighbours": NeighbourHead.fit(batch),
         "task": TaskHead.fit(batch, ("a", "b")),
+        "linear": LinearHead.fit(embeddings, batch.features, targets, ridge=3.0),
     }
     link = (np.full(columns, 2.5), np.full(columns, -0.5)) if probability else None
     weights = {name: 0.3 + 0.2 * i for i, name in enumerate(parts)}
@@ -64,7 +66,13 @@ def made_head(parts: tuple[str, ...], probability: bool, columns: int = 1) -> Tr
 @pytest.mark.parametrize("probability", [False, True])
 @pytest.mark.parametrize(
     "parts",
-    [("kernel",), ("kernel", "neighbours"), ("kernel", "task"), ("kernel", "neighbours", "task")],
+    [
+        ("kernel",),
+        ("linear",),
+        ("kernel", "neighbours"),
+        ("kernel", "task"),
+        ("kernel", "neighbours", "task"),
+    ],
 )
 def test_the_graph_computes_what_was_trained(
     encoder: ExportedEncoder, parts: tuple[str, ...], probability: bool

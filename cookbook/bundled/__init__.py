@@ -1,0 +1,1 @@
+"""How the router that ships with the package is made, from public measurements alone."""
