@@ -13,8 +13,13 @@ from langchain_core.runnables.base import RunnableBindingBase
 
 from langchain_hybrid.children import map_models, resolve_model
 from shared_router.data.answers import Answer, Sampling
-from shared_router.data.collect_specs import FORMS, imported, shown
-from shared_router.errors import ConfigurationError, HybridRoutingError, MissingExtraError
+from shared_router.data.collect_specs import FORMS, imported, shown, why_not_imported
+from shared_router.errors import (
+    CandidateError,
+    ConfigurationError,
+    HybridRoutingError,
+    MissingExtraError,
+)
 from shared_router.records import Usage
 
 if TYPE_CHECKING:
@@ -51,6 +56,10 @@ def resolve(spec: str, sampling: Sampling | None = None) -> AskModel | None:
 def _by_provider(spec: str) -> Runnable[Any, Any]:
     try:
         return resolve_model(spec, "a model")
+    except CandidateError as error:
+        raise ConfigurationError(
+            f"{error} As module:attribute: {why_not_imported(spec)}."
+        ) from error
     except HybridRoutingError:
         raise
     except ImportError as error:

@@ -15,7 +15,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.llms import LLM
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretBytes, SecretStr
 
 from shared_router.errors import ConfigurationError
 from shared_router.records import Candidate
@@ -24,9 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _SECRET = re.compile(
-    r"(?:^|_)(?:api_?key|key|secret|token|password|credentials?|authorization|auth|headers)(?:_|$)",
+    r"(?:^|_)(?:api_?key|key|secret|token|password|passwd|credentials?|authorization|auth|cookies?"
+    r"|headers)(?:_|$)",
     re.IGNORECASE,
 )
+_WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+")
+"""Where a word of a name begins: `accessToken` and `api-key` are names of secrets too."""
+_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
+"""User and password of a URL."""
 
 
 class SecretLeftOutWarning(UserWarning):
@@ -82,28 +87,60 @@ class _Portable:
         left_out: list[str] = []
         kept = _without_secrets(state["__dict__"], "", left_out)
         kept.pop("callback_manager", None)  # handlers belong to a process
+        more = _without_secrets(state.get("__pydantic_extra__") or {}, "", left_out)
         # What is private (clients, with their keys) is made anew by the constructor.
-        state = {**state, "__dict__": kept, "__pydantic_private__": None}
+        state |= {"__dict__": kept, "__pydantic_extra__": more or None}
+        state |= {"__pydantic_private__": None}
         return _restored, (type(self.model), state, sorted(left_out))
 
 
 def _without_secrets(values: Mapping[str, Any], path: str, left_out: list[str]) -> dict[str, Any]:
-    """Leave secrets out, also of dictionaries inside, and prepare models inside of models."""
+    """Leave secrets out, also of what stands inside, and prepare models inside of models."""
     kept = {}
     for name, value in values.items():
         if _is_secret(str(name), value):
             left_out.append(f"{path}{name}")
-        elif isinstance(value, dict):
-            kept[name] = _without_secrets(value, f"{path}{name}.", left_out)
         else:
-            kept[name] = _portable(value)
+            kept[name] = _bare(value, f"{path}{name}", left_out)
     return kept
 
 
+def _bare(value: Any, path: str, left_out: list[str]) -> Any:
+    """Return a value without the secrets inside of it."""
+    if isinstance(value, dict):
+        return _without_secrets(value, f"{path}.", left_out)
+    if isinstance(value, str) and _IN_URL.search(value):
+        left_out.append(f"{path} (user and password)")
+        return _IN_URL.sub("", value)
+    if isinstance(value, list | tuple) and type(value) in (list, tuple):
+        return type(value)(_bare(each, f"{path}.{at}", left_out) for at, each in enumerate(value))
+    if isinstance(value, BaseModel) and not isinstance(value, LLM):
+        return _bare_settings(value, path, left_out)
+    return _portable(value)
+
+
+def _bare_settings(value: BaseModel, path: str, left_out: list[str]) -> BaseModel:
+    """Blank the secrets of a settings object: its fields must all be there."""
+    changed: dict[str, Any] = {}
+    for name, field in vars(value).items():
+        if _is_secret(name, field):
+            left_out.append(f"{path}.{name}")
+            changed[name] = type(field)() if isinstance(field, dict) else ""
+            changed[name] = SecretStr("") if isinstance(field, SecretStr) else changed[name]
+        else:
+            changed[name] = _bare(field, f"{path}.{name}", left_out)
+    bare = value.model_copy(update=changed)
+    extra = value.__pydantic_extra__
+    if extra:
+        bare.__pydantic_extra__ = _without_secrets(extra, f"{path}.", left_out)
+    return bare
+
+
 def _is_secret(name: str, value: Any) -> bool:
-    if isinstance(value, SecretStr):
+    if isinstance(value, SecretStr | SecretBytes):
         return True
-    return bool(value) and isinstance(value, str | dict) and bool(_SECRET.search(name))
+    words = _WORD_START.sub("_", name)
+    return bool(value) and isinstance(value, str | dict) and bool(_SECRET.search(words))
 
 
 def _restored(kind: type[LLM], state: dict[str, Any], left_out: list[str]) -> LLM:

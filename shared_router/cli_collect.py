@@ -215,7 +215,8 @@ def tell(report: "CollectReport", names: list[str], *, judged: bool, as_json: bo
     if report.unvaried:
         say(
             f"warning: all samples of a query were the same, on every query, for "
-            f"{', '.join(report.unvaried)}: one tells as much. Ask with --temperature for others."
+            f"{', '.join(report.unvaried)}: one tells as much. A higher --temperature may vary "
+            "them, where the provider heeds it."
         )
     if report.stopped:
         say(f"error: stopped: {report.stopped}. The same command goes on from here.")

@@ -159,7 +159,7 @@ def test_samples_that_are_all_alike_are_told_in_one_line(folder):
     (told,) = [line for line in result.stderr.splitlines() if line.startswith("warning")]
     assert told == (
         "warning: all samples of a query were the same, on every query, for deaf, seeded: one "
-        "tells as much. Ask with --temperature for others."
+        "tells as much. A higher --temperature may vary them, where the provider heeds it."
     )
     assert "warning" not in run("--samples", 1, "--out", "e.jsonl", models=("deaf",)).stderr
 

@@ -20,8 +20,10 @@ pipeline_tag: text-generation
 
 Two decoder language models (Llama architecture, one token a character) trained from scratch by
 `train.py` on the questions of `questions.py`: arithmetic, strings, counting and look-ups in words,
-of three difficulties each. They exist so that everything in this project runs on two real language
-models without a key or a network. They answer nothing else: any other question gets nonsense.
+of three difficulties each. They exist so that
+collecting, routing and streaming run on two real language models without a key or a network. Their
+window is 128 characters, too small for an engine's prompt templates. They answer nothing else: any
+other question gets nonsense.
 
 | | small | large |
 |---|--:|--:|

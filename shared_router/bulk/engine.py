@@ -120,16 +120,16 @@ def map_in_order(one: Callable[[Row], Row], rows: Iterable[Row], threads: int) -
         yield from map(one, rows)
         return
     waiting: deque[Future[Row]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="hybrid-llm") as pool:
-        try:
-            for row in rows:
-                waiting.append(pool.submit(one, row))
-                if len(waiting) >= threads * AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="hybrid-llm")
+    try:
+        for row in rows:
+            waiting.append(pool.submit(one, row))
+            if len(waiting) >= threads * AHEAD:
                 yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        while waiting:
+            yield waiting.popleft().result()
+    finally:  # where the run is broken off, what is under way is not waited for
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def as_line(row: Row) -> str:

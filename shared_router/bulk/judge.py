@@ -15,10 +15,15 @@ from shared_router.bulk.judge_work import JudgeWork, is_asked
 from shared_router.bulk.meter import Meter
 from shared_router.bulk.rows import RecordRows
 from shared_router.data.collect_calls import Limits
-from shared_router.data.output import check_regular, check_replaceable, failures_path, replacing
+from shared_router.data.output import (
+    check_new,
+    check_regular,
+    check_replaceable,
+    failures_path,
+    replacing,
+)
 from shared_router.data.right_answers import NoTexts
-from shared_router.data.schema import parse_record
-from shared_router.errors import DataError
+from shared_router.errors import DataError, JudgeError
 
 if TYPE_CHECKING:
     import os
@@ -28,6 +33,10 @@ if TYPE_CHECKING:
     from shared_router.bulk.meter import Told
     from shared_router.data.answers import Judge
     from shared_router.data.right_answers import ReferenceTexts
+
+GIVE_UP_AFTER = 20
+"""Failures in a row of a judge that is asked, nonsense apart, after which a run stops."""
+NONSENSE = JudgeError.__name__
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,19 +103,20 @@ def judge_file(
     Raises:
         ConfigurationError: If an argument is wrong, or the judge cannot be made or loaded.
         DataError: If the input breaks a rule, nothing in it can be judged, or `out` is the input,
-            is something else than a data file, or cannot be written.
+            is there already or cannot be written, or the judge failed `GIVE_UP_AFTER` times in a
+            row.
         MissingExtraError: If the judge, or the engine, needs an extra that is not installed.
     """
     started_s = time.monotonic()
     source, target, judge = Path(data), Path(out), make()
     check_regular(source)
-    check_replaceable(target, [source], _is_record, "data file")
+    check_new(target)
     check_replaceable(failures_path(target), [source], _is_failure, "list of failures")
     rows = RecordRows(source, texts or NoTexts())
     total = _checked(rows, judge)
     limits = _limits(concurrency, timeout_s, retries)
     work = JudgeWork(make, limits, concurrency if is_asked(judge) else 1)
-    tally = _Tally(Meter(total, progress))
+    tally = _Tally(Meter(total, progress), is_asked(judge))
     with (
         listing(failures_path(target)) as failures,
         replacing(target) as lines,
@@ -137,14 +147,6 @@ def _limits(concurrency: int, timeout_s: float | None, retries: int) -> Limits:
         max_usd=None,
         give_up_after=1,
     )
-
-
-def _is_record(line: str) -> bool:
-    try:
-        parse_record(line, "")
-    except DataError:
-        return False
-    return True
 
 
 def _is_failure(line: str) -> bool:
@@ -212,15 +214,20 @@ def listing(path: Path) -> Iterator[Failures]:
 @dataclass
 class _Tally:
     meter: Meter
+    asked: bool
+    """Whether the judge is a model that is asked: only such a one can be dead."""
     judged: Counter[str] = field(default_factory=Counter)
     sums: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     records: int = 0
     spent_usd: float = 0.0
+    in_a_row: int = 0
+    """Responses that the judge failed on since it last judged one."""
 
     def add(self, rows: list[Row], lines: IO[str], failures: Failures) -> None:
         for row in rows:
             failures.add(row["failures"])
             self.spent_usd += row["spent_usd"]
+            self._check_alive(row)
             if row["line"] is not None:
                 self.records += 1
                 lines.write(row["line"] + "\n")
@@ -228,3 +235,15 @@ class _Tally:
                 self.judged[name] += len(qualities)
                 self.sums[name] += sum(qualities)
         self.meter.add(len(rows), failed=failures.count, spent_usd=self.spent_usd)
+
+    def _check_alive(self, row: Row) -> None:
+        """Stop where the judge is dead: every response would fail, after all its retries."""
+        if not self.asked:
+            return
+        failed = [f for f in row["failures"] if f["stage"] == "judge" and f["error"] != NONSENSE]
+        self.in_a_row = 0 if row["line"] is not None else self.in_a_row + len(failed)
+        if self.in_a_row >= GIVE_UP_AFTER:
+            raise DataError(
+                f"The judge failed {self.in_a_row} times in a row ({failed[-1]['error']}); nothing "
+                "was written. Mend it, and start the same command again."
+            )

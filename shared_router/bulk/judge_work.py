@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from shared_router.data.answers import as_judgement
-from shared_router.data.collect_calls import Caller, error_kind
+from shared_router.data.collect_calls import Caller, error_kind, judged
 from shared_router.data.schema import Outcome, RoutingRecord
 from shared_router.errors import ConfigurationError, MissingExtraError
 
@@ -58,7 +59,7 @@ class JudgeWork:
         with _loop() as run:
 
             def ask(*asked: str | None) -> Any:
-                return run(caller.call(judge.score, *asked))
+                return run(judged(caller, judge.score, *asked))
 
             yield lambda row: judged_row(row, ask, needs_answer=judge.needs_answer)
 
@@ -66,15 +67,39 @@ class JudgeWork:
 @contextmanager
 def _loop() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
     """Run coroutines from any thread in one event loop: clients keep their connections there."""
-    loop = asyncio.new_event_loop()
+    loop, closing = asyncio.new_event_loop(), threading.Event()
     thread = threading.Thread(target=loop.run_forever, name="hybrid-llm-judge", daemon=True)
     thread.start()
+
+    def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+        if closing.is_set():
+            coroutine.close()
+            raise Stopped
+        try:
+            return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
+        except CancelledError as error:
+            raise Stopped from error
+
     try:
-        yield lambda coroutine: asyncio.run_coroutine_threadsafe(coroutine, loop).result()
+        yield run
     finally:
+        closing.set()
+        asyncio.run_coroutine_threadsafe(_cancel_others(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+async def _cancel_others() -> None:
+    """End the calls that are under way when a run is broken off."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
+class Stopped(BaseException):
+    """The run is over: no response is judged any more."""
 
 
 def judged_row(row: Row, score: Scored, *, needs_answer: bool) -> Row:

@@ -7,6 +7,7 @@ on again by another one. Ray is imported here alone.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -15,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -36,6 +38,8 @@ MOST_RECORDS, MOST_CHARACTERS = 256, 1_000_000
 """Size of a bundle: what an actor works on at once, and again if it dies."""
 BUNDLES_PER_WORKER = 8
 """Fewest bundles per worker, so that all have work to the end, where the records suffice."""
+MOST_ATTEMPTS = 4
+"""How often a bundle may be begun: each time but the last, the worker died of it."""
 CONNECT_TIMEOUT_S = 30.0
 """Seconds after which a cluster counts as not answering; an import of Ray is part of them."""
 NO_STATISTICS = {"RAY_USAGE_STATS_ENABLED": "0"}
@@ -86,7 +90,8 @@ class RayEngine:
             size = stack.enter_context(_connected(ray, self.address, self.workers))
             stack.enter_context(_settings(ray))
             sent = _sent(ray, work.portable())
-            found = _dataset(ray, sent, rows.portable(), min(size, total), total)
+            attempts = ray.remote(num_cpus=0)(Attempts).remote()
+            found = _dataset(ray, (sent, attempts), rows.portable(), min(size, total), total)
             for block in found.iter_batches(batch_size=None, batch_format="pyarrow"):
                 yield from map(_opened, block.column(COLUMN).to_pylist())
 
@@ -123,9 +128,10 @@ def bundles(records: Iterable[str], most: int) -> Iterator[list[str]]:
 class Worker:
     """An actor: loads what the work needs once, then works on bundles."""
 
-    def __init__(self, sent: Any) -> None:
+    def __init__(self, sent: Any, attempts: Any) -> None:
         import ray
 
+        self._ray, self._attempts = ray, attempts
         self._work: Work = ray.get(sent)
         self._open = ExitStack()
         self._one: Callable[[Row], Row] | None = None
@@ -142,11 +148,33 @@ class Worker:
         if isinstance(rows, dict):  # an error of the reader
             return bundle
         try:
+            self._check_attempts(bundle)
             if self._one is None:
                 self._one = self._open.enter_context(self._work.open())
             return json.dumps(list(map_in_order(self._one, rows, self._work.concurrency)))
         except HybridRoutingError as error:
             return _told(error)
+
+    def _check_attempts(self, bundle: str) -> None:
+        digest = hashlib.sha256(bundle.encode()).hexdigest()
+        if self._ray.get(self._attempts.begin.remote(digest)) > MOST_ATTEMPTS:
+            raise HybridRoutingError(
+                f"Workers of the Ray cluster died {MOST_ATTEMPTS} times at the same records, by "
+                "lack of memory or by a record that ends its process; nothing was written. "
+                "--engine local shows which one."
+            )
+
+
+class Attempts:
+    """An actor: counts how often each bundle was begun."""
+
+    def __init__(self) -> None:
+        self._begun: Counter[str] = Counter()
+
+    def begin(self, digest: str) -> int:
+        """Count one more attempt, and return how many there were."""
+        self._begun[digest] += 1
+        return self._begun[digest]
 
 
 def _sent(ray: Any, work: Work) -> Any:
@@ -161,16 +189,16 @@ def _sent(ray: Any, work: Work) -> Any:
         ) from error
 
 
-def _dataset(ray: Any, sent: Any, rows: Rows, size: int, total: int) -> Any:
+def _dataset(ray: Any, given: tuple[Any, Any], rows: Rows, size: int, total: int) -> Any:
     most = min(MOST_RECORDS, math.ceil(total / (size * BUNDLES_PER_WORKER)))
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
     read = ray.data.from_items([{"file": 0}]).map_batches(
         Reader(rows, most), batch_size=1, num_cpus=0, label_selector=here
     )
-    # Ray Data restarts actors that die and repeats their tasks, without limit, by default.
+    # Ray Data restarts actors that die and repeats their tasks, without limit; hence `Attempts`.
     return read.map_batches(
         Worker,
-        fn_constructor_args=(sent,),
+        fn_constructor_args=given,
         batch_format="pyarrow",
         batch_size=None,
         num_cpus=1,

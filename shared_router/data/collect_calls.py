@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -17,10 +18,13 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from shared_router.data.answers import as_judgement
 from shared_router.errors import ConfigurationError, HybridRoutingError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from shared_router.data.answers import Judgement
 
 PASSING_STATUS = frozenset({408, 409, 425, 429})
 """HTTP statuses below 500 that another attempt may cure."""
@@ -28,6 +32,8 @@ OUR_OWN_FAULT = (HybridRoutingError, TypeError, AttributeError, NotImplementedEr
 """Errors that another attempt cannot cure."""
 BACK_OFF = wait_random_exponential(multiplier=0.5, max=60)
 """Seconds before the next attempt, with jitter, where the server does not say."""
+LONGEST_WAIT_S = 600.0
+"""A server that asks for more is not waited for: the call fails, and can be tried another day."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +120,34 @@ class Caller:
         return asked_s
 
 
+async def judged(caller: Caller, score: Callable[..., Awaitable[Any]], *asked: Any) -> Judgement:
+    """Call a judge that is a model, and count what its failed attempts cost too.
+
+    Raises:
+        Exception: The last attempt's error, `cost_usd` on it: what all attempts cost, where known.
+    """
+    spent: list[float] = []
+
+    async def attempt() -> Any:
+        try:
+            return await score(*asked)
+        except BaseException as error:  # a time limit cancels
+            spent.append(getattr(error, "cost_usd", None) or 0.0)
+            raise
+
+    try:
+        found = as_judgement(await caller.call(attempt))
+    except Exception as error:
+        if any(spent):
+            with suppress(AttributeError):
+                error.cost_usd = sum(spent)  # type: ignore[attr-defined]
+        raise
+    if not any(spent):
+        return found
+    cost_usd = sum(spent) + (found.usage.cost_usd or 0.0)
+    return replace(found, usage=found.usage.model_copy(update={"cost_usd": cost_usd}))
+
+
 def status_of(error: BaseException) -> int | None:
     """Find the HTTP status that an error of an HTTP client carries."""
     for owner in (error, getattr(error, "response", None)):
@@ -127,6 +161,8 @@ def status_of(error: BaseException) -> int | None:
 def may_pass(error: BaseException) -> bool:
     """Tell whether another attempt may succeed."""
     if not isinstance(error, Exception) or isinstance(error, OUR_OWN_FAULT):
+        return False
+    if (retry_after_s(error) or 0.0) > LONGEST_WAIT_S:
         return False
     status = status_of(error)
     return status is None or status >= 500 or status in PASSING_STATUS

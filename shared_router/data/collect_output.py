@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from shared_router.data.output import check_folder, failures_path, replacing
-from shared_router.data.schema import Outcome, RoutingRecord
+from shared_router.data.schema import Outcome, RoutingRecord, storable
 from shared_router.errors import DataError
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ def _record(
     }
     return RoutingRecord(
         id=query.id,
-        query=query.text,
-        task=query.task,
+        query=storable(query.text),
+        task=query.task and storable(query.task),
         split=query.split,
         outcomes={name: _outcome(judged) for name, judged in good.items() if judged},
     )

@@ -7,13 +7,15 @@ import dataclasses
 import functools
 import inspect
 import time
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shared_router.data.answers import Answer, as_judgement
-from shared_router.data.collect_calls import Caller, error_kind
+from shared_router.data.collect_calls import Caller, error_kind, judged
 from shared_router.data.collect_output import write_data, write_failures
 from shared_router.data.output import failures_path
+from shared_router.data.schema import storable
 from shared_router.errors import ConfigurationError, HybridRoutingError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -89,7 +91,7 @@ class CollectRun:
         self._judge, self._journal, self._progress = judge, journal, progress
         self._callers = {name: Caller(limits) for name in models}
         self._judging = Caller(dataclasses.replace(limits, requests_per_minute=None))
-        self._in_a_row = dict.fromkeys(models, 0)
+        self._in_a_row: Counter[str] = Counter()
         self._total = len(queries) * len(models) * limits.samples
         self._calls = self._failed = self._done = self._finished = 0
         self._spent_usd = 0.0
@@ -138,28 +140,28 @@ class CollectRun:
             raise
         except Exception as error:  # noqa: BLE001  a model may raise anything; it is recorded
             await self._journal.add_answer(item.key, None, None, None, None, error_kind(error))
-            self._note_failure(model, error_kind(error))
+            self._note_failure(f"model {model!r}", error_kind(error))
             return None
-        if not isinstance(answer, Answer):
+        if not isinstance(answer, Answer) or not isinstance(answer.text, str):
+            got = answer.text if isinstance(answer, Answer) else answer
             raise ConfigurationError(
-                f"Model {model!r}: an async callable returns an Answer; got "
-                f"{type(answer).__name__}."
+                f"Model {model!r}: an async callable returns an Answer with a text; got "
+                f"{type(got).__name__}."
             )
         text, used = storable(answer.text), answer.usage
         await self._journal.add_answer(
             item.key, text, used.input_tokens, used.output_tokens, used.cost_usd, None
         )
-        self._in_a_row[model] = 0
+        self._in_a_row[f"model {model!r}"] = 0
         self._check_priced(f"model {model!r}", used)
         self._spend(used.cost_usd)
         return text
 
-    def _note_failure(self, model: str, kind: str) -> None:
+    def _note_failure(self, who: str, kind: str) -> None:
         self._failed += 1
-        self._in_a_row[model] += 1
-        if self._in_a_row[model] >= self._limits.give_up_after:
-            many = self._in_a_row[model]
-            self._stopped = f"model {model!r} failed {many} times in a row ({kind})"
+        self._in_a_row[who] += 1
+        if self._in_a_row[who] >= self._limits.give_up_after:
+            self._stopped = f"{who} failed {self._in_a_row[who]} times in a row ({kind})"
 
     async def _score(self, judge: Judge, item: _Work, response: str) -> None:
         record = functools.partial(
@@ -167,13 +169,14 @@ class CollectRun:
         )
         try:
             made = await self._judged(judge, item.query, response)
-        except MissingExtraError:
+        except (ConfigurationError, MissingExtraError):
             raise
         except Exception as error:  # noqa: BLE001  a judge may raise anything; it is recorded
-            self._failed += 1
+            self._note_failure("the judge", error_kind(error))
             cost_usd = getattr(error, "cost_usd", None)
             await record(item.key, judge.name, None, cost_usd, error_kind(error))
         else:
+            self._in_a_row["the judge"] = 0
             cost_usd = made.usage.cost_usd
             await record(item.key, judge.name, made.quality, cost_usd, None)
             if made.usage.input_tokens or made.usage.output_tokens:
@@ -183,17 +186,16 @@ class CollectRun:
     async def _judged(self, judge: Judge, query: SourceQuery, response: str) -> Judgement:
         asked = (query.text, response, query.answer)
         if inspect.iscoroutinefunction(judge.score):
-            found = await self._judging.call(judge.score, *asked)
-        else:
-            found = await asyncio.to_thread(judge.score, *asked)
+            return await judged(self._judging, judge.score, *asked)
+        found: Any = await asyncio.to_thread(judge.score, *asked)
         return as_judgement(found)
 
     def _check_priced(self, who: str, used: Usage) -> None:
         if used.cost_usd is None and self._limits.max_usd is not None:
             raise ConfigurationError(
-                f"max_usd needs the cost of every call, and {who} tells none; give its "
-                "price (--price NAME=INPUT,OUTPUT in dollars per million tokens), or leave max_usd "
-                "out."
+                f"max_usd needs the cost of every call, and {who} tells none: give its price "
+                "(--price NAME=INPUT,OUTPUT in dollars per million tokens), and ask through a "
+                "client that counts tokens; or leave max_usd out."
             )
 
     def _spend(self, cost_usd: float | None) -> None:
@@ -243,8 +245,3 @@ class CollectRun:
             stopped=self._stopped,
             unvaried=tuple(unvaried),
         )
-
-
-def storable(text: str) -> str:
-    """Replace halves of surrogate pairs, which no UTF-8 file can hold."""
-    return text.encode(errors="replace").decode()

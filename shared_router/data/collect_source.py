@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared_router.data.schema import open_text
+from shared_router.data.schema import open_text, storable
 from shared_router.data.seen import SeenIds
 from shared_router.errors import DataError
 
@@ -129,7 +129,7 @@ def _rows(source: Path, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[s
             if kind in {".jsonl", ".ndjson", ".json"}:
                 yield number, _json_row(line, f"{source}, line {number}")
             else:
-                yield number, {"query": line.strip()}
+                yield number, {"query": _text_row(line.strip(), f"{source}, line {number}")}
 
 
 def _csv_rows(source: Path, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -150,6 +150,20 @@ def _csv_rows(source: Path, columns: Sequence[str]) -> Iterator[tuple[int, Mappi
             yield reader.line_num, {key: value for key, value in row.items() if value}
 
 
+def _text_row(line: str, where: str) -> str:
+    """Take a line of a text file; one that is an object of JSON stands in the wrong file."""
+    if line.startswith('{"') and line.endswith("}"):
+        try:
+            json.loads(line)
+        except json.JSONDecodeError:
+            return line
+        raise DataError(
+            f"{where}: a text file has one query a line, and this is an object of JSON: name the "
+            "file .jsonl, or .jsonl.gz."
+        )
+    return line
+
+
 def _json_row(line: str, where: str) -> Mapping[str, Any]:
     try:
         row = json.loads(line)
@@ -168,6 +182,8 @@ def _query(row: Mapping[str, Any], where: str, seen: SeenIds) -> SourceQuery:
         raise DataError(f"{where}: field query: every row needs a non-empty query; got none.")
     given = text_field(row, "id", where)
     id_ = given or words_digest(text)[:16]
+    if id_ != storable(id_):
+        raise DataError(f"{where}: field id: half a surrogate pair, which no file can hold.")
     times = seen.add(id_)
     if times > 1 and given:
         raise DataError(f"{where}: id {id_!r} stands twice; ids are unique.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
@@ -134,6 +135,18 @@ def _takes(call: Callable[..., Any], keywords: Iterable[str]) -> bool:
     known = inspect.signature(call).parameters
     every = any(each.kind is each.VAR_KEYWORD for each in known.values())
     return every or all(name in known for name in keywords)
+
+
+def why_not_imported(spec: str) -> str:
+    """Say why `imported` found nothing."""
+    module, _, attribute = spec.partition(":")
+    try:
+        found = importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError, AttributeError):
+        found = False
+    if not found:
+        return f"there is no module {module!r} to import from here"
+    return f"module {module!r} has no attribute {attribute!r}"
 
 
 def imported(spec: str) -> Any:

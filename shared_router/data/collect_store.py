@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS answers (
 CREATE TABLE IF NOT EXISTS judgements (
     query TEXT, model TEXT, sample INTEGER, judge TEXT, quality REAL, cost_usd REAL, error TEXT,
     PRIMARY KEY (query, model, sample, judge));
+CREATE TABLE IF NOT EXISTS forgotten (cost_usd REAL);
 """
 ANSWER = "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 JUDGEMENT = "INSERT INTO judgements VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -222,12 +223,19 @@ class Journal:
 
     async def forget_failures(self, judge: str | None) -> None:
         """Drop what failed for good, so that it is tried again."""
-        await self._run(self._db.execute, "DELETE FROM answers WHERE error IS NOT NULL")
-        await self._run(
-            self._db.execute,
-            "DELETE FROM judgements WHERE error IS NOT NULL AND judge = ?",
-            (judge or "",),
-        )
+        await self._run(self._forget, judge or "")
+
+    def _forget(self, judge: str) -> None:
+        """Drop failures, and keep what they cost: it counts towards a limit in dollars."""
+        failed = {
+            "answers WHERE error IS NOT NULL": (),
+            "judgements WHERE error IS NOT NULL AND judge = ?": (judge,),
+        }
+        self._db.execute("BEGIN")
+        for rows, values in failed.items():
+            self._db.execute(f"INSERT INTO forgotten SELECT TOTAL(cost_usd) FROM {rows}", values)  # noqa: S608
+            self._db.execute(f"DELETE FROM {rows}", values)  # noqa: S608
+        self._db.execute("COMMIT")
 
     async def answered(self) -> set[Key]:
         """List the calls that are finished, well or badly."""
@@ -250,7 +258,7 @@ class Journal:
 
     async def spent_usd(self) -> float:
         """Sum the dollars of all calls and judgements, those of earlier starts included."""
-        tables = ("answers", "judgements")
+        tables = ("answers", "judgements", "forgotten")
         sums = [await self.select(f"SELECT TOTAL(cost_usd) FROM {name}") for name in tables]  # noqa: S608
         return float(sum(rows[0][0] for rows in sums))
 

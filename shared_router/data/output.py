@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import glob
+import gzip
 import os
+import zlib
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
@@ -34,6 +37,7 @@ def replacing(path: Path, way_out: str = START_AGAIN) -> Iterator[IO[str]]:
     """
     beside = path.with_name(f".{os.getpid()}.{path.name}")
     try:
+        _clear_left_behind(path)
         with open_text(beside, "w") as lines:
             yield lines
             empty = lines.tell() == 0
@@ -48,6 +52,26 @@ def replacing(path: Path, way_out: str = START_AGAIN) -> Iterator[IO[str]]:
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+def _clear_left_behind(path: Path) -> None:
+    """Remove what processes that were killed in the middle have left beside `path`."""
+    for left in path.parent.glob(f".*.{glob.escape(path.name)}"):
+        process = left.name[1 : -len(path.name) - 1]
+        if process.isdigit() and not _running(int(process)):
+            left.unlink(missing_ok=True)
+
+
+def _running(process: int) -> bool:
+    if os.name == "nt":  # there, signal 0 is no question
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # someone else's
+        return True
+    return True
 
 
 def check_folder(out: Path) -> None:
@@ -71,6 +95,21 @@ def check_regular(source: Path) -> None:
     """
     if source.exists() and not source.is_file():
         raise DataError(f"{source}: is no regular file, and it is read twice; write it to one.")
+
+
+def check_new(out: Path) -> None:
+    """Check that `out` is not there yet, or is empty.
+
+    Raises:
+        DataError: If it is, so that nothing that was measured is overwritten.
+    """
+    check_folder(out)
+    try:
+        there = out.exists() and (not out.is_file() or out.stat().st_size > 0)
+    except OSError as error:
+        raise DataError(f"{out}: cannot be reached ({error.strerror}); give permission.") from error
+    if there:
+        raise DataError(f"{out}: exists; it is not overwritten. Give another, or move it away.")
 
 
 def check_replaceable(
@@ -108,6 +147,6 @@ def _first_line_is(path: Path, is_ours: Callable[[str], bool]) -> bool:
     try:
         with open_text(path, "r") as lines:
             first = lines.readline()
-    except (EOFError, ValueError):  # not text, or gzip cut short
+    except (EOFError, ValueError, zlib.error, gzip.BadGzipFile):  # not text, or broken gzip
         return False
     return not first or is_ours(first)

@@ -72,11 +72,17 @@ class RoutingRecord(BaseModel):
     """Model name to outcome."""
 
 
+def storable(text: str) -> str:
+    """Replace halves of surrogate pairs, as in half an emoji, which no UTF-8 file can hold."""
+    return text.encode(errors="replace").decode()
+
+
 def open_text(path: Path, mode: str) -> IO[str]:
-    """Open a plain or gzip text file by its ending."""
+    """Open a plain or gzip text file by its ending; a mark at its start, as Excel's, is no text."""
+    encoding = "utf-8-sig" if mode == "r" else "utf-8"
     if path.suffix == ".gz":
-        return cast("IO[str]", gzip.open(path, mode + "t", encoding="utf-8"))
-    return path.open(mode, encoding="utf-8")
+        return cast("IO[str]", gzip.open(path, mode + "t", encoding=encoding))
+    return path.open(mode, encoding=encoding)
 
 
 def read_records(path: Path) -> Iterator[RoutingRecord]:

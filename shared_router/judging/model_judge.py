@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
@@ -102,7 +103,12 @@ class LLMJudge:
         shown = json.dumps(material, ensure_ascii=False)
         asked = prompt.format(rubric=self.rubric, material=shown)
         for sample in range(self.retries + 1):
-            reply = await self.ask(asked, sample)
+            try:
+                reply = await self.ask(asked, sample)
+            except BaseException as error:
+                with suppress(AttributeError):  # what was paid before is not forgotten
+                    error.cost_usd = total(used).cost_usd  # type: ignore[attr-defined]
+                raise
             used.append(reply.usage)
             try:
                 return form.model_validate_json(_unfenced(reply.text))

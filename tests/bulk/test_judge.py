@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import sys
+import threading
 
 import pytest
 
@@ -120,6 +121,7 @@ def test_what_fails_is_listed_and_the_rest_is_kept(answered, tmp_path):
     assert "q3" not in kept.ids
     assert (len(kept), report.records) == (29, 29)
     assert kept.records[0].outcomes["small"].response == ("the answer is 0",)
+    out.unlink()
     assert judge_file(answered, out, Length).failures is None
     assert not (tmp_path / "out.jsonl.failed.jsonl").exists()
 
@@ -200,6 +202,36 @@ def test_a_judge_that_answers_nonsense(run, answered, module):
     assert {row["error"] for row in lines_of(answered.parent / "out.jsonl.failed.jsonl")} == {
         "JudgeError"
     }
+
+
+def test_a_dead_judge_ends_the_run(answered, tmp_path):
+    class Dead(Length):
+        async def score(self, query, response, answer):
+            raise ConnectionError
+
+    with pytest.raises(DataError, match=r"judge failed 2\d times in a row \(ConnectionError\)"):
+        judge_file(answered, tmp_path / "out.jsonl", Dead, retries=0)
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_breaking_off_waits_for_no_judge(answered, tmp_path):
+    begun = threading.Event()
+
+    class Slow(Length):
+        async def score(self, query, response, answer):
+            begun.set()
+            await asyncio.sleep(3600)
+
+    def broken_off(told):
+        raise KeyboardInterrupt
+
+    class Quick(Slow):
+        async def score(self, query, response, answer):
+            return 1.0 if query == "question 0?" else await super().score(query, response, answer)
+
+    with pytest.raises(KeyboardInterrupt):
+        judge_file(answered, tmp_path / "out.jsonl", Quick, progress=broken_off, timeout_s=None)
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_several_requests_are_in_flight(answered, tmp_path):
@@ -311,9 +343,9 @@ def test_answers_that_belong_elsewhere(run, answered, tmp_path):
 
 def test_outputs_of_another_kind(run, answered, tmp_path):
     told = ("--judge", "exact", "--against", "large")
-    failed(run("judge", answered, answered, *told), "is the file that is read")
+    failed(run("judge", answered, answered, *told), "exists; it is not overwritten")
     (tmp_path / "notes.txt").write_text("mine")
-    failed(run("judge", answered, tmp_path / "notes.txt", *told), "is no data file")
+    failed(run("judge", answered, tmp_path / "notes.txt", *told), "exists; it is not overwritten")
     (tmp_path / "out.jsonl.failed.jsonl").write_text("mine")
     failed(run("judge", answered, tmp_path / "out.jsonl", *told), "is no list of failures")
     failed(run("judge", answered, tmp_path / "none" / "o.jsonl", *told), "folder does not exist")

@@ -24,7 +24,12 @@ from shared_router.bulk.ray_engine import RayEngine, bundles
 from shared_router.bulk.rows import QueryRows
 from shared_router.bulk.score import score_file
 from shared_router.data.right_answers import AnswersFile, FirstResponseOf
-from shared_router.errors import ConfigurationError, DataError, MissingExtraError
+from shared_router.errors import (
+    ConfigurationError,
+    DataError,
+    HybridRoutingError,
+    MissingExtraError,
+)
 from shared_router.judging.overlap import RougeL
 from shared_router.testing import fixed_router
 from tests.bulk.conftest import failed, lines_of, row
@@ -230,6 +235,30 @@ class Broken(Echo):
         raise MissingExtraError("pip install more")
 
 
+class Deadly(Echo):
+    """Work that one record ends the process of."""
+
+    @contextmanager
+    def open(self):
+        """End the process at the record that says so."""
+        yield lambda row: os._exit(7) if row.get("deadly") else row
+
+
+class Listed:
+    """Rows that are given."""
+
+    def __init__(self, rows):
+        self._rows = rows
+
+    def portable(self):
+        """Return the same."""
+        return self
+
+    def __call__(self):
+        """Give them."""
+        return iter(self._rows)
+
+
 class Vanishing:
     """Rows whose file is changed while it is read."""
 
@@ -259,6 +288,12 @@ def test_errors_of_the_reader_and_of_the_work_are_ours(connected, log):
         list(connected.map(Echo(), Vanishing(), 9))
     with pytest.raises(MissingExtraError, match=r"^pip install more$"):
         list(connected.map(Broken(), QueryRows(log), 90))
+
+
+def test_a_record_that_kills_its_worker_ends_the_run(connected):
+    rows = Listed([{"id": i, "deadly": i == 1} for i in range(4)])
+    with pytest.raises(HybridRoutingError, match=r"died 4 times at the same records"):
+        list(connected.map(Deadly(), rows, 4))
 
 
 def test_work_that_cannot_travel(engine, answered, tmp_path):

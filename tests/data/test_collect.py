@@ -248,7 +248,7 @@ async def test_a_callable_that_returns_no_answer(out):
     async def ask(query, sample):
         return "text"
 
-    with pytest.raises(ConfigurationError, match="returns an Answer; got str"):
+    with pytest.raises(ConfigurationError, match="returns an Answer with a text; got str"):
         await collect(["one"], {"small": ask}, out, 1)
 
 

@@ -22,6 +22,7 @@ from llama_index.core.rate_limiter import TokenBucketRateLimiter
 from llama_index.core.schema import TextNode
 from llama_index.core.types import BaseOutputParser, PydanticProgramMode
 from llama_index.llms.openai_like import OpenAILike
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from rich.console import Console
 
 from llamaindex_hybrid import HybridLLM
@@ -514,6 +515,41 @@ def test_a_pickle_holds_no_secret_and_says_what_it_left_out(
         other = pickle.loads(dumped)  # noqa: S301
     assert other.small.additional_kwargs == {"user": "me", "extra": {}}
     assert other.small.model == "small"
+
+
+class OfClient(BaseModel):
+    """Settings of a client, as some models hold them."""
+
+    model_config = ConfigDict(extra="allow")
+    apiToken: SecretStr = SecretStr("hush-1")  # noqa: N815
+    host: str = "http://me:hush-2@127.0.0.1:9"
+    retries: int = 3
+
+
+class Nested(FakeLLM):
+    """A model with settings inside of settings."""
+
+    settings: OfClient = OfClient.model_validate(
+        {"password": "hush-3", "more": [{"api_key": "hush-4"}]}
+    )
+    additional_kwargs: dict[str, Any] = Field(
+        default={"accessToken": "hush-5", "api-key": "hush-6", "top": 1}
+    )
+    endpoints: list[Any] = Field(default=[{"secret": "hush-7"}, "https://you:hush-8@host/v1"])
+
+
+def test_a_pickle_holds_no_secret_however_it_is_named_or_nested() -> None:
+    model = Nested(name="small")
+    llm = HybridLLM(small=model, large=FakeLLM(name="large"), router=ROUTER)
+    dumped = pickle.dumps(llm)
+    assert b"hush-" not in dumped
+    with pytest.warns(SecretLeftOutWarning, match=r"additional_kwargs.accessToken.*settings.host"):
+        other = pickle.loads(dumped)  # noqa: S301
+    assert other.small.settings.retries == 3
+    assert other.small.settings.host == "http://127.0.0.1:9"
+    assert other.small.endpoints == [{}, "https://host/v1"]
+    assert other.small.additional_kwargs == {"top": 1}
+    assert model.settings.apiToken.get_secret_value() == "hush-1"
 
 
 def test_a_pickle_finds_its_keys_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
