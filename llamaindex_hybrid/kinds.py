@@ -14,7 +14,7 @@ from llama_index.core.prompts.default_prompts import DEFAULT_HYDE_PROMPT
 from llama_index.core.retrievers.fusion_retriever import QUERY_GEN_PROMPT
 
 from shared_router.deciding.guards import position_of
-from shared_router.errors import ConfigurationError
+from shared_router.errors import CandidateError, ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,5 +85,8 @@ def check_policy(policy: Mapping[Any, Any], candidates: Sequence[Candidate]) -> 
             )
         if not isinstance(name, str):
             raise ConfigurationError(f"no_query[{kind!r}] is a candidate's name; got {name!r}.")
-        position_of(name, candidates)
+        try:
+            position_of(name, candidates)
+        except CandidateError as error:
+            raise CandidateError(f"no_query[{kind!r}]: {error}") from None
     return dict(policy)
