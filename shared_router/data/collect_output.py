@@ -59,6 +59,7 @@ def _record(
         query=query.text,
         task=query.task,
         split=query.split,
+        retrieval=query.retrieval,
         outcomes={name: _outcome(judged) for name, judged in good.items() if judged},
     )
 
