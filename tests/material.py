@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,10 +17,32 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
 PAIR = ("small", "large")
 EASY = ("greet the visitor", "name the capital city", "spell the word", "say good morning")
 HARD = ("prove the theorem 17", "integrate x**2 + 3", "factor 1071 = ?", "solve 4x + 7 = 31")
 EXTRAS = ("please", "today", "with care", "for a friend", "in short", "as a list", "slowly")
+
+
+@dataclass
+class SeeingScorer:
+    """A scorer by the top score of what was retrieved, that keeps what it is given."""
+
+    takes_retrieval = True
+
+    texts: list[str] = field(default_factory=list)
+    facts: list[RetrievalFacts | None] = field(default_factory=list)
+
+    def score(
+        self, texts: Sequence[str], retrieval: Sequence[RetrievalFacts | None] | None = None
+    ) -> NDArray[np.float32]:
+        """Score by how far the top score is above 0.5; 0 where there is none."""
+        told = list(retrieval or [None] * len(texts))
+        self.texts += texts
+        self.facts += told
+        tops = [None if facts is None else facts.top_score for facts in told]
+        return np.array([[0.0 if top is None else top - 0.5] for top in tops], dtype=np.float32)
 
 
 def record(
