@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from shared_router.options import CallOptions
 from shared_router.records import RoutingQuery
-from shared_router.retrieval import RetrievalFacts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from shared_router.retrieval import RetrievalFacts
 
 _current_query: ContextVar[RoutingQuery | None] = ContextVar("hybrid_routing_query", default=None)
 _current_options: ContextVar[CallOptions | None] = ContextVar(
@@ -42,8 +43,6 @@ def routing_query(
     """
     if not isinstance(text, str):
         raise TypeError(f"routing_query takes the user's question as text; got {type(text)}.")
-    if not isinstance(retrieval, RetrievalFacts | None):
-        raise TypeError(f"retrieval is RetrievalFacts or None; got {type(retrieval)}.")
     query = RoutingQuery(text=text, source="explicit", task=task, retrieval=retrieval)
     token = _current_query.set(query)
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared_router.errors import CandidateError
-from shared_router.retrieval import RetrievalFacts, RetrievalSource  # noqa: TC001  (pydantic)
+from shared_router.retrieval import RetrievalFacts, RetrievalSource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,6 +70,10 @@ class RoutingQuery:
     """What was retrieved for it, where known."""
     retrieval_source: RetrievalSource = "given"
     """Who told that, where it is known."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.retrieval, RetrievalFacts | None):
+            raise TypeError(f"retrieval is RetrievalFacts or None; got {type(self.retrieval)}.")
 
 
 @dataclass(frozen=True)

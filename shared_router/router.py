@@ -315,6 +315,7 @@ class Router(Changing, Keeping):
 
         Raises:
             ConfigurationError: If an option is wrong.
+            TypeError: If `retrieval` is something else.
         """
         started = time.perf_counter()
         policy = self.policy(tuple(map(Candidate, self.candidates)), self.dial)

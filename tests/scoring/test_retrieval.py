@@ -232,6 +232,8 @@ async def test_an_engine_hands_facts_to_its_router(seeing: Router) -> None:
     assert (await engine.adecide(request)).scores == decision.scores
     with pytest.raises(TypeError, match="RetrievalFacts or None"), routing_query("q", retrieval=3):  # type: ignore[arg-type]
         pass
+    with pytest.raises(TypeError, match="RetrievalFacts or None"):
+        seeing.decide("q", retrieval={"nodes": 3})  # type: ignore[arg-type]
 
 
 class Counting:
