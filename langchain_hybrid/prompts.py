@@ -18,6 +18,7 @@ from langchain_hybrid.children import base_models
 from langchain_hybrid.contexts import ain_context, in_context
 from shared_router.context import routing_query
 from shared_router.errors import ConfigurationError
+from shared_router.retrieval import RetrievalFacts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -165,7 +166,10 @@ class _Splitter:
 
 
 def with_routing_query(
-    chain: Runnable[Any, Any], key: str | Callable[[Any], str | None] = "question"
+    chain: Runnable[Any, Any],
+    key: str | Callable[[Any], str | None] = "question",
+    *,
+    retrieval: Callable[[Any], RetrievalFacts | None] | None = None,
 ) -> Runnable[Any, Any]:
     """Route every hybrid model inside a chain by one value of the chain's input.
 
@@ -173,28 +177,35 @@ def with_routing_query(
         chain: Any Runnable.
         key: Key of the input that holds the user's question, or a function of the input. An
             input that is a string is the question itself.
+        retrieval: A function of the input that tells what was retrieved, for a router that sees
+            such facts; where it fails or returns something else, none are known.
 
     Returns:
         The chain, with the question stated around every call of it.
     """
-    return _WithRoutingQuery(bound=chain, key=key)
+    return _WithRoutingQuery(bound=chain, key=key, retrieval=retrieval)
 
 
 class _WithRoutingQuery(RunnableBindingBase[Any, Any]):  # type: ignore[no-redef]
     """Sets the routing query around the chain's own code, and nowhere else."""
 
     key: Any
+    retrieval: Any = None
 
     def _query(self, value: Any) -> AbstractContextManager[Any]:
-        found = self._called(value) if callable(self.key) else _lookup(value, self.key)
-        return routing_query(found) if isinstance(found, str) else nullcontext()
+        found = _called("key", self.key, value) if callable(self.key) else _lookup(value, self.key)
+        if not isinstance(found, str):
+            return nullcontext()
+        return routing_query(found, retrieval=self._facts(value))
 
-    def _called(self, value: Any) -> Any:
-        try:
-            return self.key(value)
-        except Exception as error:  # noqa: BLE001  (a chain never breaks because the router did)
-            logger.warning("with_routing_query's key raised %s.", type(error).__name__)
+    def _facts(self, value: Any) -> RetrievalFacts | None:
+        if self.retrieval is None:
             return None
+        facts = _called("retrieval", self.retrieval, value)
+        if isinstance(facts, RetrievalFacts | None):
+            return facts
+        logger.warning("with_routing_query's retrieval returned %s.", type(facts).__name__)
+        return None
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         with self._query(input):
@@ -270,6 +281,14 @@ class _WithRoutingQuery(RunnableBindingBase[Any, Any]):  # type: ignore[no-redef
                 "drawn, outside of this call; draw them inside `with routing_query(question):`, "
                 "or use another way of streaming."
             )
+
+
+def _called(name: str, function: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        return function(value)
+    except Exception as error:  # noqa: BLE001  (a chain never breaks because the router did)
+        logger.warning("with_routing_query's %s raised %s.", name, type(error).__name__)
+        return None
 
 
 def _lookup(value: Any, key: str) -> Any:

@@ -48,6 +48,11 @@ class RoutingDecisionEvent(BaseEvent):
     task_source: str | None = None
     calibrated_task: str | None = None
     wider_because: str | None = None
+    retrieval_nodes: int | None = None
+    retrieval_top_score: float | None = None
+    retrieval_second_score: float | None = None
+    retrieval_context_tokens: int | None = None
+    retrieval_source: str | None = None
     router_name: str | None = None
     router_version: str | None = None
     latency_ms: float

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from llama_index.core.prompts import BasePromptTemplate
 
     from llamaindex_hybrid.kinds import Kind
+    from llamaindex_hybrid.spans import Enclosing
     from shared_router.questions import TooLong
 
 QUERY_TAG = "routing_query"
@@ -69,7 +70,7 @@ class Found:
 
 
 def find_query(asked: Asked, variables: Sequence[str], too_long: TooLong) -> Found:
-    """Find what the user asked.
+    """Find what the user asked, and what was retrieved for it where `track_queries` is on.
 
     In this order: `routing_query(...)` or `instrument_tags`; prompt variables; the enclosing span
     (`track_queries`); the last user message that is no tool noise, narrowed to its final question
@@ -83,10 +84,18 @@ def find_query(asked: Asked, variables: Sequence[str], too_long: TooLong) -> Fou
     Returns:
         The query and its source, or the kind of call that has none.
     """
+    around = enclosing()
+    found = _find(asked, variables, too_long, around)
+    query = found.query
+    if query is None or query.retrieval is not None or around.retrieval is None:
+        return found
+    return Found(replace(query, retrieval=around.retrieval, retrieval_source="span"))
+
+
+def _find(asked: Asked, variables: Sequence[str], too_long: TooLong, around: Enclosing) -> Found:
     stated = current_query() or _tagged() or variable_query(asked.variables, variables)
     if stated is not None:
         return Found(stated)
-    around = enclosing()
     if around.query is not None:
         return Found(RoutingQuery(text=around.query, source="span"))
     if around.extracting:

@@ -1,32 +1,49 @@
-"""The query of the enclosing span: what an engine was asked, where its prompts do not say it.
+"""The enclosing span: what an engine was asked, where its prompts do not say it, and retrieved.
 
 Opt-in, by `track_queries()`: a span handler on LlamaIndex's root dispatcher keeps, for each span
-that is open, its parent and the query it was called with, and forgets it when the span ends.
+that is open, its parent, the query it was called with and facts of what was retrieved for it
+(numbers, no text), and forgets it when the span ends.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Generator
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from llama_index.core.base.llms.base import BaseLLM
+from llama_index.core.base.response.schema import AsyncStreamingResponse, StreamingResponse
 from llama_index.core.extractors import BaseExtractor
 from llama_index.core.instrumentation.span import BaseSpan, active_span_id
 from llama_index.core.instrumentation.span_handlers import BaseSpanHandler
-from llama_index.core.schema import QueryBundle
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.schema import MetadataMode, QueryBundle
 from llama_index_instrumentation import get_dispatcher
 from pydantic import PrivateAttr
 
+from llamaindex_hybrid.streams import adrawn_with, drawn_with
+from shared_router.retrieval import RetrievalFacts
+
 if TYPE_CHECKING:
     import inspect
+    from collections.abc import Mapping
 
 MOST_OPEN = 10_000
 """Open spans kept; a span that never ends (its event loop was closed) is dropped in the end."""
 
 _ASKING = frozenset({"query", "synthesize", "chat", "stream_chat", "retrieve"})
 _ASKED = ("query", "str_or_query_bundle", "message")
+_RETRIEVING = "retrieve"
+_SYNTHESIZING = "synthesize"
+
+_drawn: ContextVar[Enclosing | None] = ContextVar("hybrid_llm_drawn", default=None)
+"""What enclosed the stream that is being drawn."""
+
+logger = logging.getLogger("hybrid_llm")
 
 
 @dataclass(frozen=True)
@@ -37,12 +54,22 @@ class Enclosing:
     """What the innermost engine, chat engine, synthesizer or retriever was asked."""
     extracting: bool = False
     """Whether a metadata extractor is at work, inside of any of these."""
+    retrieval: RetrievalFacts | None = None
+    """What the synthesizer was given; in an engine without one, what was retrieved last."""
 
 
 @dataclass(frozen=True)
 class _Open:
     parent_id: str | None
+    method: str
     found: Enclosing
+    postprocessing: bool
+    """Whether it narrows down what was retrieved, so that nothing is settled inside of it."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether it says something of the calls inside of it."""
+        return self.found.query is not None or self.found.extracting
 
 
 class QueryTracker(BaseSpanHandler[BaseSpan]):
@@ -101,7 +128,7 @@ class QueryTracker(BaseSpanHandler[BaseSpan]):
         """Keep what a span that starts was asked."""
         del tags, kwargs
         with self._guard:
-            self._open[id_] = _Open(parent_id, _found(id_, bound_args, instance))
+            self._open[id_] = _opened(id_, bound_args, instance, parent_id)
             if len(self._open) > MOST_OPEN:
                 self._open.popitem(last=False)
 
@@ -113,10 +140,27 @@ class QueryTracker(BaseSpanHandler[BaseSpan]):
         result: Any = None,
         **kwargs: Any,
     ) -> None:
-        """Forget a span that ends."""
-        del bound_args, instance, result, kwargs
+        """Forget a span that ends; what it retrieved is noted at the engine that asked for it."""
+        del bound_args, instance, kwargs
         with self._guard:
-            self._open.pop(id_, None)
+            ended = self._open.pop(id_, None)
+        if ended is None:
+            return
+        if ended.method == _RETRIEVING and isinstance(result, list):
+            facts = _facts(result)
+            with self._guard:
+                self._note(ended.parent_id, facts)
+        if ended.found.retrieval is not None:
+            _keep_while_drawn(result, ended.found)
+
+    def _note(self, id_: str | None, facts: RetrievalFacts | None) -> None:
+        """Note facts at the nearest span that asks and is no retriever itself."""
+        while id_ is not None and id_ in self._open:
+            span = self._open[id_]
+            if span.asks and span.method != _RETRIEVING:
+                self._open[id_] = replace(span, found=replace(span.found, retrieval=facts))
+                return
+            id_ = span.parent_id
 
     def span_drop(
         self,
@@ -131,12 +175,16 @@ class QueryTracker(BaseSpanHandler[BaseSpan]):
 
     def enclosing(self) -> Enclosing:
         """Look for the innermost span around this call that says something."""
-        id_ = active_span_id.get()
+        drawn = _drawn.get()
+        if drawn is not None and self._uses:
+            return drawn
+        id_, settled = active_span_id.get(), True
         with self._guard:
             while id_ is not None and id_ in self._open:
                 span = self._open[id_]
-                if span.found.query is not None or span.found.extracting:
-                    return span.found
+                settled = settled and not span.postprocessing
+                if span.asks:
+                    return span.found if settled else replace(span.found, retrieval=None)
                 id_ = span.parent_id
         return Enclosing()
 
@@ -150,14 +198,45 @@ class QueryTracker(BaseSpanHandler[BaseSpan]):
         """Do nothing: see `span_drop`."""
 
 
-def _found(id_: str, bound_args: inspect.BoundArguments, instance: Any) -> Enclosing:
+def _opened(
+    id_: str, bound_args: inspect.BoundArguments, instance: Any, parent_id: str | None
+) -> _Open:
+    method = id_.partition("-")[0].rpartition(".")[2].removeprefix("a")
+    found = _found(method, bound_args.arguments, instance)
+    return _Open(parent_id, method, found, isinstance(instance, BaseNodePostprocessor))
+
+
+def _found(method: str, arguments: Mapping[str, Any], instance: Any) -> Enclosing:
     if isinstance(instance, BaseExtractor):
         return Enclosing(extracting=True)
-    method = id_.partition("-")[0].rpartition(".")[2]
-    if isinstance(instance, BaseLLM) or method.removeprefix("a") not in _ASKING:
+    if isinstance(instance, BaseLLM) or method not in _ASKING:
         return Enclosing()
-    asked = next((bound_args.arguments[n] for n in _ASKED if n in bound_args.arguments), None)
-    return Enclosing(query=text_of_query(asked))
+    asked = next((arguments[name] for name in _ASKED if name in arguments), None)
+    facts = _facts(arguments.get("nodes")) if method == _SYNTHESIZING else None
+    return Enclosing(query=text_of_query(asked), retrieval=facts)
+
+
+def _keep_while_drawn(response: Any, found: Enclosing) -> None:
+    """Let a lazy stream, whose model is called after the synthesizer's span, know of the span."""
+    if not isinstance(response, StreamingResponse | AsyncStreamingResponse):
+        return
+    chunks: Any = response.response_gen
+    if isinstance(chunks, Generator):
+        response.response_gen = drawn_with(chunks, _drawn, found)
+    elif isinstance(chunks, AsyncGenerator):
+        response.response_gen = adrawn_with(chunks, _drawn, found)
+
+
+def _facts(nodes: Any) -> RetrievalFacts | None:
+    """Count and measure nodes; `None` where they cannot be read."""
+    try:
+        return RetrievalFacts.of(
+            (node.score for node in nodes),
+            (node.node.get_content(metadata_mode=MetadataMode.LLM) for node in nodes),
+        )
+    except Exception as error:  # noqa: BLE001  (a chain never breaks because the router did)
+        logger.warning("Reading the facts of a retrieval raised %s.", type(error).__name__)
+        return None
 
 
 def text_of_query(value: Any) -> str | None:
@@ -173,7 +252,8 @@ def track_queries() -> QueryTracker:
     """Let every HybridLLM find its query in the spans around the call.
 
     For prompts that reach the model formatted: `structured_answer_filtering=True`, the condense
-    step of a condense-plus-context chat, HyDE, query fusion. One call per process is enough.
+    step of a condense-plus-context chat, HyDE, query fusion. A router that sees facts of retrieval
+    is told those of the nodes in the prompt. One call per process is enough.
 
     Returns:
         The tracker: a context manager, with `stop` to end it.

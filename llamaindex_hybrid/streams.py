@@ -6,10 +6,12 @@ span, its `routing_query` and its dials.
 
 from __future__ import annotations
 
+from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable
+    from contextvars import ContextVar
 
 T = TypeVar("T")
 
@@ -71,3 +73,35 @@ async def _achunks(first: T, rest: Any, change: Callable[[T], T]) -> AsyncGenera
         aclose = getattr(rest, "aclose", None)
         if aclose is not None:
             await aclose()
+
+
+def drawn_with(
+    chunks: Generator[T, Any, Any], variable: ContextVar[Any], value: Any
+) -> Generator[T, None, None]:
+    """Give a context variable a value whenever a lazy stream is drawn, and only then."""
+    with closing(chunks):
+        while True:
+            token = variable.set(value)
+            try:
+                chunk = next(chunks)
+            except StopIteration:
+                return
+            finally:
+                variable.reset(token)
+            yield chunk
+
+
+async def adrawn_with(
+    chunks: AsyncGenerator[T, None], variable: ContextVar[Any], value: Any
+) -> AsyncGenerator[T, None]:
+    """Give a context variable a value whenever a lazy async stream is drawn; see `drawn_with`."""
+    async with aclosing(chunks):
+        while True:
+            token = variable.set(value)
+            try:
+                chunk = await anext(chunks)
+            except StopAsyncIteration:
+                return
+            finally:
+                variable.reset(token)
+            yield chunk

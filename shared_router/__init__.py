@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from shared_router.records import RoutingDecision as RoutingDecision
     from shared_router.records import RoutingQuery as RoutingQuery
     from shared_router.records import Usage as Usage
+    from shared_router.retrieval import RetrievalFacts as RetrievalFacts
     from shared_router.router import Router as Router
     from shared_router.scoring.finetuning import FineTuning as FineTuning
 
@@ -28,6 +29,7 @@ _HOMES = {
     "Dial": "options",
     "FineTuning": "scoring.finetuning",
     "HybridRoutingError": "errors",
+    "RetrievalFacts": "retrieval",
     "Router": "router",
     "RoutingDataset": "data.dataset",
     "RoutingDecision": "records",

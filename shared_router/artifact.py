@@ -17,6 +17,7 @@ from shared_router.deciding.curve import CalibrationCurve
 from shared_router.deciding.tasks import TaskCurves
 from shared_router.errors import ArtifactError, ConfigurationError
 from shared_router.options import Dial
+from shared_router.retrieval import FACT_NAMES
 from shared_router.scoring.features import FEATURE_NAMES
 from shared_router.scoring.fitting import Reference
 from shared_router.scoring.persistence import (
@@ -118,7 +119,9 @@ def _settings(router: Router, scorer: GraphScorer) -> dict[str, Any]:
         "default_dial": {"name": dial.name, "value": dial.value} if dial else None,
         "max_tokens": scorer.tokens.max_tokens,
         "tail_tokens": scorer.tokens.tail_tokens,
-        "features": list(FEATURE_NAMES),
+        # One that sees facts of retrieval is refused by versions that know none.
+        "features": [*FEATURE_NAMES, *FACT_NAMES[: len(scorer.fact_means)]],
+        "retrieval_means": list(scorer.fact_means),
         "uses_reference": scorer.reference is not None,
         "tasks": {"labels": list(scorer.tasks.labels), "told": list(scorer.tasks.told)},
         "calibration": curve
@@ -145,7 +148,10 @@ def load(folder: Path) -> dict[str, Any]:
 
 
 def _fields(settings: dict[str, Any], files: dict[str, Path]) -> dict[str, Any]:
-    if settings["features"] != list(FEATURE_NAMES):
+    means = tuple(map(float, settings.get("retrieval_means", ())))  # older routers see no facts
+    if settings["features"] != [*FEATURE_NAMES, *FACT_NAMES[: len(means)]] or (
+        len(means) not in (0, len(FACT_NAMES))
+    ):
         raise ArtifactError(
             f"{files[SETTINGS]}: fitted with other query features than this hybrid-llm computes; "
             "fit the router anew, or install the version that wrote it."
@@ -164,7 +170,7 @@ def _fields(settings: dict[str, Any], files: dict[str, Path]) -> dict[str, Any]:
     scorer = GraphScorer(GraphSession(files[GRAPH], file_sha256(files[GRAPH])), tokens, needed)
     names = settings.get("tasks", {})  # older routers take no labels
     tasks = TaskNames(tuple(names.get("labels", ())), tuple(names.get("told", ())))
-    scorer = replace(scorer, tasks=tasks)
+    scorer = replace(scorer, tasks=tasks, fact_means=means)
     dial, costs = settings["default_dial"], settings["costs_usd"]
     curve, task_curves = _curves(settings["calibration"], scorer, files)
     return {

@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
     from shared_router.deciding.rule import Rule
     from shared_router.deciding.tasks import ByTask
+    from shared_router.retrieval import RetrievalFacts
     from shared_router.router import Router
     from shared_router.scoring.fitting import Progress
+
+    Facts = Sequence[RetrievalFacts | None] | None
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ def score_by_task(
     given: Sequence[str | None],
     by: ByTask,
     progress: Progress | None = None,
+    retrieval: Facts = None,
 ) -> TaskScores:
     """Score queries, reading from one pass of the encoder what every label makes of each.
 
@@ -75,23 +79,27 @@ def score_by_task(
         by: `given` scores under the labels; `predicted` groups by the task that each text tells,
             which changes no score; `off` does neither.
         progress: Told of long work.
+        retrieval: What was retrieved for each, where known.
 
     Raises:
         ConfigurationError: If tasks are to be predicted and the router tells none.
     """
     if by == "predicted":
-        plain, told = predicted_tasks(router, texts, progress)
+        plain, told = predicted_tasks(router, texts, progress, retrieval)
         names = [labels_of(task) for task in told]
         same = [[row for _ in own] for row, own in zip(plain, names, strict=True)]
         return TaskScores(plain, _grouped(same, names), told)
     names = [labels_of(task) if by == "given" else () for task in given]
-    found = _under(router, texts, names, progress)
+    found = _under(router, texts, names, progress, retrieval)
     plain = np.array([rows[0] for rows in found], dtype=np.float32)
     return TaskScores(plain, _grouped([rows[1:] for rows in found], names), given)
 
 
 def predicted_tasks(
-    router: Router, texts: Sequence[str], progress: Progress | None = None
+    router: Router,
+    texts: Sequence[str],
+    progress: Progress | None = None,
+    retrieval: Facts = None,
 ) -> tuple[NDArray[np.float32], list[str]]:
     """Score queries and tell the task of each by its text.
 
@@ -106,8 +114,11 @@ def predicted_tasks(
             'by_task="given", or fit otherwise.'
         )
     outputs = ["score", "task_shares"]
-    found = list(scorer.run(outputs, texts, counter(progress, "score", len(texts))))
-    return np.concatenate([score for score, _ in found]), [scorer.told(told) for _, told in found]
+    told = counter(progress, "score", len(texts))
+    found = list(scorer.run(outputs, texts, told, None, retrieval))
+    return np.concatenate([score for score, _ in found]), [
+        scorer.told(shares) for _, shares in found
+    ]
 
 
 def _under(
@@ -115,18 +126,21 @@ def _under(
     texts: Sequence[str],
     names: Sequence[Sequence[str]],
     progress: Progress | None,
+    retrieval: Facts,
 ) -> list[NDArray[np.float32]]:
     """Score each text without a label, then under each of its own: shape (1 + labels, k - 1)."""
     scorer = router.scorer
     if isinstance(scorer, GraphScorer):
         under = [(None, *own) for own in names]
-        found = scorer.run(["score"], texts, counter(progress, "score", len(texts)), under)
+        told = counter(progress, "score", len(texts))
+        found = scorer.run(["score"], texts, told, under, retrieval)
         return [_rows(scores, len(own)) for (scores,), own in zip(found, under, strict=True)]
-    plain = router.score(texts)
+    plain = router.score(texts, retrieval=retrieval)
     if not getattr(scorer, "takes_tasks", False):
         return [_rows(row[None, :], 1 + len(own)) for row, own in zip(plain, names, strict=True)]
     labelled = [
-        router.score([text] * len(own), tasks=own) for text, own in zip(texts, names, strict=True)
+        router.score([text] * len(own), own, [facts] * len(own))
+        for text, own, facts in zip(texts, names, retrieval or [None] * len(texts), strict=True)
     ]
     return [np.vstack([row, under]) for row, under in zip(plain, labelled, strict=True)]
 

@@ -67,7 +67,18 @@ def _training(facts: dict[str, Any]) -> str:
         f"most {facts['max_tokens']} tokens: of longer texts the head and the tail. Parts chosen "
         f"by cross-validation inside the training queries, with their weights: {weights}. Seed "
         f"{facts['seed']}. Costs: {COSTS[facts.get('costs', 'unknown')]}.\n"
-        f"{_finetuning(facts)}{_int8(facts)}{_added(facts)}"
+        f"{_retrieval(facts)}{_finetuning(facts)}{_int8(facts)}{_added(facts)}"
+    )
+
+
+def _retrieval(facts: dict[str, Any]) -> str:
+    means = facts.get("retrieval_means")
+    if not means:
+        return ""
+    listed = ", ".join(f"{name} {mean:.3f}" for name, mean in means.items())
+    return (
+        f"\nBeside the query it sees facts of what was retrieved for it. Where a call brings none, "
+        f"these means of the training queries stand: {listed}.\n"
     )
 
 

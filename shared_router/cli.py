@@ -135,6 +135,12 @@ def fit(
     reference: Annotated[
         bool, typer.Option("--reference/--no-reference", help="Keep train embeddings and gaps.")
     ] = True,
+    retrieval: Annotated[
+        bool,
+        typer.Option(
+            "--retrieval/--no-retrieval", help="See facts of retrieval, where DATA have them."
+        ),
+    ] = True,
     as_json: AsJson = False,
 ) -> None:
     """Train a router on the `train` split of DATA, and save it."""
@@ -158,6 +164,7 @@ def fit(
             finetune=tuning,
             int8=int8,
             reference=reference,
+            retrieval=retrieval,
             seed=seed,
             progress=progress,
         )

@@ -16,6 +16,8 @@ from shared_router.records import RoutingQuery
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from shared_router.retrieval import RetrievalFacts
+
 _current_query: ContextVar[RoutingQuery | None] = ContextVar("hybrid_routing_query", default=None)
 _current_options: ContextVar[CallOptions | None] = ContextVar(
     "hybrid_routing_options", default=None
@@ -23,22 +25,25 @@ _current_options: ContextVar[CallOptions | None] = ContextVar(
 
 
 @contextmanager
-def routing_query(text: str, *, task: str | None = None) -> Iterator[RoutingQuery]:
+def routing_query(
+    text: str, *, task: str | None = None, retrieval: RetrievalFacts | None = None
+) -> Iterator[RoutingQuery]:
     """State what the user asked, for every routed call inside the block.
 
     Args:
         text: The user's own question.
         task: Its task label, where known.
+        retrieval: What was retrieved for it, for a router that sees such facts.
 
     Yields:
         The query as the router will see it.
 
     Raises:
-        TypeError: If `text` is not a string.
+        TypeError: If `text` is not a string, or `retrieval` is something else.
     """
     if not isinstance(text, str):
         raise TypeError(f"routing_query takes the user's question as text; got {type(text)}.")
-    query = RoutingQuery(text=text, source="explicit", task=task)
+    query = RoutingQuery(text=text, source="explicit", task=task, retrieval=retrieval)
     token = _current_query.set(query)
     try:
         yield query

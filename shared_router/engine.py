@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from shared_router.deciding.guards import RoutingRequest
     from shared_router.options import Dial
     from shared_router.records import Candidate, RoutingDecision
+    from shared_router.retrieval import RetrievalFacts
     from shared_router.router import Router
 
 logger = logging.getLogger("hybrid_llm")
@@ -200,13 +201,17 @@ class RoutingEngine:
             except Exception as error:  # noqa: BLE001  (a chain never breaks because of a listener)
                 logger.warning("on_decision raised %s.", type(error).__name__)
 
-    def _score(self, text: str, task: str | None = None) -> Any:
+    def _score(
+        self, text: str, task: str | None = None, retrieval: RetrievalFacts | None = None
+    ) -> Any:
         if getattr(self.router.scorer, "bounded", False):
-            return self.router.scored(text, task)
-        return self._deadline.run(lambda: self.router.scored(text, task))
+            return self.router.scored(text, task, retrieval)
+        return self._deadline.run(lambda: self.router.scored(text, task, retrieval))
 
-    async def _ascore(self, text: str, task: str | None = None) -> Any:
-        return await self._deadline.arun(lambda: self.router.scored(text, task))
+    async def _ascore(
+        self, text: str, task: str | None = None, retrieval: RetrievalFacts | None = None
+    ) -> Any:
+        return await self._deadline.arun(lambda: self.router.scored(text, task, retrieval))
 
 
 def _check_listeners(listeners: Iterable[Callable[[RoutingDecision], object]]) -> None:

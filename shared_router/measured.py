@@ -16,6 +16,7 @@ from shared_router.errors import ConfigurationError, DataError, ScoringError
 from shared_router.measuring.evaluation import Outcomes, RoutingReport, compare, figures_at_dial
 from shared_router.measuring.task_figures import figures_by_task
 from shared_router.options import Dial
+from shared_router.scoring.facts import facts_for
 from shared_router.scoring.fitting import counter
 from shared_router.scoring.neighbours import neighbour_mean
 from shared_router.scoring.serving import GraphScorer
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from shared_router.data.dataset import RoutingDataset
     from shared_router.deciding.tasks import ByTask, TaskCurves
+    from shared_router.retrieval import RetrievalFacts
     from shared_router.router import Router
     from shared_router.scoring.fitting import Progress
 
@@ -69,7 +71,8 @@ def calibrate(
             f"{LEAST_CALIBRATION}, and a few hundred to be worth much."
         )
     known = [record.task for record in complete]
-    seen = score_by_task(router, complete.queries, known, by_task, progress)
+    facts = known_facts(router, complete)
+    seen = score_by_task(router, complete.queries, known, by_task, progress, facts)
     _finite(seen.plain, complete.name)
     quality = complete.quality(router.candidates)
     curve = calibration_curve(router.rule, seen.plain, quality)
@@ -174,7 +177,8 @@ def _at_dial(
     curves = router.task_curves
     if curves is None or dial.name == "threshold":
         return found
-    seen = score_by_task(router, data.queries, [record.task for record in data], curves.by)
+    known = [record.task for record in data]
+    seen = score_by_task(router, data.queries, known, curves.by, None, data.retrieval)
     keyed = seen.keyed(curves)
     return found | {
         "tasks": figures_by_task(
@@ -201,10 +205,18 @@ def _costs(router: Router) -> NDArray[np.float64] | None:
     return np.array(router.costs_usd, dtype=np.float64)
 
 
+def known_facts(router: Router, data: RoutingDataset) -> list[RetrievalFacts | None] | None:
+    """Return the facts of retrieval that a router scores these queries with."""
+    scorer = router.scorer
+    return facts_for(data, scorer.fact_means) if isinstance(scorer, GraphScorer) else data.retrieval
+
+
 def _scores(router: Router, data: RoutingDataset, progress: Progress | None) -> NDArray[np.float32]:
+    facts = known_facts(router, data)
     if not isinstance(router.scorer, GraphScorer):
-        return _finite(router.score(data.queries), data.name)
-    return router.scorer.score(data.queries, counter(progress, "score", len(data)))
+        return _finite(router.score(data.queries, retrieval=facts), data.name)
+    told = counter(progress, "score", len(data))
+    return router.scorer.score(data.queries, told, retrieval=facts)
 
 
 def _finite(scores: NDArray[np.float32], name: str) -> NDArray[np.float32]:
@@ -222,7 +234,7 @@ def _scores_and_gaps(
     if router.reference is None or not isinstance(router.scorer, GraphScorer):
         return _scores(router, data, progress), None
     scores, embeddings = router.scorer.score_and_embed(
-        data.queries, counter(progress, "score", len(data))
+        data.queries, counter(progress, "score", len(data)), known_facts(router, data)
     )
     if np.isnan(router.reference.gaps).any():  # of other models, so that they say nothing here
         return scores, None

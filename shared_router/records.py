@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared_router.errors import CandidateError
+from shared_router.retrieval import RetrievalFacts, RetrievalSource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,6 +66,14 @@ class RoutingQuery:
     """How the text was found."""
     task: str | None = None
     """The task label, where the caller knows it."""
+    retrieval: RetrievalFacts | None = None
+    """What was retrieved for it, where known."""
+    retrieval_source: RetrievalSource = "given"
+    """Who told that, where it is known."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.retrieval, RetrievalFacts | None):
+            raise TypeError(f"retrieval is RetrievalFacts or None; got {type(self.retrieval)}.")
 
 
 @dataclass(frozen=True)
@@ -159,6 +168,12 @@ class RoutingDecision(BaseModel):
     wider_because: WiderBecause | None = None
     """Why its suite, or all tasks together, served and not the task itself; `None` where it did,
     or where the router is not calibrated by task and none was given."""
+    retrieval: RetrievalFacts | None = None
+    """Facts of the retrieval that were scored beside the text; `None` where there were none, or
+    the router sees none."""
+    retrieval_source: RetrievalSource | None = None
+    """Who told them; `missing` where the router sees facts and took the means of its training
+    data. `None` where it sees none, or nothing was scored."""
     router_name: str | None = None
     """Name of the router."""
     router_version: str | None = None
@@ -187,6 +202,7 @@ class RoutingDecision(BaseModel):
         """Return what is known as scalars, for carriers that take nothing else.
 
         `scores` becomes the one `score`; where there are several, their JSON stands in `scores`.
+        Facts of a retrieval stand one by one, as `retrieval_nodes` and so on.
         """
         known = {k: v for k, v in self.model_dump().items() if v is not None}
         scores = known.pop("scores", ())
@@ -194,7 +210,9 @@ class RoutingDecision(BaseModel):
             known["score"] = self.score
         if len(scores) > 1:
             known["scores"] = json.dumps(scores)
-        return known
+        facts = known.pop("retrieval", {})
+        told = {f"retrieval_{k}": v for k, v in facts.items() if v is not None}
+        return known | told
 
     def summary(self) -> str:
         """Say the decision in one line for people, without the query."""

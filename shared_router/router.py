@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from shared_router.deciding.curve import CalibrationCurve
     from shared_router.deciding.tasks import ByTask, TaskCurves
     from shared_router.measuring.evaluation import RoutingReport
+    from shared_router.retrieval import RetrievalFacts
     from shared_router.scoring.fitting import Progress
 
 CHARACTERS_PER_TOKEN = 4
@@ -103,6 +104,7 @@ class Router(Changing, Keeping):
         finetune: bool | FineTuning = False,
         int8: bool = True,
         reference: bool = True,
+        retrieval: bool = True,
         seed: int = 0,
         cache: bool = True,
         progress: Progress | None = None,
@@ -121,6 +123,8 @@ class Router(Changing, Keeping):
                 started again, it goes on from its last checkpoint.
             int8: Whether to serve in int8 where that ranks queries as float32 does.
             reference: Whether to keep train embeddings and gaps.
+            retrieval: Whether the router sees facts of retrieval, where the data have them;
+                `False` leaves them out.
             seed: Seed of folds, landmarks and fine-tuning.
             cache: Whether to use the embedding cache on disk.
             progress: Told of long work: stage, done, total.
@@ -129,7 +133,8 @@ class Router(Changing, Keeping):
             An uncalibrated router.
 
         Raises:
-            DataError: If the data set is empty or incomplete.
+            DataError: If the data set is empty or incomplete, or some queries have facts of
+                retrieval and others have not.
             CandidateError: If a candidate is unknown, alone, given twice or dearer than the
                 reference, or if costs are wrong or missing for some.
             LabelError: If nothing can be learned from the labels.
@@ -150,6 +155,7 @@ class Router(Changing, Keeping):
             finetuning=FineTuning() if finetune is True else finetune or None,
             int8=int8,
             reference=reference,
+            retrieval=retrieval,
             seed=seed,
             cache=cache,
             progress=progress,
@@ -234,14 +240,24 @@ class Router(Changing, Keeping):
             return self.scorer.session.sha256[:12]
         return "custom"
 
+    @property
+    def sees_retrieval(self) -> bool:
+        """Whether facts of retrieval move its scores."""
+        return bool(getattr(self.scorer, "takes_retrieval", False))
+
     def score(
-        self, texts: Sequence[str], tasks: Sequence[str | None] | None = None
+        self,
+        texts: Sequence[str],
+        tasks: Sequence[str | None] | None = None,
+        retrieval: Sequence[RetrievalFacts | None] | None = None,
     ) -> NDArray[np.float32]:
         """Score texts, each alone.
 
         Args:
             texts: The users' queries.
             tasks: Their task labels, where known; one the scorer does not know changes nothing.
+            retrieval: What was retrieved for each, where known; a router that sees no such facts
+                passes them over.
 
         Returns:
             float32 of shape (n, k - 1), one column per candidate but the reference; higher =
@@ -249,24 +265,33 @@ class Router(Changing, Keeping):
         """
         if isinstance(texts, str):
             raise ConfigurationError("score takes a list of texts; wrap the one text in a list.")
-        told = tasks is not None and getattr(self.scorer, "takes_tasks", False)
-        found = self.scorer.score(texts, tasks=tasks) if told else self.scorer.score(texts)  # type: ignore[call-arg]
+        told: dict[str, Any] = {}
+        if tasks is not None and getattr(self.scorer, "takes_tasks", False):
+            told["tasks"] = tasks
+        if retrieval is not None and self.sees_retrieval:
+            told["retrieval"] = retrieval
+        found = self.scorer.score(texts, **told)
         scores = np.asarray(found, dtype=np.float32)
         return scores.reshape(len(texts), len(self.candidates) - 1)
 
-    def scored(self, text: str, task: str | None = None) -> Scored:
+    def scored(
+        self, text: str, task: str | None = None, retrieval: RetrievalFacts | None = None
+    ) -> Scored:
         """Score one text for a decision.
 
         Args:
             text: The user's query.
             task: Its label, where one is given.
+            retrieval: What was retrieved for it, where known.
 
         Returns:
             The scores, with the task its text tells where the calibration goes by that.
         """
+        facts = None if retrieval is None else [retrieval]
         if self.task_curves is None or self.task_curves.by != "predicted":
-            return Scored(self.score([text], None if task is None else [task])[0])
-        scores, (told,) = predicted_tasks(self, [text])
+            labels = None if task is None else [task]
+            return Scored(self.score([text], labels, facts)[0])
+        scores, (told,) = predicted_tasks(self, [text], None, facts)
         return Scored(scores[0], told)
 
     def exceeds(self, text: str) -> bool:
@@ -275,11 +300,14 @@ class Router(Changing, Keeping):
             return self.scorer.tokens.exceeds(text)
         return len(text) > DEFAULT_MAX_TOKENS * CHARACTERS_PER_TOKEN
 
-    def decide(self, query: str, **options: Any) -> RoutingDecision:
+    def decide(
+        self, query: str, *, retrieval: RetrievalFacts | None = None, **options: Any
+    ) -> RoutingDecision:
         """Decide one query, calling no model.
 
         Args:
             query: The user's query.
+            retrieval: What was retrieved for it, where known.
             **options: One dial, `route`, `task`.
 
         Returns:
@@ -287,10 +315,12 @@ class Router(Changing, Keeping):
 
         Raises:
             ConfigurationError: If an option is wrong.
+            TypeError: If `retrieval` is something else.
         """
         started = time.perf_counter()
         policy = self.policy(tuple(map(Candidate, self.candidates)), self.dial)
-        request = RoutingRequest(query=RoutingQuery(text=query), options=CallOptions.parse(options))
+        asked = RoutingQuery(text=query, retrieval=retrieval)
+        request = RoutingRequest(query=asked, options=CallOptions.parse(options))
         verdict = drive(policy.deciding(request), self.scored)
         latency_ms = (time.perf_counter() - started) * 1e3
         return decision_record(verdict, request, policy, self, latency_ms)

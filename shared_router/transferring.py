@@ -9,6 +9,7 @@ import numpy as np
 from shared_router.data.dataset import check_candidate_names
 from shared_router.deciding.curve import resolve_dial
 from shared_router.errors import CandidateError, DataError
+from shared_router.measured import known_facts
 from shared_router.measuring.evaluation import Outcomes
 from shared_router.measuring.transfer import LEAST_TRANSFER, Transfer, transfer_report
 from shared_router.scoring.features import feature_matrix
@@ -59,7 +60,7 @@ def report(
         shared=_shared_gaps(router, complete, names),
         refitted=None
         if embeddings is None
-        else refitted(unseen.queries, embeddings, _gaps(unseen, names)),
+        else refitted(unseen.queries, embeddings, _gaps(unseen, names), _features(router, unseen)),
         rule=router.rule,
     )
     about = (router.name, router.candidates, tuple(names))
@@ -83,10 +84,18 @@ def _scored(
     router: Router, data: RoutingDataset, progress: Progress | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float32] | None]:
     if not isinstance(router.scorer, GraphScorer):
-        return router.score(data.queries).astype(np.float64), None
+        scores = router.score(data.queries, retrieval=data.retrieval)
+        return scores.astype(np.float64), None
     told = counter(progress, "score", len(data))
-    scores, embeddings = router.scorer.score_and_embed(data.queries, told)
+    facts = known_facts(router, data)
+    scores, embeddings = router.scorer.score_and_embed(data.queries, told, facts)
     return scores.astype(np.float64), embeddings
+
+
+def _features(router: Router, data: RoutingDataset) -> NDArray[np.float32]:
+    """Compute the features as the router sees them, facts of retrieval included if it sees any."""
+    means = router.scorer.fact_means if isinstance(router.scorer, GraphScorer) else ()
+    return feature_matrix(data.queries, data.retrieval, means)
 
 
 def _shared_gaps(
@@ -104,7 +113,10 @@ def _gaps(data: RoutingDataset, names: Sequence[str]) -> NDArray[np.float64]:
 
 
 def refitted(
-    queries: Sequence[str], embeddings: NDArray[np.float32], gaps: NDArray[np.float64]
+    queries: Sequence[str],
+    embeddings: NDArray[np.float32],
+    gaps: NDArray[np.float64],
+    features: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float64]:
     """Score every query by a kernel head fitted on the other folds' outcomes.
 
@@ -112,11 +124,13 @@ def refitted(
         queries: Their texts; rows of one query stay in one fold.
         embeddings: Unit length, shape (n, d).
         gaps: Shape (n, k - 1).
+        features: Shape (n, f); those of the texts where `None`.
 
     Returns:
         Shape (n, k - 1).
     """
-    batch = Batch(embeddings, feature_matrix(queries), gaps, (None,) * len(gaps))
+    features = feature_matrix(queries) if features is None else features
+    batch = Batch(embeddings, features, gaps, (None,) * len(gaps))
     _, group = np.unique(np.array(queries), return_inverse=True)
     folds = np.random.default_rng(0).permutation(group.max() + 1)[group] % FOLDS
     scores = np.empty_like(gaps)

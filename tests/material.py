@@ -4,21 +4,45 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from shared_router.data.dataset import RoutingDataset
 from shared_router.data.schema import Outcome, RoutingRecord
+from shared_router.retrieval import RetrievalFacts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
 PAIR = ("small", "large")
 EASY = ("greet the visitor", "name the capital city", "spell the word", "say good morning")
 HARD = ("prove the theorem 17", "integrate x**2 + 3", "factor 1071 = ?", "solve 4x + 7 = 31")
 EXTRAS = ("please", "today", "with care", "for a friend", "in short", "as a list", "slowly")
+
+
+@dataclass
+class SeeingScorer:
+    """A scorer by the top score of what was retrieved, that keeps what it is given."""
+
+    takes_retrieval = True
+
+    texts: list[str] = field(default_factory=list)
+    facts: list[RetrievalFacts | None] = field(default_factory=list)
+
+    def score(
+        self, texts: Sequence[str], retrieval: Sequence[RetrievalFacts | None] | None = None
+    ) -> NDArray[np.float32]:
+        """Score by how far the top score is above 0.5; 0 where there is none."""
+        told = list(retrieval or [None] * len(texts))
+        self.texts += texts
+        self.facts += told
+        tops = [None if facts is None else facts.top_score for facts in told]
+        return np.array([[0.0 if top is None else top - 0.5] for top in tops], dtype=np.float32)
 
 
 def record(
@@ -71,6 +95,27 @@ def by_task(n: int, *, split: str = "train", seed: int = 0) -> RoutingDataset:
         query = " ".join(map(str, words))
         records.append(record(f"{split}-{seed}-{i}", query, split, task, small=small, large=large))
     return dataset(*records, name=f"tasks-{split}")
+
+
+def by_retrieval(
+    n: int, *, split: str = "train", seed: int = 0, facts: bool = True
+) -> RoutingDataset:
+    """Make queries whose text says nothing, while the top score says which model is good.
+
+    Above 0.5 the small model is nearly as good as the large one, below it is not. With
+    `facts=False` the same queries and outcomes, without what says so.
+    """
+    rng = np.random.default_rng(seed)
+    records = []
+    for i in range(n):
+        top, nodes = float(rng.random()), int(rng.integers(1, 6))
+        small = float(rng.random() < (0.9 if top > 0.5 else 0.1))
+        large, task = float(rng.random() < 0.9), f"made/{'ab'[int(rng.integers(2))]}"
+        query = " ".join(map(str, [*rng.choice(EXTRAS, 3), f"no. {i}"]))
+        one = record(f"{split}-{seed}-{i}", query, split, task, small=small, large=large)
+        told = RetrievalFacts.of([top] * nodes, context_tokens=100 * nodes)
+        records.append(one.model_copy(update={"retrieval": told}) if facts else one)
+    return dataset(*records, name=f"retrieval-{split}")
 
 
 def three_models(n: int, *, split: str = "train", seed: int = 0, costs: bool = True) -> Any:

@@ -14,7 +14,7 @@ from shared_router import Router, RoutingDataset
 from shared_router.cli import LabelName, app
 from shared_router.console import strict, working
 from shared_router.data.labels import LABEL_KINDS
-from tests.material import dataset, known_truth, record, with_costs, write_lines
+from tests.material import by_retrieval, dataset, known_truth, record, with_costs, write_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,6 +84,18 @@ def test_settings_of_fine_tuning_need_it(
 ) -> None:
     result = run("fit", data, "--candidates", "small,large", "--out", tmp_path / "r", "--epochs", 2)
     failed(result, "--epochs belongs to --finetune")
+
+
+def test_fit_can_leave_out_facts_of_retrieval(
+    run: Callable[..., Any], tiny_encoder: str, tmp_path: Path
+) -> None:
+    path, out = tmp_path / "mixed.jsonl", tmp_path / "router"
+    rest = by_retrieval(40, seed=1, facts=False)
+    dataset(*by_retrieval(60), *rest).save(path)
+    fit = ["fit", path, "--candidates", "small,large", "--encoder", tiny_encoder, "--out", out]
+    failed(run(*fit), "60 of 100 queries have facts of retrieval", "--no-retrieval")
+    assert run(*fit, "--no-retrieval").exit_code == 0
+    assert not Router.from_pretrained(out).sees_retrieval
 
 
 def strict_json(text: str) -> dict:

@@ -41,7 +41,7 @@ FORBIDDEN = (
 )
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("records", "options", "tasks"),
+    ("records", "retrieval", "options", "tasks"),
     ("context", "questions"),
     ("data", "deciding"),
     ("measuring", "observing"),
@@ -97,6 +97,7 @@ def test_the_public_names_are_these() -> None:
         "Dial",
         "FineTuning",
         "HybridRoutingError",
+        "RetrievalFacts",
         "Router",
         "RoutingDataset",
         "RoutingDecision",

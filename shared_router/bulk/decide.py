@@ -11,6 +11,7 @@ import numpy as np
 from shared_router.deciding.tasks import resolve_setting
 from shared_router.errors import ArtifactError, ConfigurationError, DataError, ScoringError
 from shared_router.records import Candidate
+from shared_router.retrieval import RetrievalFacts
 from shared_router.scoring.serving import GraphScorer
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Decider:
         given = row.get("task") if row.get("task_source", "given") == "given" else None
         label = self._policy.label_for(self._dial, self._setting(given), given)
         under = self._effective(label)
-        found = self._known(row, given, under) if known else self._scored(row["text"], label)
+        found = self._known(row, given, under) if known else self._scored(row, label)
         names, setting = self._router.candidates, self._setting(given or found.told)
         index = len(names) - 1  # where there are no scores, the reference
         if found.scores is not None:
@@ -104,9 +105,10 @@ class Decider:
         scores = [np.float32(row["scores"][name]) for name in self._router.candidates[:-1]]
         return Found(scores, told)
 
-    def _scored(self, text: str, label: str | None) -> Found:
+    def _scored(self, row: Row, label: str | None) -> Found:
+        facts = RetrievalFacts(**row["retrieval"]) if "retrieval" in row else None
         try:
-            scored = self._router.scored(text, label)
+            scored = self._router.scored(row["text"], label, facts)
             scores = list(np.asarray(scored.scores, dtype=np.float32))
             if not np.isfinite(scores).all():
                 raise ScoringError("A scorer returns finite numbers.")

@@ -40,10 +40,14 @@ class QueryRows:
         return dataclasses.replace(self, path=self.path.absolute())
 
     def __call__(self) -> Iterator[Row]:
-        """Read id, text, length in characters and, where there is one, the task."""
+        """Read id, text, length in characters and, where known, task and facts of retrieval."""
         for query in stream_queries(self.path):
-            row = {"id": query.id, "text": query.text, "length": len(query.text)}
-            yield row | {"task": query.task} if query.task else row
+            row: Row = {"id": query.id, "text": query.text, "length": len(query.text)}
+            if query.task:
+                row["task"] = query.task
+            if query.retrieval is not None:
+                row["retrieval"] = query.retrieval.model_dump()
+            yield row
 
 
 @dataclass(frozen=True)

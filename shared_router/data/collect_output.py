@@ -59,6 +59,7 @@ def _record(
         query=storable(query.text),
         task=query.task and storable(query.task),
         split=query.split,
+        retrieval=query.retrieval,
         outcomes={name: _outcome(judged) for name, judged in good.items() if judged},
     )
 

@@ -10,9 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from shared_router.data.schema import open_text, storable
 from shared_router.data.seen import SeenIds
 from shared_router.errors import DataError
+from shared_router.retrieval import RetrievalFacts
 
 if TYPE_CHECKING:
     import os
@@ -34,6 +37,8 @@ class SourceQuery:
     """Task label, `suite/task`."""
     answer: str | None = field(default=None, repr=False)
     """The right answer, the tests or the reference text: what the judge compares with."""
+    retrieval: RetrievalFacts | None = None
+    """What was retrieved for it, in numbers."""
 
     @property
     def split(self) -> str:
@@ -62,7 +67,8 @@ def stream_queries(path: str | os.PathLike[str]) -> Iterator[SourceQuery]:
     Args:
         path: `.csv` with a column `query`; `.jsonl`, `.ndjson` or `.json` with one object a
             line and a field `query`; anything else is text with one query a line. CSV and JSON
-            lines may give `id`, `task` and `answer` too; other columns are left alone.
+            lines may give `id`, `task` and `answer` too, JSON lines `retrieval`; other columns are
+            left alone.
 
     Yields:
         At least one query. Where no id is given it is a hash of the words.
@@ -192,7 +198,19 @@ def _query(row: Mapping[str, Any], where: str, seen: SeenIds) -> SourceQuery:
         text=text,
         task=text_field(row, "task", where),
         answer=text_field(row, "answer", where),
+        retrieval=_facts(row.get("retrieval"), where),
     )
+
+
+def _facts(value: Any, where: str) -> RetrievalFacts | None:
+    if value is None or isinstance(value, str):  # a CSV column of that name is the user's own
+        return None
+    try:
+        return RetrievalFacts.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, ("retrieval", *first["loc"])))
+        raise DataError(f"{where}: field {place}: {first['msg']}.") from None
 
 
 def text_field(row: Mapping[str, Any], name: str, where: str) -> str | None:

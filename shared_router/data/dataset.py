@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from shared_router.retrieval import RetrievalFacts
+
 __all__ = ["Outcome", "RoutingDataset", "RoutingRecord", "SplitLeakWarning"]
 
 
@@ -202,6 +204,11 @@ class RoutingDataset:
     def queries(self) -> list[str]:
         """The records' queries."""
         return [record.query for record in self.records]
+
+    @property
+    def retrieval(self) -> list[RetrievalFacts | None]:
+        """The records' facts of retrieval; `None` where one has none."""
+        return [record.retrieval for record in self.records]
 
     def quality(self, names: Sequence[str]) -> NDArray[np.float64]:
         """Return the mean quality, shape (n, k): one column per name."""

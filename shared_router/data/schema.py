@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, cast
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shared_router.errors import DataError
+from shared_router.retrieval import RetrievalFacts  # noqa: TC001  (pydantic reads it)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,6 +69,8 @@ class RoutingRecord(BaseModel):
     """Task label, `suite/task`."""
     split: str = "train"
     """Any name; `train` and `validation` are the usual ones."""
+    retrieval: RetrievalFacts | None = None
+    """What was retrieved for the query, where the models answered from it."""
     outcomes: dict[str, Outcome]
     """Model name to outcome."""
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from shared_router.deciding.tasks import Setting, TaskCurves
     from shared_router.options import Dial
     from shared_router.records import Candidate, Reason, RoutingDecision, TaskSource
+    from shared_router.retrieval import RetrievalFacts
 
 R = TypeVar("R")
 
@@ -39,6 +40,8 @@ class Score:
     text: str = field(repr=False)
     task: str | None = None
     """The label to score it under; handed to the driver only where there is one."""
+    retrieval: RetrievalFacts | None = None
+    """What was retrieved for it; handed to the driver only where that is known."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +122,10 @@ class Policy:
         if settled is not None:
             return settled
         text = request.query.text if request.query else ""
+        facts = request.query.retrieval if request.query else None
         try:
-            scored = self._checked((yield Score(text, self.label_for(dial, setting, task))))
+            asked = Score(text, self.label_for(dial, setting, task), facts)
+            scored = self._checked((yield asked))
         except Exception as error:  # noqa: BLE001  (a chain never breaks because the router did)
             verdict = _verdict(allowed.indices[-1], "router_error", setting)
             return replace(verdict, error=type(error).__name__)
@@ -243,8 +248,10 @@ async def adrive(
         steps.close()
 
 
-def _asked(step: Score) -> tuple[str, ...]:
-    """What the driver's scorer is called with: the text, and the label where there is one."""
+def _asked(step: Score) -> tuple[Any, ...]:
+    """What the driver's scorer is called with: the text, and what else is known."""
+    if step.retrieval is not None:
+        return step.text, step.task, step.retrieval
     return (step.text,) if step.task is None else (step.text, step.task)
 
 

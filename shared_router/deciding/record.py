@@ -9,6 +9,8 @@ from shared_router.records import RoutingDecision
 if TYPE_CHECKING:
     from shared_router.deciding.attempts import Policy, Verdict
     from shared_router.deciding.guards import RoutingRequest
+    from shared_router.records import RoutingQuery
+    from shared_router.retrieval import RetrievalFacts, RetrievalSource
 
 
 class Named(Protocol):
@@ -22,6 +24,11 @@ class Named(Protocol):
     @property
     def version(self) -> str:
         """The router's version."""
+        ...
+
+    @property
+    def sees_retrieval(self) -> bool:
+        """Whether facts of the retrieval move its scores."""
         ...
 
     def exceeds(self, text: str) -> bool:
@@ -54,6 +61,7 @@ def decision_record(
     """
     query, dial = request.query, policy.dial(request)
     scored = verdict.scores is not None
+    facts, told = _facts(query) if scored and router.sees_retrieval else (None, None)
     return RoutingDecision(
         candidate=policy.candidates[verdict.index].name,
         index=verdict.index,
@@ -68,6 +76,8 @@ def decision_record(
         task_source=verdict.task_source,
         calibrated_task=verdict.setting.task if verdict.setting else None,
         wider_because=verdict.setting.because if verdict.setting else None,
+        retrieval=facts,
+        retrieval_source=told,
         router_name=router.name,
         router_version=router.version,
         latency_ms=latency_ms,
@@ -77,6 +87,13 @@ def decision_record(
         query=_encodable(query.text) if query and record_query else None,
         error=verdict.error,
     )
+
+
+def _facts(query: RoutingQuery | None) -> tuple[RetrievalFacts | None, RetrievalSource]:
+    """Return the facts that were scored, and who told them."""
+    if query is None or query.retrieval is None:
+        return None, "missing"
+    return query.retrieval, query.retrieval_source
 
 
 def _encodable(text: str) -> str:

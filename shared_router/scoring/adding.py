@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared_router.data.labels import make_labels
 from shared_router.scoring.export import append_column
-from shared_router.scoring.features import feature_matrix
+from shared_router.scoring.facts import data_features
 from shared_router.scoring.heads import Batch
 from shared_router.scoring.serving import GraphScorer, GraphSession
 from shared_router.scoring.training import train_head
@@ -67,7 +67,7 @@ def add_column(
     made = make_labels(data, [name, reference], labels)
     _, embeddings = scorer.score_and_embed(data.queries, progress)
     tasks = tuple(record.task for record in data)
-    batch = Batch(embeddings, feature_matrix(data.queries), made.values, tasks)
+    batch = Batch(embeddings, data_features(data, scorer.fact_means), made.values, tasks)
     head = train_head(batch, data.queries, probability=labels != "gap", neighbours=False, seed=seed)
     graph = append_column(scorer.session.bytes, head, scorer.tasks.labels, position)
     facts = {

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shared_router.retrieval import FACT_NAMES
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from shared_router.retrieval import RetrievalFacts
 
 _NUMBER = re.compile(r"\d+")
 _CODE_WORD = re.compile(r"\b(?:def|class|import|return|function|print|assert|int|void|SELECT)\b")
@@ -18,6 +22,8 @@ _QUESTION_WORD = re.compile(r"\s*(?:what|which|who|whom|whose|when|where|why|how
 # Blanks but no line ends: `\s*` would try every later line from every line, in quadratic time.
 _OPTION = re.compile(r"^[^\S\n]*\(?[A-E1-5][.):]", re.MULTILINE)
 _NEGATION = re.compile(r"\b(?:not|except|never|no|least)\b|n't\b", re.IGNORECASE)
+MOST_FACT = 1e15
+"""Facts are cut here: the square of one still fits a float32."""
 _CODE_SIGNS = frozenset("{}[]()=<>;_\\")
 
 FEATURE_NAMES = (
@@ -71,7 +77,34 @@ def query_features(text: str) -> list[float]:
     ]
 
 
-def feature_matrix(texts: Sequence[str]) -> NDArray[np.float32]:
-    """Compute the features of many queries, shape (n, len(FEATURE_NAMES))."""
+def feature_matrix(
+    texts: Sequence[str],
+    retrieval: Sequence[RetrievalFacts | None] | None = None,
+    means: Sequence[float] = (),
+) -> NDArray[np.float32]:
+    """Compute the features of many queries: those of the texts, then facts of their retrieval.
+
+    Args:
+        texts: The queries.
+        retrieval: What was retrieved for each, where known; one that is not known is taken at
+            its mean.
+        means: Mean of each of `FACT_NAMES`; empty for a router that sees no facts.
+
+    Returns:
+        Shape (n, len(FEATURE_NAMES) + len(means)).
+    """
     rows = [query_features(text) for text in texts]
-    return np.array(rows, dtype=np.float32).reshape(len(texts), len(FEATURE_NAMES))
+    own = np.array(rows, dtype=np.float32).reshape(len(texts), len(FEATURE_NAMES))
+    if not means:
+        return own
+    columns = fact_columns([None] * len(texts) if retrieval is None else retrieval)
+    filled = np.where(np.isnan(columns), np.asarray(means), columns)
+    return np.hstack([own, filled.astype(np.float32)])
+
+
+def fact_columns(retrieval: Sequence[RetrievalFacts | None]) -> NDArray[np.float64]:
+    """Lay facts out, shape (n, len(FACT_NAMES)); NaN where one is not known."""
+    nothing = (None,) * len(FACT_NAMES)
+    rows = [nothing if facts is None else facts.columns() for facts in retrieval]
+    columns = np.array(rows, dtype=np.float64).reshape(len(rows), len(FACT_NAMES))
+    return np.clip(columns, -MOST_FACT, MOST_FACT)

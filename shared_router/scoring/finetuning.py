@@ -15,7 +15,7 @@ import numpy as np
 
 from shared_router.errors import ConfigurationError, DataError
 from shared_router.scoring.encoder import cache_folder
-from shared_router.scoring.features import feature_matrix
+from shared_router.scoring.features import FEATURE_NAMES, feature_matrix
 from shared_router.scoring.outcomes import make_objective
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ class FineTuning:
 
     epochs: int = 2
     """Most passes over the training queries; early stopping may end before."""
-    batch_size: int = 32
+    batch_size: int = 16
     """Queries per step and device."""
-    accumulation: int = 1
+    accumulation: int = 2
     """Steps whose gradients are summed before the weights move."""
     learning_rate: float = 1e-4
     """Rate of the last layer."""
@@ -167,6 +167,7 @@ def finetune(
     labels: Labels,
     encoder: ExportedEncoder,
     settings: FineTuning,
+    features: NDArray[np.float32] | None = None,
     *,
     seed: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
@@ -179,6 +180,7 @@ def finetune(
         labels: Their labels.
         encoder: The frozen encoder to start from.
         settings: How.
+        features: Features of the queries, shape (n, f); those of the texts where `None`.
         seed: Seed of the fresh head, of dropout and of the order of queries.
         progress: Told of steps, as stage `tune`.
 
@@ -200,7 +202,7 @@ def finetune(
     dev = dev_fold(data.queries, settings.dev_share)
     material = Material(
         [encoder.tokens.ids(query) for query in data.queries],
-        feature_matrix(data.queries),
+        feature_matrix(data.queries) if features is None else features,
         np.setdiff1d(np.arange(len(data)), dev),
         dev,
     )
@@ -227,6 +229,8 @@ def _digest(
     whole.update(json.dumps(described, sort_keys=True).encode())
     whole.update(json.dumps(material.ids).encode())
     whole.update(targets.tobytes())
+    if material.features.shape[1] > len(FEATURE_NAMES):  # the others follow from the text
+        whole.update(material.features.tobytes())
     return whole.hexdigest()
 
 

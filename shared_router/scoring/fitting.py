@@ -13,7 +13,7 @@ from shared_router.scoring.blending import Blend, blend_weight
 from shared_router.scoring.embedding import embed
 from shared_router.scoring.encoder import load_encoder
 from shared_router.scoring.export import export_router_graph, export_tuned_graph
-from shared_router.scoring.features import FEATURE_NAMES, feature_matrix
+from shared_router.scoring.facts import data_features, learned_means, named
 from shared_router.scoring.finetuning import finetune
 from shared_router.scoring.heads import Batch
 from shared_router.scoring.quantisation import quantised
@@ -68,6 +68,7 @@ def fit_scorer(
     reference: bool = True,
     finetuning: FineTuning | None = None,
     int8: bool = True,
+    retrieval: bool = True,
     seed: int = 0,
     cache: bool = True,
     progress: Progress | None = None,
@@ -83,33 +84,47 @@ def fit_scorer(
             part of the router and no baseline.
         finetuning: How to fine-tune the encoder; `None` leaves it frozen.
         int8: Whether to serve in int8 where ranking survives.
+        retrieval: Whether the scorer sees facts of retrieval, where the data have them.
         seed: Seed of folds, landmarks and fine-tuning.
         cache: Whether to use the embedding cache on disk.
         progress: Told of long work.
 
     Returns:
         The scorer, its reference and the facts of its training.
+
+    Raises:
+        DataError: If only some of the queries have facts of retrieval.
     """
+    means = learned_means(data) if retrieval else ()
+    features = data_features(data, means)
     made = make_labels(data, candidates, labels)
     exported = load_encoder(encoder)
     tuned = (
-        finetune(data, candidates, made, exported, finetuning, seed=seed, progress=progress)
+        finetune(
+            data, candidates, made, exported, finetuning, features, seed=seed, progress=progress
+        )
         if finetuning
         else None
     )
     facts = _facts(data, candidates, made, exported, seed)
+    if means:
+        facts["retrieval_means"] = named(means)
     if tuned is not None:
         facts["finetuning"] = tuned.facts
     if tuned is not None and finetuning is not None and not finetuning.blend:
-        scorer, kept, facts["parts"] = _tuned_alone(exported, tuned, data, progress)
+        scorer, kept, facts["parts"] = _tuned_alone(exported, tuned, data, means, progress)
     else:
         embeddings = embed(
             exported, data.queries, cache=cache, progress=counter(progress, "embed", len(data))
         )
-        head = train_on_embeddings(data, made, embeddings, neighbours=reference, seed=seed)
-        mixed = blended(data, made, embeddings, head, tuned, reference, seed) if tuned else head
+        head = train_on_embeddings(
+            data, made, embeddings, features, neighbours=reference, seed=seed
+        )
+        mixed: TrainedHead | Blend = head
+        if tuned is not None:
+            mixed = blended(data, made, embeddings, head, tuned, reference, seed, features)
         kept = embeddings
-        scorer = _scorer(exported, mixed, kept)
+        scorer = _scorer(exported, mixed, kept, features.shape[1], means)
         facts |= {"parts": part_weights(mixed), "ridge": head.ridge}
     if int8:
         scorer, facts["int8"] = quantised(scorer, data.queries)
@@ -119,21 +134,31 @@ def fit_scorer(
 
 
 def _tuned_alone(
-    exported: ExportedEncoder, tuned: Tuned, data: RoutingDataset, progress: Progress | None
+    exported: ExportedEncoder,
+    tuned: Tuned,
+    data: RoutingDataset,
+    means: tuple[float, ...],
+    progress: Progress | None,
 ) -> tuple[GraphScorer, NDArray[np.float32], dict[str, float]]:
-    scorer = GraphScorer(GraphSession(export_tuned_graph(tuned.graph)), exported.tokens)
+    session = GraphSession(export_tuned_graph(tuned.graph))
+    scorer = GraphScorer(session, exported.tokens, fact_means=means)
     _, embeddings = scorer.score_and_embed(data.queries, counter(progress, "embed", len(data)))
     return scorer, embeddings, {"tuned": 1.0}
 
 
 def _scorer(
-    exported: ExportedEncoder, head: TrainedHead | Blend, embeddings: NDArray[np.float32]
+    exported: ExportedEncoder,
+    head: TrainedHead | Blend,
+    embeddings: NDArray[np.float32],
+    n_features: int,
+    means: tuple[float, ...],
 ) -> GraphScorer:
-    graph = export_router_graph(exported.graph, head, len(FEATURE_NAMES))
+    graph = export_router_graph(exported.graph, head, n_features)
     needed = "neighbours" in part_weights(head)
     # As the reference is kept, so that a router read from its folder scores alike.
     columns = np.ascontiguousarray(embeddings.astype(np.float16).T, dtype=np.float32)
-    scorer = GraphScorer(GraphSession(graph), exported.tokens, columns if needed else None)
+    reference = columns if needed else None
+    scorer = GraphScorer(GraphSession(graph), exported.tokens, reference, fact_means=means)
     signal = (head.head if isinstance(head, Blend) else head).signal
     return scorer if signal is None else dataclasses.replace(scorer, tasks=signal.names)
 
@@ -154,6 +179,7 @@ def blended(
     tuned: Tuned,
     neighbours: bool = True,
     seed: int = 0,
+    features: NDArray[np.float32] | None = None,
 ) -> Blend:
     """Weigh a fine-tuned encoder and heads on the frozen one, on the dev fold neither has seen.
 
@@ -165,18 +191,19 @@ def blended(
         tuned: The fine-tuned encoder.
         neighbours: Whether neighbours may be a part.
         seed: Seed of folds and landmarks.
+        features: Their features, shape (n, f); those of the texts where `None`.
 
     Returns:
         Both, with the weight of the tuned encoder.
     """
+    features = data_features(data, ()) if features is None else features
     dev = tuned.dev
     rest = np.setdiff1d(np.arange(len(data)), dev)
     known = dataclasses.replace(labels, values=labels.values[rest])
     partial = train_on_embeddings(
-        data.take(rest), known, embeddings[rest], neighbours=neighbours, seed=seed
+        data.take(rest), known, embeddings[rest], features[rest], neighbours=neighbours, seed=seed
     )
-    features = feature_matrix([data.queries[row] for row in dev])
-    frozen = partial.predict(embeddings[dev], features)
+    frozen = partial.predict(embeddings[dev], features[dev])
     weight = blend_weight(tuned.dev_predictions, frozen, labels.values[dev])
     return Blend(tuned.graph, weight, head)
 
@@ -185,14 +212,24 @@ def train_on_embeddings(
     data: RoutingDataset,
     labels: Labels,
     embeddings: NDArray[np.float32],
+    features: NDArray[np.float32] | None = None,
     *,
     neighbours: bool = True,
     seed: int = 0,
 ) -> TrainedHead:
-    """Train the head alone, on embeddings already computed."""
+    """Train the head alone, on embeddings already computed.
+
+    Args:
+        data: The training queries.
+        labels: Their labels.
+        embeddings: Their embeddings, shape (n, d).
+        features: Their features, shape (n, f); those of the texts where `None`.
+        neighbours: Whether neighbours may be a part.
+        seed: Seed of folds and landmarks.
+    """
     batch = Batch(
         embeddings,
-        feature_matrix(data.queries),
+        data_features(data, ()) if features is None else features,
         labels.values,
         tuple(record.task for record in data),
     )

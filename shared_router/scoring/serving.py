@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from shared_router.retrieval import RetrievalFacts
+
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -46,7 +48,8 @@ class Scorer(Protocol):
     A scorer whose class sets `bounded = True` computes in bounded time, with no I/O: it is not
     moved to a thread of its own to be watched, which costs more than a short score. One whose
     class sets `takes_tasks = True` is called with `tasks=` too, a label or `None` per text, where
-    labels are given.
+    labels are given; `takes_retrieval = True` the same with `retrieval=`, `RetrievalFacts` or
+    `None` per text.
     """
 
     def score(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -225,12 +228,21 @@ class GraphScorer:
     """Reference embeddings as the graph takes them, shape (d, n), where neighbours are a part."""
     tasks: TaskNames = field(default_factory=TaskNames)
     """Labels that change its scores, and tasks it tells by the text."""
+    fact_means: tuple[float, ...] = ()
+    """Training means of the facts of retrieval it sees, for calls that bring none; empty where it
+    sees none."""
+
+    @property
+    def takes_retrieval(self) -> bool:
+        """Whether facts of retrieval move its scores."""
+        return bool(self.fact_means)
 
     def score(
         self,
         texts: Sequence[str],
         progress: Callable[[int], None] | None = None,
         tasks: Sequence[str | None] | None = None,
+        retrieval: Sequence[RetrievalFacts | None] | None = None,
     ) -> NDArray[np.float32]:
         """Score texts, each alone.
 
@@ -238,19 +250,23 @@ class GraphScorer:
             texts: The queries.
             progress: Called with the number of texts just done.
             tasks: A label per text; one it does not know changes nothing.
+            retrieval: What was retrieved for each text, where known.
 
         Returns:
             float32 of shape (n, k - 1).
         """
         under = None if tasks is None else [[task] for task in tasks]
-        rows = [found[0] for found in self.run(["score"], texts, progress, under)]
+        rows = [found[0] for found in self.run(["score"], texts, progress, under, retrieval)]
         return np.concatenate(rows) if rows else np.empty((0, 0), dtype=np.float32)
 
     def score_and_embed(
-        self, texts: Sequence[str], progress: Callable[[int], None] | None = None
+        self,
+        texts: Sequence[str],
+        progress: Callable[[int], None] | None = None,
+        retrieval: Sequence[RetrievalFacts | None] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Score texts and return their embeddings too, shapes (n, k - 1) and (n, d)."""
-        rows = list(self.run(["score", "embedding"], texts, progress))
+        rows = list(self.run(["score", "embedding"], texts, progress, None, retrieval))
         return np.concatenate([row[0] for row in rows]), np.concatenate([row[1] for row in rows])
 
     def told(self, shares: NDArray[np.float32]) -> str:
@@ -263,6 +279,7 @@ class GraphScorer:
         texts: Sequence[str],
         progress: Callable[[int], None] | None = None,
         under: Sequence[Sequence[str | None]] | None = None,
+        retrieval: Sequence[RetrievalFacts | None] | None = None,
     ) -> Iterator[list[NDArray[np.float32]]]:
         """Run the graph on each text alone.
 
@@ -272,6 +289,7 @@ class GraphScorer:
             progress: Called with the number of texts just done.
             under: Per text the labels to score it under, one row of `score` each; the encoder
                 runs once for all.
+            retrieval: What was retrieved for each text, where known.
 
         Yields:
             The outputs of one text.
@@ -279,13 +297,16 @@ class GraphScorer:
 
         def one(at: int) -> list[NDArray[np.float32]]:
             labels = under[at] if under is not None else ()
-            return self.session.run(outputs, self._feeds(texts[at], labels))
+            facts = retrieval[at] if retrieval is not None else None
+            return self.session.run(outputs, self._feeds(texts[at], labels, facts))
 
         yield from map_texts(one, range(len(texts)), progress)
 
-    def _feeds(self, text: str, labels: Sequence[str | None]) -> dict[str, Any]:
+    def _feeds(
+        self, text: str, labels: Sequence[str | None], facts: RetrievalFacts | None
+    ) -> dict[str, Any]:
         feeds: dict[str, Any] = self.tokens.encode(text)
-        feeds["features"] = feature_matrix([text])
+        feeds["features"] = feature_matrix([text], [facts], self.fact_means)
         if self.reference is not None:
             feeds["reference"] = self.reference
         if labels and self.tasks.labels:

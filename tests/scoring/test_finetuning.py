@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-QUICK = FineTuning(epochs=2, learning_rate=3e-3, batch_size=16, precision="float32")
+QUICK = FineTuning(epochs=2, learning_rate=3e-3, batch_size=16, accumulation=1, precision="float32")
 TEXTS = [*EASY, *HARD, "", "x" * 50_000, "ünïcödé 😀\n\n(A) one"]
 
 
@@ -74,7 +74,10 @@ def test_checkpoints_are_removed_at_the_end(tuned: Router, tiny_cache: Path) -> 
 
 def fit_small(encoder: str, told: Callable[..., object] | None = None, **settings: Any) -> Router:
     chosen = FineTuning(
-        **({"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "blend": False} | settings)
+        **(
+            {"epochs": 2, "batch_size": 8, "accumulation": 1, "learning_rate": 1e-3, "blend": False}
+            | settings
+        )
     )
     data = known_truth(60)
     return Router.fit(
