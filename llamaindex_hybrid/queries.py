@@ -89,6 +89,8 @@ def find_query(asked: Asked, variables: Sequence[str], too_long: TooLong) -> Fou
     query = found.query
     if query is None or query.retrieval is not None or around.retrieval is None:
         return found
+    if query.source == "explicit" and around.query not in (None, query.text):
+        return found  # retrieved for another question, as for a part of this one
     return Found(replace(query, retrieval=around.retrieval, retrieval_source="span"))
 
 

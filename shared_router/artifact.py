@@ -21,6 +21,7 @@ from shared_router.retrieval import FACT_NAMES
 from shared_router.scoring.features import FEATURE_NAMES
 from shared_router.scoring.fitting import Reference
 from shared_router.scoring.persistence import (
+    BUNDLED,
     arrays_from_file,
     arrays_to_bytes,
     file_sha256,
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
     from shared_router.router import Router
 
 GRAPH, TOKENIZER, SETTINGS = "graph.onnx", "tokenizer.json", "router.json"
-BUNDLED = "bundled"
-"""The name of the router that ships with the package."""
 CALIBRATION, REFERENCE, CARD = "calibration.safetensors", "reference.safetensors", "README.md"
 
 
@@ -228,7 +227,7 @@ def find(name_or_path: str | os.PathLike[str], revision: str | None) -> Path:
     Raises:
         ArtifactError: If it is neither.
     """
-    if str(name_or_path) == BUNDLED:
+    if name_or_path == BUNDLED:
         return Path(__file__).parent / BUNDLED
     path = Path(name_or_path)
     if path.exists():

@@ -78,7 +78,7 @@ class Changing:
             default_dial=None,
             reference=_without_gaps(router.reference),
             calibrated_ids=frozenset(),
-            facts={"training": training, "taken_from": list(router.candidates)} if training else {},
+            facts=_taken(router) if training else {},
         )
 
     def add_candidate(
@@ -224,6 +224,12 @@ def _position(router: Router, name: str, before: str | None) -> int:
     return router.candidates.index(before)
 
 
+def _taken(router: Router) -> dict[str, object]:
+    """Keep what is known of the training, warnings of its card included."""
+    kept = {name: router.facts[name] for name in ("training", "notes") if name in router.facts}
+    return kept | {"taken_from": list(router.candidates)}
+
+
 def _costs(
     router: Router, name: str, at: int, data: RoutingDataset, cost_usd: float | None
 ) -> tuple[float | None, ...] | None:
@@ -232,6 +238,11 @@ def _costs(
     if cost_usd is not None:
         given_costs([name], {name: cost_usd})
     if known is None or None in known:
+        if cost_usd is not None:
+            raise CandidateError(
+                f"Router {router.name!r} knows no costs, so that one of {name!r} alone has no "
+                "meaning: leave cost_usd out, and give all costs at once by with_costs(...)."
+            )
         return None
     (measured_usd,) = data.mean_costs_usd([name])
     cost = measured_usd if cost_usd is None else float(cost_usd)

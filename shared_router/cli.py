@@ -201,8 +201,7 @@ def calibrate(
     as_json: AsJson = False,
 ) -> None:
     """Measure what the dials mean on the `validation` split of DATA, and save that in DIR."""
-    from shared_router.artifact import BUNDLED
-    from shared_router.scoring.persistence import check_target
+    from shared_router.scoring.persistence import BUNDLED, check_target
     from shared_router.tables import calibration_facts, show_calibration
 
     if router_folder == BUNDLED and out is None:

@@ -70,7 +70,9 @@ def check_task(router: "Router", task: str | None) -> None:
 
 def known_tasks(router: "Router") -> list[str]:
     """List the labels of a router's training and calibration."""
-    labels = set(router.facts.get("training", {}).get("tasks", {}))
+    labels: set[str] = set()
+    if not router.tiers:  # such a one counts its sources there
+        labels |= set(router.facts.get("training", {}).get("tasks", {}))
     if router.task_curves is not None:
         labels |= {*router.task_curves.curves, *router.task_curves.too_few}
     return sorted(labels)

@@ -9,11 +9,11 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from shared_router.artifact import BUNDLED
 from shared_router.engine import RoutingEngine
 from shared_router.errors import CandidateError, ConfigurationError
 from shared_router.options import dial_from
 from shared_router.records import Candidate
+from shared_router.scoring.persistence import BUNDLED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -186,7 +186,7 @@ def _bundled(wrapper: Any, candidates: Sequence[Candidate]) -> str:
             "its folder or hub name; the bundled one chooses between two. `hybrid-llm fit` trains "
             "one."
         )
-    _log.info(
+    _log.warning(
         "No router given: the bundled one decides. It knows neither of these models, and its "
         "quality drops are estimates on others; `hybrid-llm fit` trains one for them."
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from shared_router import artifact
+from shared_router.scoring.persistence import BUNDLED
 
 if TYPE_CHECKING:
     import os
@@ -52,7 +53,7 @@ class Keeping:
         how it ranks questions of other sources, and what it must not be used for. Its dials are
         estimates on other models: fit one of your own as soon as you have outcomes.
         """
-        return cls.from_pretrained(artifact.BUNDLED)
+        return cls.from_pretrained(BUNDLED)
 
     def push_to_hub(
         self, repo_id: str, *, private: bool = False, commit_message: str = "Upload router"

@@ -64,13 +64,17 @@ class RetrievalFacts(BaseModel):
         """Make the facts of nodes or documents.
 
         Args:
-            scores: One score per node, in any order, higher = nearer; `None` for a node without.
+            scores: One score per node, in any order, higher = nearer; `None` for a node without, as
+                is one that is not finite.
             texts: Their texts as the prompt shows them; only their lengths are kept.
             context_tokens: Tokens of the texts; where `None` a token is taken for four
                 characters.
         """
         all_scores = list(scores)
-        known = sorted((float(score) for score in all_scores if score is not None), reverse=True)
+        known = sorted(
+            (float(score) for score in all_scores if score is not None and math.isfinite(score)),
+            reverse=True,
+        )
         if context_tokens is None:
             context_tokens = sum(map(len, texts)) // CHARACTERS_PER_TOKEN
         return cls(

@@ -17,7 +17,7 @@ from langchain_hybrid import HybridChatModel
 from llamaindex_hybrid import HybridLLM
 from shared_router import Candidate, Router
 from shared_router.cli import app
-from shared_router.errors import CandidateError
+from shared_router.errors import ArtifactError, CandidateError
 from tests.langchain.fakes import FakeChat
 from tests.llamaindex.fakes import pair
 
@@ -57,6 +57,11 @@ def test_it_finds_short_plain_questions_easier(router):
     assert scores[: len(EASY)].min() > scores[len(EASY) :].max()
 
 
+def test_a_letter_of_several_tokens_counts_as_several(router):
+    text = "\ud55c\uad6d\uc5b4 " * 60  # 240 characters, and more than 256 tokens
+    assert router.decide(text).query_truncated
+
+
 def test_its_dial_is_half_the_calls_and_no_promise(router):
     decided = router.decide(EASY[0])
     assert (decided.dial, decided.dial_value) == ("cost_advantage", 0.5)
@@ -78,7 +83,7 @@ def test_it_needs_neither_torch_nor_a_network():
 
 
 def test_a_chat_model_without_a_router_takes_it(caplog):
-    with caplog.at_level(logging.INFO, "hybrid_llm"):
+    with caplog.at_level(logging.WARNING, "hybrid_llm"):
         model = HybridChatModel(small=FakeChat(model="small"), large=FakeChat(model="large"))
     assert "the bundled one decides" in caplog.text
     easy, hard = model.route(EASY[0]), model.route(HARD[0])
@@ -105,6 +110,18 @@ def test_other_models_are_another_router(router):
     assert not own.tiers
     assert own.curve is None
     np.testing.assert_array_equal(own.score(EASY), router.score(EASY))
+
+
+def test_its_name_is_taken(router, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ArtifactError, match="names the router that ships"):
+        router.save_pretrained("bundled")
+    assert not (tmp_path / "bundled").exists()
+    own = router.for_candidates(["mine", "theirs"])
+    own.save_pretrained(tmp_path / "bundled")
+    assert Router.from_pretrained(Path("bundled")).candidates == own.candidates
+    assert Router.from_pretrained("bundled").candidates == router.candidates
+    assert "Do not use it" in (tmp_path / "bundled" / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_command_line_knows_it_by_name(tmp_path, monkeypatch):

@@ -9,15 +9,16 @@ shuhao02/RouterDC (which carries RouterBench's) and tatsu-lab/alpaca_eval, in th
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 import shared_router
-from cookbook.bundled.card import notes, table
+from cookbook.bundled.card import dial_table, notes, table
 from cookbook.bundled.head import RIDGE, fit_head
-from cookbook.bundled.measure import in_domain, left_out, on_chat
+from cookbook.bundled.measure import at_dials, in_domain, left_out, on_chat
 from cookbook.bundled.pool import CANDIDATES, CHAT, read_pool
 from shared_router import Router
 from shared_router.options import Dial
@@ -28,17 +29,17 @@ from shared_router.scoring.quantisation import quantised
 from shared_router.scoring.serving import GraphScorer, GraphSession
 
 if TYPE_CHECKING:
-    from cookbook.bundled.measure import Figures
     from cookbook.bundled.pool import Pool
     from shared_router.scoring.encoder import ExportedEncoder
 
 OUT = Path(shared_router.__file__).parent / "bundled"
 DIAL = Dial("cost_advantage", 0.5)
+DIALS = (Dial("max_quality_drop", 0.01), Dial("max_quality_drop", 0.05), DIAL)
 CALIBRATION_ROWS = 400
 """Most calibration questions of one source, so that the largest does not decide alone."""
 
 
-def make_router(pool: Pool, encoder: ExportedEncoder, figures: list[Figures]) -> Router:
+def make_router(pool: Pool, encoder: ExportedEncoder) -> Router:
     """Fit on the training questions, quantise, and calibrate on the validation questions."""
     train = pool.take(pool.splits == "train")
     head = fit_head(train)
@@ -51,7 +52,7 @@ def make_router(pool: Pool, encoder: ExportedEncoder, figures: list[Figures]) ->
         name="bundled",
         tiers=True,
         fitted_ids=frozenset(train.ids.tolist()),
-        facts={"training": _facts(train, encoder) | {"int8": int8}, "notes": notes(figures)},
+        facts={"training": _facts(train, encoder) | {"int8": int8}},
     )
     return router.calibrate(
         _capped(pool.take((pool.splits == "validation") & pool.known)).dataset(),
@@ -98,7 +99,11 @@ def main() -> None:
     chat = read_pool(asked.data, encoder, [CHAT])
     figures = [*left_out(pool), on_chat(pool, chat), *in_domain(pool)]
     print(table(figures))
-    router = make_router(pool, encoder, figures)
+    router = make_router(pool, encoder)
+    unseen = pool.take(pool.splits == "validation")
+    dialled = [*at_dials(router, unseen, DIALS), *at_dials(router, chat, DIALS)]
+    print(dial_table(dialled))
+    router = replace(router, facts=router.facts | {"notes": notes(figures, dialled)})
     router.save_pretrained(asked.out)
     size = sum(path.stat().st_size for path in asked.out.iterdir()) / 1e6
     print(f"{router}, {size:.1f} MB in {asked.out}")

@@ -17,11 +17,13 @@ from shared_router.measuring.metrics import trade_off
 from shared_router.scoring.neighbours import neighbour_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from cookbook.bundled.pool import Pool
+    from shared_router import Router
+    from shared_router.options import Dial
 
 SAVINGS = np.array([1.0, 0.0])
 APGR = "apgr"
@@ -64,6 +66,36 @@ def in_domain(pool: Pool) -> Iterator[Figures]:
     for source in np.unique(pool.sources):
         rows = (pool.sources == source) & (pool.splits == "validation")
         yield _figures(source, "in domain", train, pool.take(rows))
+
+
+@dataclass(frozen=True)
+class AtDial:
+    """What a stored dial gives on one source's questions."""
+
+    source: str
+    dial: str
+    n: int
+    cost_advantage: float
+    drop: float
+    """Relative to the frontier's quality."""
+
+
+def at_dials(router: Router, pool: Pool, dials: Sequence[Dial]) -> Iterator[AtDial]:
+    """Measure stored dials, as they serve, on every source that measured a frontier model."""
+    for source in np.unique(pool.sources[pool.known]):
+        rows = pool.take((pool.sources == source) & pool.known)
+        scores = router.score(list(rows.queries))[:, 0]
+        for dial in dials:
+            small = scores >= router.threshold_of(**{dial.name: dial.value})
+            routed = np.where(small, rows.small, rows.frontier).mean()
+            reference = rows.frontier.mean()
+            yield AtDial(
+                str(source),
+                f"{dial.name}={dial.value:g}",
+                len(rows),
+                float(small.mean()),
+                float((reference - routed) / reference),
+            )
 
 
 def on_chat(pool: Pool, chat: Pool) -> Figures:

@@ -227,16 +227,21 @@ class RoutingDataset:
         return np.array(rows, dtype=np.float64).reshape(len(self), len(names))
 
     def mean_costs_usd(self, names: Sequence[str]) -> list[float | None]:
-        """Return the mean cost of one call per name; `None` where no record tells."""
-        return [self._mean_cost(name) for name in names]
+        """Return the mean cost of one call per name; `None` where no record tells.
 
-    def _mean_cost(self, name: str) -> float | None:
-        known = [
-            record.outcomes[name].cost_usd
-            for record in self.records
-            if name in record.outcomes and record.outcomes[name].cost_usd is not None
-        ]
+        The means are of the records that tell the costs of all, so that they compare the same
+        queries; where there is none, each is of the records that tell its own.
+        """
+        whole = [record for record in self.records if all(_priced(record, n) for n in names)]
+        return [self._mean_cost(name, whole or self.records) for name in names]
+
+    def _mean_cost(self, name: str, records: Iterable[RoutingRecord]) -> float | None:
+        known = [r.outcomes[name].cost_usd for r in records if _priced(r, name)]
         return float(np.mean(known)) if known else None  # type: ignore[arg-type]
+
+
+def _priced(record: RoutingRecord, name: str) -> bool:
+    return name in record.outcomes and record.outcomes[name].cost_usd is not None
 
 
 def check_candidate_names(names: Sequence[str]) -> None:

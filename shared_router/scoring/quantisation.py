@@ -45,7 +45,7 @@ def quantised(scorer: GraphScorer, texts: Sequence[str]) -> tuple[GraphScorer, d
     import dataclasses
 
     distinct = list(dict.fromkeys(texts))
-    chosen = distinct[:: max(1, len(distinct) // MOST_QUERIES)][:MOST_QUERIES]
+    chosen = distinct[:: max(1, -(-len(distinct) // MOST_QUERIES))]
     facts: dict[str, Any] = {"n": len(chosen), "checked_on": instruction_sets()}
     if len(chosen) < LEAST_QUERIES:
         return scorer, facts | {"kept": False, "spearman": None}

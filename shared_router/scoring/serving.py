@@ -115,7 +115,8 @@ class Tokens:
         """Tell whether a text has more tokens than the encoder reads."""
         if len(text) > MAX_CHARACTERS:
             return True
-        if len(text) < self.max_tokens - 2:  # a token is at least a character, and two are marks
+        # In ASCII a token is at least a character, and two are marks; a syllable may be more.
+        if text.isascii() and len(text) < self.max_tokens - 2:
             return False
         return len(self._tokenizer.encode(_readable(text)).ids) > self.max_tokens
 

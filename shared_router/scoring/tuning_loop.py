@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import os
 import tempfile
@@ -161,9 +162,17 @@ def _callbacks(transformers: Any, settings: FineTuning, progress: Progress | Non
 
 def _last_checkpoint(folder: Path) -> str | None:
     """Find the newest whole checkpoint: the state is written last."""
-    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    whole = [p.parent for p in folder.glob("checkpoint-*/trainer_state.json") if _is_json(p)]
     newest = max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
     return str(newest) if newest else None
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 class _Rows:

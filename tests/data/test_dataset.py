@@ -253,6 +253,13 @@ def test_mean_costs_are_over_the_records_that_tell() -> None:
     assert dataset(record("b", s=1)).mean_costs_usd(["s"]) == [None]
 
 
+def test_mean_costs_are_of_the_same_queries_where_some_tell_all() -> None:
+    short, long = (Outcome(quality=(1.0,), cost_usd=cost) for cost in (0.1, 0.9))
+    whole = RoutingRecord(id="a", query="q", outcomes={"s": short, "big": short})
+    dear = RoutingRecord(id="b", query="p", outcomes={"s": Outcome(quality=(1.0,)), "big": long})
+    assert dataset(whole, dear).mean_costs_usd(["s", "big"]) == [0.1, 0.1]
+
+
 def test_no_text_in_reprs() -> None:
     data = dataset(record("a", "my secret", s=1))
     assert "secret" not in repr(data)

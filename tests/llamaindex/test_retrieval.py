@@ -125,17 +125,20 @@ def test_the_facts_are_those_of_the_nodes_in_the_prompt(
     assert set(seeing.facts) == {facts_of(found[:2])}
 
 
-def test_a_stated_question_keeps_stated_facts(
+def test_a_stated_question_takes_its_own_facts_alone(
     index: VectorStoreIndex, llm: HybridLLM, decisions: Decisions
 ) -> None:
     engine = index.as_query_engine(llm=llm, similarity_top_k=3)
     with track_queries():
         with routing_query("stated", retrieval=FACTS):
             engine.query(QUESTION)
-        with routing_query("stated"):
+        with routing_query("stated"):  # what is retrieved for another question is not its own
             engine.query(QUESTION)
-    assert [(d.retrieval_source, d.retrieval.nodes) for d in decisions] == [
+        with routing_query(QUESTION):
+            engine.query(QUESTION)
+    assert [(d.retrieval_source, d.retrieval and d.retrieval.nodes) for d in decisions] == [
         ("given", 2),
+        ("missing", None),
         ("span", 3),
     ]
 

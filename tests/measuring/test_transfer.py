@@ -118,7 +118,8 @@ def test_where_nothing_ranks_more_outcomes_are_asked_for() -> None:
 def test_a_dial_of_cost_is_kept_by_its_share() -> None:
     gain = {"intervals": {"router": (0.01, 0.02)}}
     half = Dial("cost_advantage", 0.5)
-    for share, advice in ((0.46, "reuse"), (0.4, "recalibrate")):
+    shares = ((0.46, "reuse"), (0.4, "recalibrate"), (0.55, "reuse"), (0.95, "recalibrate"))
+    for share, advice in shares:
         stored = {"quality_drop": None, "cost_advantage": share}
         assert recommend(half, gain, stored, None)[0] == advice
     bare = Dial("threshold", 0.0)

@@ -74,6 +74,17 @@ def test_a_folder_that_is_no_encoder_is_refused(own_cache: Path, tmp_path: Path)
     assert not list((own_cache / "encoders").iterdir())
 
 
+def test_an_encoder_without_a_tokenizer_is_refused(
+    own_cache: Path, tmp_path: Path, tiny_encoder: str
+) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (bare / name).write_bytes((Path(tiny_encoder) / name).read_bytes())
+    with pytest.raises(ConfigurationError, match=r"has no tokenizer; copy one of tokenizer.json"):
+        load_encoder(str(bare))
+
+
 def test_a_cache_that_cannot_be_written_is_said(
     tiny_encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -114,6 +115,8 @@ def test_a_checkpoint_half_written_is_passed_over(in_tiny_cache: Path, tiny_enco
     torn = newest.with_name("checkpoint-9")
     torn.mkdir()
     (torn / "model.safetensors").write_bytes(b"half")
+    shutil.copytree(newest, newest.with_name("checkpoint-12"))
+    (newest.with_name("checkpoint-12") / "trainer_state.json").write_text('{"epoch": 1.')
     assert fit_small(tiny_encoder).facts["training"]["finetuning"]["steps"] == 14
 
 
