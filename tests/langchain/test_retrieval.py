@@ -82,7 +82,7 @@ def raising(value: Any) -> Any:
     [
         (raising, ["with_routing_query's retrieval raised ValueError."]),
         (lambda value: {"nodes": 3}, ["with_routing_query's retrieval returned dict."]),
-        (lambda value: RetrievalFacts.of([float("nan")]), ["raised ValidationError."]),
+        (lambda value: RetrievalFacts(nodes=-1, context_tokens=0), ["raised ValidationError."]),
         (lambda value: None, []),
         (None, []),
     ],

@@ -68,6 +68,11 @@ def sees(router: Router) -> bool:
 # -- the facts ------------------------------------------------------------------------------------
 
 
+def test_a_node_whose_score_is_no_number_is_counted_all_the_same() -> None:
+    found = RetrievalFacts.of([0.5, float("nan"), None], ["abcd", "efgh", "ijkl"])
+    assert found == RetrievalFacts(nodes=3, top_score=0.5, context_tokens=3)
+
+
 @given(st.lists(finite | st.none(), max_size=6), st.integers(0, 10**9))
 def test_any_facts_give_finite_features(scores: list[float | None], tokens: int) -> None:
     facts = RetrievalFacts.of(scores, context_tokens=tokens)
