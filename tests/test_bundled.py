@@ -52,6 +52,12 @@ def test_it_is_small_and_says_what_it_is(router):
     assert router.candidates == ("small-tier", "frontier")
 
 
+def test_its_graph_holds_no_path_of_the_machine_it_was_made_on():
+    graph = (FOLDER / "graph.onnx").read_bytes()
+    assert b"site-packages" not in graph
+    assert b".py" not in graph
+
+
 def test_it_finds_short_plain_questions_easier(router):
     scores = router.score([*EASY, *HARD])[:, 0]
     assert scores[: len(EASY)].min() > scores[len(EASY) :].max()

@@ -152,8 +152,20 @@ def _finished(
     model.graph.output.extend(outputs)
     if signal is not None and shares is not None:
         add_task_shares(onnx, model, shares, signal)
+    strip_traces(model)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
+
+
+def strip_traces(model: Any) -> None:
+    """Remove call stacks that torch's exporter notes at each node: they hold local paths."""
+    graph = model.graph
+    functions = list(model.functions)
+    noted = [model, graph, *graph.node, *graph.initializer, *graph.value_info]
+    noted += [*graph.input, *graph.output, *functions, *(n for f in functions for n in f.node)]
+    for part in noted:
+        part.doc_string = ""
+        del part.metadata_props[:]
 
 
 def append_column(

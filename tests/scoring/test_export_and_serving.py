@@ -215,3 +215,7 @@ def test_a_router_survives_a_fork(calibrated: Router, tmp_path: Path) -> None:
         str(tmp_path / "router"),
     )
     assert found.strip() == "True"
+
+
+def test_a_graph_holds_no_path_of_this_machine(fitted: Router) -> None:
+    assert b".py" not in fitted.scorer.session.bytes
