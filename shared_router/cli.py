@@ -13,6 +13,19 @@ import typer
 from shared_router.cli_collect import collect
 from shared_router.cli_judge import EngineOption, RayAddress, Workers, judge
 from shared_router.cli_models import add_candidate, check_task, costs_from, names_from, transfer
+from shared_router.cli_options import (
+    Advantage,
+    AsJson,
+    Cost,
+    Data,
+    Drop,
+    DropAbsolute,
+    Folder,
+    Split,
+    Task,
+    Threshold,
+    given_dials,
+)
 from shared_router.console import (
     Commands,
     collecting,
@@ -37,36 +50,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-DIALS = "Dial (one at most)"
 LabelName = Literal["gap", "det", "prob", "trans"]
 ByTaskName = Literal["given", "predicted", "off"]
-
-Folder = Annotated[
-    str, typer.Argument(metavar="DIR", help="A router's folder or hub name, or `bundled`.")
-]
-Data = Annotated[list[Path], typer.Argument(metavar="DATA", help="JSON lines, plain or gzip.")]
-Split = Annotated[str | None, typer.Option(help="The split to read.", show_default=False)]
-Task = Annotated[str | None, typer.Option(help="The task, or the suite before its slash.")]
-Cost = Annotated[
-    list[str] | None,
-    typer.Option(metavar="NAME=USD", help="Mean cost of a call; repeat for each candidate."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-Threshold = Annotated[
-    float | None, typer.Option(help="A score; higher keeps more calls.", rich_help_panel=DIALS)
-]
-Drop = Annotated[
-    float | None,
-    typer.Option(help="Relative quality drop allowed: 0.02 is 2 %.", rich_help_panel=DIALS),
-]
-DropAbsolute = Annotated[
-    float | None,
-    typer.Option(help="Quality drop allowed, in the metric's units.", rich_help_panel=DIALS),
-]
-Advantage = Annotated[
-    float | None,
-    typer.Option(help="Share of calls to keep from the reference.", rich_help_panel=DIALS),
-]
 
 
 app.command()(collect)
@@ -246,7 +231,7 @@ def evaluate(
     from shared_router.tables import show_report
     from shared_router.tables_models import show_by_task, show_cost_quality
 
-    dials = _given(
+    dials = given_dials(
         threshold=threshold,
         max_quality_drop=max_quality_drop,
         max_quality_drop_absolute=max_quality_drop_absolute,
@@ -279,7 +264,7 @@ def route(
     task: Annotated[str | None, typer.Option(help="The query's task label.")] = None,
 ) -> None:
     """Decide one query, calling no model, and print the decision as JSON."""
-    dials = _given(
+    dials = given_dials(
         threshold=threshold,
         max_quality_drop=max_quality_drop,
         max_quality_drop_absolute=max_quality_drop_absolute,
@@ -329,7 +314,7 @@ def score(
     from shared_router.bulk.score import score_file
     from shared_router.options import dial_from
 
-    dials = _given(
+    dials = given_dials(
         threshold=threshold,
         max_quality_drop=max_quality_drop,
         max_quality_drop_absolute=max_quality_drop_absolute,
@@ -369,10 +354,6 @@ def _tell_scored(report: "ScoreReport", *, as_json: bool) -> None:
         n, tasks = sum(report.within.values()), len(report.within)
         typer.echo(f"Within their own task or suite ({tasks} of them): {n}")
     typer.echo(f"Saved in {report.out}")
-
-
-def _given(**dials: float | None) -> dict[str, Any]:
-    return {name: value for name, value in dials.items() if value is not None}
 
 
 def _router(folder: str, **dials: float) -> "Router":

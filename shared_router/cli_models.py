@@ -7,20 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from shared_router.cli_options import (
+    Advantage,
+    AsJson,
+    Data,
+    Drop,
+    DropAbsolute,
+    Folder,
+    Split,
+    Task,
+    Threshold,
+    given_dials,
+)
 from shared_router.console import print_json, read_data, say, stdout_console, working
 from shared_router.errors import CandidateError, ConfigurationError
 
 if TYPE_CHECKING:
     from shared_router.router import Router
-
-Folder = Annotated[
-    str, typer.Argument(metavar="DIR", help="A router's folder or hub name, or `bundled`.")
-]
-Data = Annotated[list[Path], typer.Argument(metavar="DATA", help="JSON lines, plain or gzip.")]
-Split = Annotated[str | None, typer.Option(help="The split to read.", show_default=False)]
-Task = Annotated[str | None, typer.Option(help="The task, or the suite before its slash.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-DIALS = "Dial (one at most)"
 
 
 def names_from(listed: str) -> list[str]:
@@ -124,10 +127,10 @@ def transfer(
         str | None,
         typer.Option(metavar="A,...,REFERENCE", help="The new models; all of DATA's by default."),
     ] = None,
-    threshold: Annotated[float | None, typer.Option(rich_help_panel=DIALS)] = None,
-    max_quality_drop: Annotated[float | None, typer.Option(rich_help_panel=DIALS)] = None,
-    max_quality_drop_absolute: Annotated[float | None, typer.Option(rich_help_panel=DIALS)] = None,
-    cost_advantage: Annotated[float | None, typer.Option(rich_help_panel=DIALS)] = None,
+    threshold: Threshold = None,
+    max_quality_drop: Drop = None,
+    max_quality_drop_absolute: DropAbsolute = None,
+    cost_advantage: Advantage = None,
     split: Split = None,
     task: Task = None,
     as_json: AsJson = False,
@@ -137,14 +140,13 @@ def transfer(
     from shared_router.router import Router
     from shared_router.tables_models import show_transfer
 
-    dials = {
-        "threshold": threshold,
-        "max_quality_drop": max_quality_drop,
-        "max_quality_drop_absolute": max_quality_drop_absolute,
-        "cost_advantage": cost_advantage,
-    }
-    dial_from(dials)
-    given: dict[str, Any] = {name: value for name, value in dials.items() if value is not None}
+    given = given_dials(
+        threshold=threshold,
+        max_quality_drop=max_quality_drop,
+        max_quality_drop_absolute=max_quality_drop_absolute,
+        cost_advantage=cost_advantage,
+    )
+    dial_from(given)
     router = Router.from_pretrained(router_folder)
     if not given:
         say(f"No dial given: using the router's own, {router.dial.name}={router.dial.value:g}.")

@@ -56,6 +56,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "cli_collect",
         "cli_judge",
         "cli_models",
+        "cli_options",
         "console",
         "tables",
         "tables_models",

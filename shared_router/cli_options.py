@@ -1,0 +1,41 @@
+"""Arguments and options that several commands share."""
+
+# No `from __future__ import annotations` here: typer reads the annotations at run time.
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+DIALS = "Dial (one at most)"
+
+Folder = Annotated[
+    str, typer.Argument(metavar="DIR", help="A router's folder or hub name, or `bundled`.")
+]
+Data = Annotated[list[Path], typer.Argument(metavar="DATA", help="JSON lines, plain or gzip.")]
+Split = Annotated[str | None, typer.Option(help="The split to read.", show_default=False)]
+Task = Annotated[str | None, typer.Option(help="The task, or the suite before its slash.")]
+Cost = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=USD", help="Mean cost of a call; repeat for each candidate."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Threshold = Annotated[
+    float | None, typer.Option(help="A score; higher keeps more calls.", rich_help_panel=DIALS)
+]
+Drop = Annotated[
+    float | None,
+    typer.Option(help="Relative quality drop allowed: 0.02 is 2 %.", rich_help_panel=DIALS),
+]
+DropAbsolute = Annotated[
+    float | None,
+    typer.Option(help="Quality drop allowed, in the metric's units.", rich_help_panel=DIALS),
+]
+Advantage = Annotated[
+    float | None,
+    typer.Option(help="Share of calls to keep from the reference.", rich_help_panel=DIALS),
+]
+
+
+def given_dials(**dials: float | None) -> dict[str, Any]:
+    """Keep the dials that were given."""
+    return {name: value for name, value in dials.items() if value is not None}
