@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.cross_validation routellm_mmlu.jsonl.gz \
         --candidates mixtral-8x7b,gpt-4-1106 [--task T] [--labels gap,det,prob,trans] \
-        [--methods head,features,neighbours,tuned,blend] [--seeds 0,1,2] [--keep DIR]
+        [--methods head,features,neighbours,tuned,blend] [--seeds 0,1,2] [--keep DIR] \
+        [--encoder minilm]
 
 Rows of one query stay in one fold. Each fold's router is trained on the other four alone, labels,
 choice of parts, early stopping and blending included; scores of all folds are pooled, and lines
@@ -68,6 +69,7 @@ class Plan:
     seeds: list[int]
     settings: FineTuning = field(default_factory=FineTuning)
     keep: Path | None = None
+    encoder: str = "minilm"
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def folds_of(queries: list[str], seed: int = 0) -> np.ndarray:
 def cross_validate(data: RoutingDataset, plan: Plan, resamples: int = 500) -> list[Row]:
     """Cross-validate every method with every label kind, and the baselines."""
     data = data.candidates(plan.candidates)
-    encoder = load_encoder("minilm")
+    encoder = load_encoder(plan.encoder)
     embeddings = embed(encoder, data.queries)
     material = Material(data, encoder, embeddings, feature_matrix(data.queries))
     quality = data.quality(plan.candidates)
@@ -223,6 +225,7 @@ def main() -> None:
     parser.add_argument("--methods", default="head,features,neighbours")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--keep", type=Path)
+    parser.add_argument("--encoder", default="minilm", help="a hub name, or a folder")
     parser.add_argument("--epochs", type=int, default=FineTuning().epochs)
     asked = parser.parse_args()
     data = RoutingDataset.load(asked.data)
@@ -235,6 +238,7 @@ def main() -> None:
         [int(seed) for seed in asked.seeds.split(",")],
         FineTuning(epochs=asked.epochs),
         asked.keep,
+        asked.encoder,
     )
     print(f"{data!r}\n{show(cross_validate(data, plan))}")  # noqa: T201
 
