@@ -29,8 +29,9 @@ from shared_router.scoring.persistence import (
     read_folder,
     write_folder,
 )
-from shared_router.scoring.serving import GraphScorer, GraphSession, Tokens
+from shared_router.scoring.serving import GraphScorer, GraphSession
 from shared_router.scoring.tasks import TaskNames
+from shared_router.scoring.tokens import Tokens
 
 if TYPE_CHECKING:
     import os
@@ -118,10 +119,11 @@ def _settings(router: Router, scorer: GraphScorer) -> dict[str, Any]:
         "default_dial": {"name": dial.name, "value": dial.value} if dial else None,
         "max_tokens": scorer.tokens.max_tokens,
         "tail_tokens": scorer.tokens.tail_tokens,
-        # One that sees facts of retrieval is refused by versions that know none.
-        "features": [*FEATURE_NAMES, *FACT_NAMES[: len(scorer.fact_means)]],
+        # Versions that know no facts of retrieval, or no terms, refuse a router that needs them.
+        "features": _feature_names(len(scorer.fact_means), scorer.reads_terms),
         "retrieval_means": list(scorer.fact_means),
         "uses_reference": scorer.reference is not None,
+        "reads_terms": scorer.reads_terms,
         "tasks": {"labels": list(scorer.tasks.labels), "told": list(scorer.tasks.told)},
         "calibration": curve
         and _curve_settings(curve)
@@ -130,6 +132,10 @@ def _settings(router: Router, scorer: GraphScorer) -> dict[str, Any]:
         "calibrated_ids": sorted(router.calibrated_ids),
         "facts": router.facts,
     }
+
+
+def _feature_names(facts: int, terms: bool) -> list[str]:
+    return [*FEATURE_NAMES, *FACT_NAMES[:facts], *(["terms"] if terms else [])]
 
 
 def load(folder: Path) -> dict[str, Any]:
@@ -148,9 +154,9 @@ def load(folder: Path) -> dict[str, Any]:
 
 def _fields(settings: dict[str, Any], files: dict[str, Path]) -> dict[str, Any]:
     means = tuple(map(float, settings.get("retrieval_means", ())))  # older routers see no facts
-    if settings["features"] != [*FEATURE_NAMES, *FACT_NAMES[: len(means)]] or (
-        len(means) not in (0, len(FACT_NAMES))
-    ):
+    terms = bool(settings.get("reads_terms", False))  # older routers read none
+    known = len(means) in (0, len(FACT_NAMES))
+    if not known or settings["features"] != _feature_names(len(means), terms):
         raise ArtifactError(
             f"{files[SETTINGS]}: fitted with other query features than this hybrid-llm computes; "
             "fit the router anew, or install the version that wrote it."
@@ -169,7 +175,7 @@ def _fields(settings: dict[str, Any], files: dict[str, Path]) -> dict[str, Any]:
     scorer = GraphScorer(GraphSession(files[GRAPH], file_sha256(files[GRAPH])), tokens, needed)
     names = settings.get("tasks", {})  # older routers take no labels
     tasks = TaskNames(tuple(names.get("labels", ())), tuple(names.get("told", ())))
-    scorer = replace(scorer, tasks=tasks, fact_means=means)
+    scorer = replace(scorer, tasks=tasks, fact_means=means, reads_terms=terms)
     dial, costs = settings["default_dial"], settings["costs_usd"]
     curve, task_curves = _curves(settings["calibration"], scorer, files)
     return {

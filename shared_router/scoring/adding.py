@@ -14,6 +14,7 @@ from shared_router.scoring.export import append_column
 from shared_router.scoring.facts import data_features
 from shared_router.scoring.heads import Batch
 from shared_router.scoring.serving import GraphScorer, GraphSession
+from shared_router.scoring.terms import term_matrix
 from shared_router.scoring.training import train_head
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def add_column(
     made = make_labels(data, [name, reference], labels)
     _, embeddings = scorer.score_and_embed(data.queries, progress)
     tasks = tuple(record.task for record in data)
-    batch = Batch(embeddings, data_features(data, scorer.fact_means), made.values, tasks)
+    features, words = data_features(data, scorer.fact_means), term_matrix(data.queries)
+    batch = Batch(embeddings, features, made.values, tasks, words)
     head = train_head(batch, data.queries, probability=labels != "gap", neighbours=False, seed=seed)
     graph = append_column(scorer.session.bytes, head, scorer.tasks.labels, position)
     facts = {
@@ -79,4 +81,5 @@ def add_column(
         "t": list(made.t) if made.t else None,
         "seed": seed,
     }
-    return Column(replace(scorer, session=GraphSession(graph)), facts)
+    reads_terms = scorer.reads_terms or "terms" in head.parts
+    return Column(replace(scorer, session=GraphSession(graph), reads_terms=reads_terms), facts)

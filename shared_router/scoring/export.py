@@ -1,7 +1,8 @@
 """Export: encoder, features and trained head as one ONNX graph.
 
 Inputs: `input_ids` and `attention_mask` (int64, (1, tokens)), `features` (float32, (1, f)) and,
-where the neighbours help, `reference` (float32, (d, n)). Outputs: `score` (float32, (1, k - 1))
+where they help, `reference` (float32, (d, n)) for neighbours, `terms` (int64, (1, m)) and
+`term_weights` (float32, (1, m)) for words. Outputs: `score` (float32, (1, k - 1))
 and `embedding` (float32, (1, d)). Where the training data name tasks, see `task_graph` too.
 """
 
@@ -20,6 +21,7 @@ from shared_router.scoring.linear import LinearHead
 from shared_router.scoring.neighbours import NEIGHBOURS
 from shared_router.scoring.task_graph import TASK, add_task_input, add_task_shares
 from shared_router.scoring.tasks import no_signal
+from shared_router.scoring.terms import TermHead
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +49,7 @@ class _Graph:
     def constant(self, value: NDArray[Any] | float) -> str:
         name = f"{self._prefix}constant_{len(self.constants)}"
         array = np.asarray(value)
-        if array.dtype != np.int64:
+        if array.dtype not in (np.int64, np.float16):
             array = array.astype(np.float32)
         self.constants.append(self._onnx.numpy_helper.from_array(array, name))
         return name
@@ -67,6 +69,11 @@ class _Graph:
         """Describe a float32 input or output."""
         floats = self._onnx.TensorProto.FLOAT
         return self._onnx.helper.make_tensor_value_info(name, floats, list(shape))
+
+    def rows(self, table: NDArray[np.float16], indices: str) -> str:
+        """Take rows of a table that is kept in half precision."""
+        taken = self("Gather", self.constant(table), indices, axis=0)
+        return self("Cast", taken, to=self._onnx.TensorProto.FLOAT)
 
     def top(self, values: str, k: int) -> str:
         """Indices of the k greatest values along the last axis."""
@@ -101,12 +108,26 @@ def export_router_graph(encoder: Path, head: TrainedHead | Blend, n_features: in
     else:
         graph("Identity", _score(graph, head), output="score")
     graph.nodes.insert(0, graph.rename(encoded.name, "embedding"))
-    if "features" not in {value.name for value in model.graph.input}:
+    if "features" not in _inputs(model):
         model.graph.input.append(graph.floats("features", 1, n_features))
+    _add_term_inputs(onnx, model, graph, trained)
     dimensions = encoded.type.tensor_type.shape.dim[-1].dim_value
     if "neighbours" in trained.parts:
         model.graph.input.append(graph.floats("reference", dimensions, "queries"))
     return _finished(onnx, model, graph, len(trained.offset), dimensions, trained.signal)
+
+
+def _inputs(model: Any) -> set[str]:
+    return {value.name for value in model.graph.input}
+
+
+def _add_term_inputs(onnx: Any, model: Any, graph: _Graph, head: TrainedHead) -> None:
+    """Add the words to a graph's inputs, where a head reads them and no other does yet."""
+    if "terms" not in head.parts or "terms" in _inputs(model):
+        return
+    whole = onnx.TensorProto.INT64
+    model.graph.input.append(onnx.helper.make_tensor_value_info("terms", whole, [1, "terms"]))
+    model.graph.input.append(graph.floats("term_weights", 1, "terms"))
 
 
 def export_tuned_graph(tuned: bytes) -> bytes:
@@ -194,6 +215,7 @@ def append_column(
     scoring.output[list(scoring.output).index("score")], scoring.name = before, before
     if labels:  # every label has a row of scores, to this column too
         signal = head.signal.under(labels) if head.signal else no_signal(labels, 1)
+    _add_term_inputs(onnx, model, graph, head)
     fresh = _score(graph, replace(head, signal=signal if labels else None))
     joined = graph("Concat", before, fresh, axis=1)
     width = next(v for v in model.graph.output if v.name == "score").type.tensor_type.shape.dim[1]
@@ -214,6 +236,8 @@ def _score(graph: _Graph, head: TrainedHead) -> str:
             predicted = _kernel(graph, part)
         elif isinstance(part, LinearHead):
             predicted = _linear(graph, part)
+        elif isinstance(part, TermHead):
+            predicted = _terms(graph, part)
         elif isinstance(part, TaskHead):
             predicted = graph("MatMul", _task_shares(graph, part), graph.constant(part.means))
         else:
@@ -277,6 +301,18 @@ def _kernel(graph: _Graph, part: KernelHead) -> str:
     similarity = graph("Exp", graph("Mul", distance, graph.constant(-KERNEL_GAMMA / 2)))
     weighted = graph("MatMul", similarity, graph.constant(part.weights))
     return graph("Add", weighted, graph.constant(part.offset[None, :]))
+
+
+def _terms(graph: _Graph, part: TermHead) -> str:
+    along = graph.constant(np.array([1], dtype=np.int64))
+    weighed = graph("Mul", "term_weights", graph.rows(part.idf, "terms"))
+    length = graph("Sqrt", graph("ReduceSumSquare", weighed, along, keepdims=1))
+    unit = graph("Div", weighed, graph("Max", length, graph.constant(1e-12)))
+    learned = graph.rows(part.weights, "terms")
+    last = graph.constant(np.array([2], dtype=np.int64))
+    product = graph("Mul", learned, graph("Unsqueeze", unit, last))
+    total = graph("ReduceSum", product, along, keepdims=0)
+    return graph("Add", total, graph.constant(part.offset[None, :]))
 
 
 def _task_shares(graph: _Graph, part: TaskHead) -> str:

@@ -18,6 +18,8 @@ from shared_router.scoring.finetuning import finetune
 from shared_router.scoring.heads import Batch
 from shared_router.scoring.quantisation import quantised
 from shared_router.scoring.serving import GraphScorer, GraphSession
+from shared_router.scoring.tasks import TaskNames
+from shared_router.scoring.terms import term_matrix
 from shared_router.scoring.training import train_head
 
 if TYPE_CHECKING:
@@ -158,9 +160,15 @@ def _scorer(
     # As the reference is kept, so that a router read from its folder scores alike.
     columns = np.ascontiguousarray(embeddings.astype(np.float16).T, dtype=np.float32)
     reference = columns if needed else None
-    scorer = GraphScorer(GraphSession(graph), exported.tokens, reference, fact_means=means)
-    signal = (head.head if isinstance(head, Blend) else head).signal
-    return scorer if signal is None else dataclasses.replace(scorer, tasks=signal.names)
+    trained = head.head if isinstance(head, Blend) else head
+    return GraphScorer(
+        GraphSession(graph),
+        exported.tokens,
+        reference,
+        trained.signal.names if trained.signal else TaskNames(),
+        means,
+        reads_terms="terms" in trained.parts,
+    )
 
 
 def part_weights(head: TrainedHead | Blend) -> dict[str, float]:
@@ -203,7 +211,8 @@ def blended(
     partial = train_on_embeddings(
         data.take(rest), known, embeddings[rest], features[rest], neighbours=neighbours, seed=seed
     )
-    frozen = partial.predict(embeddings[dev], features[dev])
+    words = term_matrix([data.queries[row] for row in dev])
+    frozen = partial.predict(embeddings[dev], features[dev], terms=words)
     weight = blend_weight(tuned.dev_predictions, frozen, labels.values[dev])
     return Blend(tuned.graph, weight, head)
 
@@ -232,6 +241,7 @@ def train_on_embeddings(
         data_features(data, ()) if features is None else features,
         labels.values,
         tuple(record.task for record in data),
+        term_matrix(data.queries),
     )
     return train_head(
         batch,

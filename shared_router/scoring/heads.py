@@ -7,7 +7,7 @@ Each is fitted in closed form, predicts the label in its own units, and has an O
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -44,6 +44,8 @@ class Batch:
     """Labels, shape (n, k - 1)."""
     tasks: tuple[str | None, ...]
     """Task label per row."""
+    terms: Any = None
+    """The words, as `terms.term_matrix` gives them; `None` where they are no part."""
 
     def take(self, rows: NDArray[np.intp]) -> Batch:
         """Keep these rows."""
@@ -52,6 +54,7 @@ class Batch:
             self.features[rows],
             self.targets[rows],
             tuple(self.tasks[row] for row in rows),
+            None if self.terms is None else self.terms[rows],
         )
 
     def __len__(self) -> int:

@@ -20,6 +20,7 @@ import numpy as np
 from shared_router.errors import ArtifactError
 from shared_router.scoring.features import feature_matrix
 from shared_router.scoring.tasks import TaskNames
+from shared_router.scoring.terms import hashed_terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,17 +29,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shared_router.retrieval import RetrievalFacts
+    from shared_router.scoring.tokens import Tokens
 
 S = TypeVar("S")
 T = TypeVar("T")
-
-MAX_CHARACTERS = 20_000
-"""Characters handed to the tokenizer; the encoder reads far fewer tokens anyway."""
-
-
-def tail_of(max_tokens: int) -> int:
-    """Return how many of an encoder's tokens a long text's end gets: half."""
-    return max_tokens // 2
 
 
 @runtime_checkable
@@ -60,70 +54,6 @@ class Scorer(Protocol):
 def workers() -> int:
     """Return the number of CPU cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """Cuts texts into the encoder's tokens; of a long text the head and the tail are kept."""
-
-    serialized: str = field(repr=False)
-    """Contents of a `tokenizer.json`."""
-    max_tokens: int
-    """Tokens read, marks included; of a longer text the middle is left out."""
-    tail_tokens: int = 0
-    """How many of them the end of a long text gets; 0 keeps the head alone."""
-
-    @cached_property
-    def _tokenizer(self) -> Any:
-        from tokenizers import Tokenizer
-
-        tokenizer = Tokenizer.from_str(self.serialized)
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        return tokenizer
-
-    @cached_property
-    def _marks(self) -> tuple[int, int]:
-        """How many marks, such as [CLS] and [SEP], stand before and after a text."""
-        mask = self._tokenizer.encode("a").special_tokens_mask
-        texts = [at for at, mark in enumerate(mask) if not mark]
-        return texts[0], len(mask) - 1 - texts[-1]
-
-    def encode(self, text: str) -> dict[str, NDArray[np.int64]]:
-        """Return `input_ids` and `attention_mask`, int64 of shape (1, tokens)."""
-        ids = np.array([self.ids(text)], dtype=np.int64)
-        return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-
-    def ids(self, text: str) -> list[int]:
-        """Return the ids of what is read of a text, at most `max_tokens`."""
-        ids: list[int] = self._tokenizer.encode(_readable(self._ends(text))).ids
-        if len(ids) <= self.max_tokens:
-            return ids
-        before, after = self._marks
-        tail = min(self.tail_tokens, self.max_tokens - before - after)
-        head = self.max_tokens - after - tail
-        return ids[:head] + ids[len(ids) - after - tail :]
-
-    def _ends(self, text: str) -> str:
-        """Keep as many characters as the tokens kept can come from, and far more."""
-        if len(text) <= MAX_CHARACTERS:
-            return text
-        tail = MAX_CHARACTERS // 2 if self.tail_tokens else 0
-        return text[: MAX_CHARACTERS - tail] + text[len(text) - tail :]
-
-    def exceeds(self, text: str) -> bool:
-        """Tell whether a text has more tokens than the encoder reads."""
-        if len(text) > MAX_CHARACTERS:
-            return True
-        # In ASCII a token is at least a character, and two are marks; a syllable may be more.
-        if text.isascii() and len(text) < self.max_tokens - 2:
-            return False
-        return len(self._tokenizer.encode(_readable(text)).ids) > self.max_tokens
-
-
-def _readable(text: str) -> str:
-    """Replace lone surrogates, as in half an emoji: a tokenizer refuses the whole text."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 _OPEN: WeakValueDictionary[tuple[str, int], Any] = WeakValueDictionary()
@@ -232,6 +162,8 @@ class GraphScorer:
     fact_means: tuple[float, ...] = ()
     """Training means of the facts of retrieval it sees, for calls that bring none; empty where it
     sees none."""
+    reads_terms: bool = False
+    """Whether the words of the text are a part, as `hashed_terms` gives them."""
 
     @property
     def takes_retrieval(self) -> bool:
@@ -310,6 +242,9 @@ class GraphScorer:
         feeds["features"] = feature_matrix([text], [facts], self.fact_means)
         if self.reference is not None:
             feeds["reference"] = self.reference
+        if self.reads_terms:
+            terms = hashed_terms(text)
+            feeds |= {"terms": terms.buckets[None], "term_weights": terms.weights[None]}
         if labels and self.tasks.labels:
             feeds["task"] = np.stack([self.tasks.row(label) for label in labels])
         return feeds

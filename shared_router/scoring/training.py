@@ -11,6 +11,7 @@ from shared_router.errors import MissingExtraError
 from shared_router.scoring.heads import RIDGES, Batch, KernelHead, NeighbourHead, TaskHead
 from shared_router.scoring.linear import LinearHead
 from shared_router.scoring.tasks import fit_signal, tasks_to_tell
+from shared_router.scoring.terms import TERM_RIDGES, TermHead
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,10 @@ LEAST_SLOPE = 1e-3
 """A link always rises, so that ranking is kept."""
 LINK_RIDGE = 1e-6
 
-Head = KernelHead | NeighbourHead | TaskHead | LinearHead
+RIDGES_OF = {"kernel": RIDGES, "terms": TERM_RIDGES}
+"""Penalties that cross-validation chooses from, for each head that has one."""
+
+Head = KernelHead | NeighbourHead | TaskHead | LinearHead | TermHead
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class TrainedHead:
     """A weighted sum of heads, and the link that makes it a score."""
 
     parts: dict[str, Head]
-    """Heads that cross-validation kept, by name: `kernel`, `neighbours`, `task`; a
+    """Heads that cross-validation kept, by name: `kernel`, `neighbours`, `task`, `terms`; a
     `linear` head is none of them: who wants one makes it."""
     weights: dict[str, float]
     """Their weights, greater than 0."""
@@ -53,6 +57,7 @@ class TrainedHead:
         embeddings: NDArray[np.float32],
         features: NDArray[np.float32],
         tasks: Sequence[str | None] | None = None,
+        terms: Any = None,
     ) -> NDArray[np.float64]:
         """Compute scores, shape (n, k - 1); the ONNX graph computes the same.
 
@@ -60,9 +65,10 @@ class TrainedHead:
             embeddings: Shape (n, d).
             features: Shape (n, f).
             tasks: Given labels, where there are any.
+            terms: As `term_matrix` gives them; needed where they are a part.
         """
         raw = self.offset + sum(
-            self.weights[name] * (part.predict(embeddings, features) - self.offset)
+            self.weights[name] * (_predict(part, embeddings, features, terms) - self.offset)
             for name, part in self.parts.items()
         )
         if self.link is not None:
@@ -101,20 +107,20 @@ def train_head(
     folds = _folds(groups, seed)
     tasks: tuple[str, ...] = ()  # predictions of seen queries tell no offsets
     if len(batch) < LEAST_ROWS or len(set(folds)) < FOLDS:
-        ridge, weights = RIDGES[-1], {"kernel": 1.0}
-        parts = recipe.fit(batch, (ridge,))
-        mixed = _predict(parts["kernel"], batch)
+        ridges, weights = {name: every[-1] for name, every in RIDGES_OF.items()}, {"kernel": 1.0}
+        parts = recipe.fit(batch, ridges)
+        mixed = _predict_rows(parts["kernel"], batch)
     else:
-        ridge, unseen = _best_ridge(_out_of_fold(batch, folds, recipe), batch.targets)
+        ridges, unseen = _best_ridges(_out_of_fold(batch, folds, recipe), batch.targets)
         weights, mixed = _weigh(unseen, batch.targets)
-        parts, tasks = recipe.fit(batch, (ridge,)), recipe.tasks
+        parts, tasks = recipe.fit(batch, ridges), recipe.tasks
     link = _logistic_link(mixed, batch.targets) if probability else None
     return TrainedHead(
         {name: parts[name] for name in weights},
         weights,
         batch.targets.mean(axis=0),
         link,
-        ridge,
+        ridges["kernel"],
         fit_signal(batch, tasks, mixed, link),
     )
 
@@ -127,11 +133,30 @@ class _Recipe:
     neighbours: bool
     seed: int
 
-    def fit(self, batch: Batch, ridges: Sequence[float]) -> dict[str, Head]:
-        """Fit every head; kernels are named `kernel@ridge` where there are several ridges."""
-        names = ["kernel"] if len(ridges) == 1 else [f"kernel@{ridge}" for ridge in ridges]
-        kernels = KernelHead.fit(batch, ridges, self.seed)
-        parts: dict[str, Head] = dict(zip(names, kernels, strict=True))
+    def fit(self, batch: Batch, ridges: dict[str, float]) -> dict[str, Head]:
+        """Fit every head with the chosen penalties."""
+        parts: dict[str, Head] = {"kernel": self._kernels(batch, (ridges["kernel"],))[0]}
+        if batch.terms is not None:
+            parts["terms"] = _terms(batch, (ridges["terms"],))[0]
+        return parts | self._others(batch)
+
+    def fit_each(self, batch: Batch) -> dict[str, Head]:
+        """Fit every head; those that have a penalty with each, as `name@penalty`."""
+        fitted: dict[str, Sequence[Head]] = {"kernel": self._kernels(batch, RIDGES_OF["kernel"])}
+        if batch.terms is not None:
+            fitted["terms"] = _terms(batch, RIDGES_OF["terms"])
+        parts = {
+            f"{name}@{ridge}": head
+            for name, heads in fitted.items()
+            for ridge, head in zip(RIDGES_OF[name], heads, strict=True)
+        }
+        return parts | self._others(batch)
+
+    def _kernels(self, batch: Batch, ridges: Sequence[float]) -> list[KernelHead]:
+        return KernelHead.fit(batch, ridges, self.seed)
+
+    def _others(self, batch: Batch) -> dict[str, Head]:
+        parts: dict[str, Head] = {}
         if self.neighbours:
             parts["neighbours"] = NeighbourHead.fit(batch)
         if self.tasks:
@@ -139,8 +164,20 @@ class _Recipe:
         return parts
 
 
-def _predict(part: Head, batch: Batch) -> NDArray[np.float64]:
-    return part.predict(batch.embeddings, batch.features)
+def _terms(batch: Batch, ridges: Sequence[float]) -> list[TermHead]:
+    return TermHead.fit(batch.terms, batch.targets, ridges)
+
+
+def _predict(
+    part: Head, embeddings: NDArray[np.float32], features: NDArray[np.float32], terms: Any
+) -> NDArray[np.float64]:
+    if isinstance(part, TermHead):
+        return part.predict(terms)
+    return part.predict(embeddings, features)
+
+
+def _predict_rows(part: Head, batch: Batch) -> NDArray[np.float64]:
+    return _predict(part, batch.embeddings, batch.features, batch.terms)
 
 
 def _folds(groups: Sequence[str], seed: int) -> NDArray[np.intp]:
@@ -158,21 +195,26 @@ def _out_of_fold(
     unseen: dict[str, NDArray[np.float64]] = {}
     for fold in range(FOLDS):
         outside = np.flatnonzero(folds == fold)
-        parts = recipe.fit(batch.take(np.flatnonzero(folds != fold)), RIDGES)
+        parts = recipe.fit_each(batch.take(np.flatnonzero(folds != fold)))
         rows = batch.take(outside)
         for name, part in parts.items():
-            unseen.setdefault(name, np.empty_like(batch.targets))[outside] = _predict(part, rows)
+            column = unseen.setdefault(name, np.empty_like(batch.targets))
+            column[outside] = _predict_rows(part, rows)
     return unseen
 
 
-def _best_ridge(
+def _best_ridges(
     unseen: dict[str, NDArray[np.float64]], targets: NDArray[np.float64]
-) -> tuple[float, dict[str, NDArray[np.float64]]]:
-    errors = [float(((unseen[f"kernel@{ridge}"] - targets) ** 2).mean()) for ridge in RIDGES]
-    ridge = RIDGES[int(np.argmin(errors))]
-    kept = {"kernel": unseen[f"kernel@{ridge}"]}
-    kept |= {name: column for name, column in unseen.items() if not name.startswith("kernel@")}
-    return ridge, kept
+) -> tuple[dict[str, float], dict[str, NDArray[np.float64]]]:
+    """Choose each head's penalty by squared error, and drop the predictions of the others."""
+    kept = {name: column for name, column in unseen.items() if "@" not in name}
+    chosen = {}
+    for name, ridges in RIDGES_OF.items():
+        columns = {r: unseen[f"{name}@{r}"] for r in ridges if f"{name}@{r}" in unseen}
+        if columns:
+            best = min(columns, key=lambda r: float(((columns[r] - targets) ** 2).mean()))
+            chosen[name], kept[name] = best, columns[best]
+    return chosen, kept
 
 
 def _weigh(

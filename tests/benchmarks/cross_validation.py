@@ -41,6 +41,7 @@ from shared_router.scoring.fitting import blended, train_on_embeddings
 from shared_router.scoring.heads import Batch
 from shared_router.scoring.neighbours import neighbour_mean
 from shared_router.scoring.serving import GraphSession, map_texts
+from shared_router.scoring.terms import term_matrix
 from shared_router.scoring.training import train_head
 
 FOLDS = 5
@@ -147,10 +148,12 @@ def _predicted(material, plan, inside, outside, kind, seed, wanted) -> dict[str,
     if not {"head", "tuned", "blend"} & set(wanted):
         return found
     head = train_on_embeddings(train, labels, embeddings[inside], seed=seed)
-    found["head"] = head.predict(embeddings[outside], features[outside])
+    texts = [material.data.queries[row] for row in outside]
+    words = term_matrix(texts)
+    found["head"] = head.predict(embeddings[outside], features[outside], terms=words)
     if {"tuned", "blend"} & set(wanted):
         tuned = finetune(train, plan.candidates, labels, material.encoder, plan.settings, seed=seed)
-        found["tuned"] = _run(tuned.graph, [material.data.queries[i] for i in outside], material)
+        found["tuned"] = _run(tuned.graph, texts, material)
         mixed = blended(train, labels, embeddings[inside], head, tuned, True, seed)
         found["blend"] = mixed.weight * found["tuned"] + (1 - mixed.weight) * found["head"]
         print(f"{kind} seed {seed}: weight of tuned {mixed.weight:.2f}, {tuned.facts}", flush=True)  # noqa: T201

@@ -20,6 +20,7 @@ from shared_router.scoring.embedding import embed
 from shared_router.scoring.encoder import cache_folder, load_encoder
 from shared_router.scoring.features import feature_matrix
 from shared_router.scoring.fitting import train_on_embeddings
+from shared_router.scoring.terms import term_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FOLDS = 5
-RECIPE = "frozen MiniLM, kernel + neighbours + task, task signal, v1"
+RECIPE = "frozen MiniLM, kernel + neighbours + task + terms, task signal, v2"
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,9 @@ def _trained(
         train = data.take(inside)
         head = train_on_embeddings(train, make_labels(train, names), embeddings[inside])
         rows = embeddings[outside], features[outside]
-        plain[outside] = head.predict(*rows)
-        labelled[outside] = head.predict(*rows, [tasks[row] for row in outside])
+        words = term_matrix([data.queries[row] for row in outside])
+        plain[outside] = head.predict(*rows, terms=words)
+        labelled[outside] = head.predict(*rows, [tasks[row] for row in outside], words)
         if head.signal is not None and head.signal.teller is not None:
             teller, known = head.signal.teller, np.array(head.signal.names.told)
             told[outside] = (

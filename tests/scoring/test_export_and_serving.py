@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,9 @@ from shared_router.scoring.export import export_router_graph
 from shared_router.scoring.features import FEATURE_NAMES, feature_matrix
 from shared_router.scoring.heads import Batch, KernelHead, NeighbourHead, TaskHead
 from shared_router.scoring.linear import LinearHead
-from shared_router.scoring.serving import GraphScorer, GraphSession, Scorer, Tokens
+from shared_router.scoring.serving import GraphScorer, GraphSession, Scorer
+from shared_router.scoring.terms import TermHead, term_matrix
+from shared_router.scoring.tokens import Tokens
 from shared_router.scoring.training import TrainedHead
 from shared_router.testing import FixedScorer
 from tests.material import EASY, HARD, PAIR, known_truth
@@ -50,11 +53,12 @@ def made_head(parts: tuple[str, ...], probability: bool, columns: int = 1) -> Tr
     texts = [f"{'why ' * (i % 5)} item {i}?" for i in range(300)]
     tasks = tuple("ab"[i % 2] for i in range(300))
     targets = rng.random((300, columns))
-    batch = Batch(embeddings, feature_matrix(texts), targets, tasks)
+    batch = Batch(embeddings, feature_matrix(texts), targets, tasks, term_matrix(texts))
     every = {
         "kernel": KernelHead.fit(batch, (3.0,), seed=0)[0],
         "neighbours": NeighbourHead.fit(batch),
         "task": TaskHead.fit(batch, ("a", "b")),
+        "terms": TermHead.fit(batch.terms, targets, (3.0,))[0],
         "linear": LinearHead.fit(embeddings, batch.features, targets, ridge=3.0),
     }
     link = (np.full(columns, 2.5), np.full(columns, -0.5)) if probability else None
@@ -72,6 +76,8 @@ def made_head(parts: tuple[str, ...], probability: bool, columns: int = 1) -> Tr
         ("kernel", "neighbours"),
         ("kernel", "task"),
         ("kernel", "neighbours", "task"),
+        ("terms",),
+        ("kernel", "neighbours", "task", "terms"),
     ],
 )
 def test_the_graph_computes_what_was_trained(
@@ -81,8 +87,11 @@ def test_the_graph_computes_what_was_trained(
     neighbours = head.parts.get("neighbours")
     reference = np.ascontiguousarray(neighbours.embeddings.T) if neighbours else None
     graph = export_router_graph(encoder.graph, head, len(FEATURE_NAMES))
-    scores, embeddings = scorer_of(encoder, graph, reference).score_and_embed(TEXTS)
-    np.testing.assert_allclose(scores, head.predict(embeddings, feature_matrix(TEXTS)), atol=1e-4)
+    plain = scorer_of(encoder, graph, reference)
+    scorer = replace(plain, reads_terms="terms" in parts)
+    scores, embeddings = scorer.score_and_embed(TEXTS)
+    expected = head.predict(embeddings, feature_matrix(TEXTS), terms=term_matrix(TEXTS))
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
     assert scores.dtype == np.float32
     assert (((scores > 0) & (scores < 1)).all()) or not probability
 

@@ -1,0 +1,158 @@
+"""The words of a query as a signal: what an embedding of its meaning leaves out.
+
+Words and pairs of neighbouring words are hashed to buckets, so that no word stands in an artifact,
+weighed by tf-idf (logarithmic counts, unit length), and their weights found by ridge regression.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+import numpy as np
+
+from shared_router.errors import MissingExtraError
+from shared_router.scoring.tokens import readable, text_ends
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+BUCKETS = 1 << 17
+"""A power of 2; with half as many, collisions begin to cost what the words bring."""
+LEAST_QUERIES = 2
+"""A term of fewer training queries has no weight: nothing can be learned from it."""
+TERM_RIDGES = (3.0, 10.0, 30.0)
+"""Ridge penalties that cross-validation chooses from."""
+_TOLERANCE = 1e-4
+_WORD = re.compile(r"\w\w+")
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The terms of one text."""
+
+    buckets: NDArray[np.int64]
+    """Distinct, ascending, in [0, BUCKETS), shape (m,)."""
+    weights: NDArray[np.float32]
+    """`1 + log(count)`, shape (m,)."""
+
+
+def hashed_terms(text: str) -> Terms:
+    """Hash a text's words and pairs of neighbouring words; of a long text its head and tail.
+
+    Args:
+        text: The query; one without words has no terms.
+    """
+    words = [word.encode() for word in _WORD.findall(readable(text_ends(text)).lower())]
+    pairs = (b"%b %b" % pair for pair in pairwise(words))
+    counts = Counter(crc32(term) % BUCKETS for found in (words, pairs) for term in found)
+    buckets = np.array(sorted(counts), dtype=np.int64)
+    found = np.array([counts[bucket] for bucket in buckets.tolist()], dtype=np.float32)
+    return Terms(buckets, 1 + np.log(found))
+
+
+def term_matrix(texts: Sequence[str]) -> Any:
+    """Hash many texts.
+
+    Returns:
+        A sparse array (`scipy.sparse.csr_array`, float32) of shape (n, BUCKETS).
+
+    Raises:
+        MissingExtraError: If `scipy` is not installed.
+    """
+    rows = [hashed_terms(text) for text in texts]
+    ends = np.cumsum([0, *(len(row.buckets) for row in rows)])
+    buckets = np.concatenate([np.empty(0, dtype=np.int64), *(row.buckets for row in rows)])
+    weights = np.concatenate([np.empty(0, dtype=np.float32), *(row.weights for row in rows)])
+    return _sparse().csr_array((weights, buckets, ends), shape=(len(rows), BUCKETS))
+
+
+@dataclass(frozen=True)
+class TermHead:
+    """Ridge regression on hashed terms. Tables are float16, as the graph carries them."""
+
+    idf: NDArray[np.float16]
+    """Shape (BUCKETS,); 0 where a term has no weight."""
+    weights: NDArray[np.float16]
+    """Shape (BUCKETS, k - 1)."""
+    offset: NDArray[np.float64]
+    """Shape (k - 1,)."""
+
+    @classmethod
+    def fit(
+        cls, terms: Any, targets: NDArray[np.float64], ridges: Sequence[float]
+    ) -> list[TermHead]:
+        """Fit one head per ridge penalty.
+
+        Args:
+            terms: As `term_matrix` gives them, n rows.
+            targets: Labels, shape (n, k - 1).
+            ridges: Penalties of the squared weights, beside the sum of squared errors.
+        """
+        count = np.bincount(terms.indices, minlength=BUCKETS)
+        idf = np.log((1 + len(targets)) / (1 + count)) + 1
+        idf = np.where(count >= LEAST_QUERIES, idf, 0).astype(np.float16)
+        rows = _scaled(terms, idf)
+        centre, mean = rows.mean(axis=0), targets.mean(axis=0)
+        heads = []
+        solved = np.zeros_like(targets)
+        for ridge in ridges:
+            solved = _dual(rows, centre, targets - mean, ridge, solved)
+            weights = rows.T @ solved - np.outer(centre, solved.sum(axis=0))
+            heads.append(cls(idf, weights.astype(np.float16), mean - centre @ weights))
+        return heads
+
+    def predict(self, terms: Any) -> NDArray[np.float64]:
+        """Predict labels, shape (n, k - 1), from what `term_matrix` gives."""
+        predicted: NDArray[np.float64] = _scaled(terms, self.idf) @ self.weights.astype(np.float64)
+        return predicted + self.offset
+
+
+def _scaled(terms: Any, idf: NDArray[np.float16]) -> Any:
+    """Weigh terms by rarity, and rows to unit length; a row without terms stays empty."""
+    rows = terms.astype(np.float64)
+    rows.data *= idf[rows.indices]
+    lengths = np.sqrt((rows * rows).sum(axis=1))
+    rows.data /= np.repeat(np.maximum(lengths, 1e-12), np.diff(rows.indptr))
+    return rows
+
+
+def _dual(
+    rows: Any,
+    centre: NDArray[np.float64],
+    targets: NDArray[np.float64],
+    ridge: float,
+    start: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Solve `(A A^T + ridge) x = targets` for centred rows A by conjugate gradients."""
+    linalg = _sparse().linalg
+    own = float(centre @ centre)
+    towards = rows @ centre
+
+    def gram(vector: NDArray[np.float64]) -> NDArray[np.float64]:
+        total = vector.sum()
+        plain = rows @ (rows.T @ vector)
+        across = towards @ vector
+        return np.asarray(plain - towards * total - across + own * total + ridge * vector)
+
+    square = linalg.LinearOperator((len(targets),) * 2, matvec=gram, dtype=np.float64)
+    columns = [
+        linalg.cg(square, column, x0=first, rtol=_TOLERANCE)[0]
+        for column, first in zip(targets.T, start.T, strict=True)
+    ]
+    return np.stack(columns, axis=1)
+
+
+def _sparse() -> Any:
+    try:
+        from scipy import sparse
+        from scipy.sparse import linalg  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("Training needs scipy: pip install 'hybrid-llm[train]'.") from error
+    return sparse
