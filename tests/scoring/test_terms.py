@@ -1,0 +1,223 @@
+"""The words of a query as a signal: hashing, learning, serving, and what a router keeps of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared_router import Router
+from shared_router.scoring.features import FEATURE_NAMES
+from shared_router.scoring.heads import Batch
+from shared_router.scoring.serving import GraphScorer
+from shared_router.scoring.terms import BUCKETS, TermHead, hashed_terms, term_matrix
+from shared_router.scoring.tokens import MAX_CHARACTERS
+from shared_router.scoring.training import train_head
+from tests.material import PAIR, dataset, record
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from shared_router import RoutingDataset
+
+HARD_WORDS = ("integral", "theorem", "manifold")
+EASY_WORDS = ("hello", "weather", "colour")
+FILLERS = [f"filler{i}" for i in range(60)]
+
+
+def worded(n: int, seed: int = 0) -> tuple[list[str], np.ndarray]:
+    """Make texts in which one word among eight tells the gap."""
+    rng = np.random.default_rng(seed)
+    gaps = rng.integers(0, 2, size=n) - 1.0
+    texts = []
+    for gap in gaps:
+        words = [*rng.choice(FILLERS, size=8), rng.choice(HARD_WORDS if gap < 0 else EASY_WORDS)]
+        texts.append(" ".join(rng.permutation(words)))
+    return texts, gaps[:, None]
+
+
+def batch_of(texts: list[str], gaps: np.ndarray, seed: int = 0) -> Batch:
+    """Give texts embeddings and features that tell nothing."""
+    raw = np.random.default_rng(seed).normal(size=(len(texts), 8)).astype(np.float32)
+    embeddings = raw / np.linalg.norm(raw, axis=1, keepdims=True)
+    return Batch(embeddings, raw[:, :3], gaps, (None,) * len(texts), term_matrix(texts))
+
+
+def correlation(left: np.ndarray, right: np.ndarray) -> float:
+    return float(np.corrcoef(left.ravel(), right.ravel())[0, 1])
+
+
+@given(st.text(max_size=300) | st.text("ab \udc80\ud83d", max_size=60))
+def test_terms_are_distinct_buckets_with_positive_weights(text: str) -> None:
+    terms = hashed_terms(text)
+    assert terms.buckets.dtype == np.int64
+    assert terms.weights.dtype == np.float32
+    assert (np.diff(terms.buckets) > 0).all()
+    assert ((terms.buckets >= 0) & (terms.buckets < BUCKETS)).all()
+    assert len(terms.weights) == len(terms.buckets)
+    assert (terms.weights >= 1).all()
+    assert np.isfinite(terms.weights).all()
+
+
+@given(st.lists(st.sampled_from(FILLERS), max_size=30))
+def test_capitals_and_signs_change_nothing(words: list[str]) -> None:
+    plain, loud = hashed_terms(" ".join(words)), hashed_terms(" -- ".join(words).upper() + "?!")
+    np.testing.assert_array_equal(plain.buckets, loud.buckets)
+    np.testing.assert_array_equal(plain.weights, loud.weights)
+
+
+def test_words_and_neighbouring_pairs_are_counted() -> None:
+    assert len(hashed_terms("which river").buckets) == 3
+    assert len(hashed_terms("which river which river").buckets) == 4
+    thrice = hashed_terms("river river river")  # one word, one pair
+    assert sorted(thrice.weights.tolist()) == pytest.approx([1 + np.log(2), 1 + np.log(3)])
+
+
+def test_another_process_hashes_alike() -> None:
+    text = "Which river flows through Köln? 漢字 漢字"
+    code = (
+        "from shared_router.scoring.terms import hashed_terms\n"
+        f"print(hashed_terms({text!r}).buckets.tolist())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == str(hashed_terms(text).buckets.tolist())
+
+
+def test_of_a_long_text_head_and_tail_are_read() -> None:
+    half = MAX_CHARACTERS // 2
+    first, last = ("a1 " * half)[:half], (" z9" * half)[-half:]
+    long = hashed_terms(first + "middle " * 20_000 + last)
+    np.testing.assert_array_equal(long.buckets, hashed_terms(first + last).buckets)
+
+
+@pytest.mark.parametrize("texts", [[], [""], ["?", "two words", ""]])
+def test_a_matrix_has_a_row_for_every_text(texts: list[str]) -> None:
+    matrix = term_matrix(texts)
+    assert matrix.shape == (len(texts), BUCKETS)
+    for at, text in enumerate(texts):
+        assert matrix[[at]].nnz == len(hashed_terms(text).buckets)
+
+
+def test_it_is_ridge_regression() -> None:
+    texts, gaps = worded(60)
+    terms = term_matrix(texts)
+    (head,) = TermHead.fit(terms, gaps, (3.0,))
+    used = np.flatnonzero(head.idf)
+    rows = terms.toarray()[:, used] * head.idf[used].astype(float)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    centred = rows - rows.mean(axis=0)
+    weights = np.linalg.solve(centred.T @ centred + 3.0 * np.eye(len(used)), centred.T @ gaps)
+    expected = centred @ weights + gaps.mean(axis=0)
+    np.testing.assert_allclose(head.predict(terms), expected, atol=2e-3)
+
+
+def test_texts_without_words_are_given_the_mean_of_the_rest() -> None:
+    texts, gaps = worded(80)
+    (head,) = TermHead.fit(term_matrix(["", "?", *texts]), np.vstack([[[0.0]] * 2, gaps]), (3.0,))
+    found = head.predict(term_matrix(["", "words never seen"]))
+    assert np.isfinite(found).all()
+    assert abs(found[0, 0] - found[1, 0]) < 1e-9
+    (empty,) = TermHead.fit(term_matrix([""] * 5), np.arange(5.0)[:, None], (3.0,))
+    np.testing.assert_allclose(empty.predict(term_matrix(["a word"])), [[2.0]])
+
+
+def test_words_are_a_part_where_only_they_tell() -> None:
+    texts, gaps = worded(400)
+    fresh, truth = worded(200, seed=1)
+    head = train_head(batch_of(texts, gaps), texts, probability=False)
+    unseen = batch_of(fresh, truth, seed=1)
+    found = head.predict(unseen.embeddings, unseen.features, terms=unseen.terms)
+    assert head.weights["terms"] > 0.5
+    assert correlation(found, truth) > 0.8
+
+
+def test_words_that_tell_nothing_are_not_learned_from() -> None:
+    texts, gaps = worded(300)
+    noise = np.random.default_rng(5).permutation(gaps)
+    fresh, truth = worded(300, seed=1)
+    head = train_head(batch_of(texts, noise), texts, probability=False)
+    unseen = batch_of(fresh, truth, seed=1)
+    found = head.predict(unseen.embeddings, unseen.features, terms=unseen.terms)
+    assert abs(correlation(found, truth)) < 0.25
+
+
+def told_by_words(n: int, *, seed: int = 0, extra: bool = False) -> RoutingDataset:
+    """Make queries whose words alone tell whether the small model is right."""
+    texts, gaps = worded(n, seed)
+    small = (gaps[:, 0] + 1).tolist()
+    others = [{"third": right} if extra else {} for right in small]
+    return dataset(
+        *(
+            record(f"{seed}-{at}", text, small=right, large=1.0, **other)
+            for at, (text, right, other) in enumerate(zip(texts, small, others, strict=True))
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def router(tiny_cache: Path, tiny_encoder: str) -> Router:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HYBRID_LLM_CACHE", str(tiny_cache))
+        return Router.fit(told_by_words(300), PAIR, encoder=tiny_encoder, reference=False)
+
+
+def graph_of(router: Router) -> GraphScorer:
+    assert isinstance(router.scorer, GraphScorer)
+    return router.scorer
+
+
+def test_a_fitted_router_reads_the_words(router: Router) -> None:
+    assert graph_of(router).reads_terms
+    fresh = told_by_words(100, seed=1)
+    gaps = fresh.quality(PAIR)[:, 0] - 1.0
+    assert correlation(router.score(fresh.queries), gaps) > 0.7
+
+
+def test_a_saved_router_scores_alike_and_holds_no_words(router: Router, tmp_path: Path) -> None:
+    router.save_pretrained(tmp_path / "router")
+    read = Router.from_pretrained(tmp_path / "router")
+    texts = ["", "an integral", "x " * 60_000, *told_by_words(20, seed=2).queries]
+    np.testing.assert_array_equal(read.score(texts), router.score(texts))
+    held = b"".join(path.read_bytes() for path in (tmp_path / "router").iterdir())
+    assert not any(word.encode() in held for word in ("manifold", "filler7"))
+
+
+def test_a_router_that_read_no_words_takes_a_candidate_that_needs_them(
+    tiny_encoder: str, in_tiny_cache: Path
+) -> None:
+    small = Router.fit(told_by_words(15), PAIR, encoder=tiny_encoder, reference=False)
+    assert not graph_of(small).reads_terms  # too few queries to weigh parts
+    more = small.add_candidate("third", told_by_words(300, seed=3, extra=True))
+    assert graph_of(more).reads_terms
+    twice = more.add_candidate("fourth", renamed(told_by_words(300, seed=4, extra=True)))
+    fresh = told_by_words(100, seed=1)
+    gaps = fresh.quality(PAIR)[:, 0] - 1.0
+    scores = twice.score(fresh.queries)
+    columns = [twice.candidates.index(name) for name in ("third", "fourth")]
+    assert all(correlation(scores[:, column], gaps) > 0.7 for column in columns)
+    np.testing.assert_array_equal(
+        scores[:, twice.candidates.index("small")], small.score(fresh.queries)[:, 0]
+    )
+
+
+def renamed(data: RoutingDataset) -> RoutingDataset:
+    return dataset(
+        *(
+            record(one.id, one.query, large=1.0, fourth=one.outcomes["third"].quality)
+            for one in data
+        )
+    )
+
+
+def test_versions_that_know_no_words_refuse_such_a_router(router: Router, tmp_path: Path) -> None:
+    router.save_pretrained(tmp_path / "router")
+    settings = json.loads((tmp_path / "router" / "router.json").read_text())
+    assert settings["features"] == [*FEATURE_NAMES, "terms"]
