@@ -1,7 +1,7 @@
 """Trained heads on frozen embeddings: kernel ridge, nearest neighbours, and a task prior.
 
 Each is fitted in closed form, predicts the label in its own units, and has an ONNX form in
-`export`. What each contributes to a router is decided by cross-validation in `training`.
+`export`, as has `terms.TermHead`, which reads the words. What each contributes to a router is decided by cross-validation in `training`.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str, int, int], None]
 
+LENGTH_STEP = 16
+"""Tokens that batches are padded to a multiple of."""
 _LOGGED = (("loss", "train_loss"), ("eval_loss", "dev_loss"), ("eval_error", "dev_error"))
 
 
@@ -55,7 +58,7 @@ def train_encoder(
         trainer = transformers.Trainer(
             model=model,
             args=args,
-            data_collator=_collate,
+            data_collator=partial(_collate, most=_longest(material)),
             train_dataset=_Rows(material, objective.targets, material.train),
             eval_dataset=_Rows(material, objective.targets, material.dev),
             optimizers=(torch.optim.AdamW(parameter_groups(model, settings)), None),
@@ -195,11 +198,16 @@ class _Rows:
         }
 
 
-def _collate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Pad rows to the longest; the padding's id is never attended to."""
+def _collate(rows: Sequence[dict[str, Any]], most: int) -> dict[str, Any]:
+    """Pad rows to the longest, rounded up to at most `most` tokens.
+
+    The padding's id is never attended to. torch compiles and keeps a kernel for each length it
+    meets: few lengths save memory.
+    """
     import torch
 
     longest = max(len(row["input_ids"]) for row in rows)
+    longest = min(-(-longest // LENGTH_STEP) * LENGTH_STEP, most)
     ids = torch.zeros(len(rows), longest, dtype=torch.long)
     mask = torch.zeros_like(ids)
     for at, row in enumerate(rows):
@@ -210,6 +218,10 @@ def _collate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         if name in rows[0]:
             batch[name] = torch.from_numpy(np.stack([row[name] for row in rows]))
     return batch
+
+
+def _longest(material: Material) -> int:
+    return max(len(ids) for ids in material.ids)
 
 
 def _error(
@@ -238,7 +250,8 @@ def _predictions(
     found = []
     with torch.no_grad():
         for row in rows:
-            one = _collate([{"input_ids": material.ids[row], "features": material.features[row]}])
+            alone = {"input_ids": material.ids[row], "features": material.features[row]}
+            one = _collate([alone], _longest(material))
             found.append(objective.predict(model(**one)["logits"]).numpy())
     return np.concatenate(found).astype(np.float64)
 
