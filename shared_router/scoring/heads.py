@@ -1,7 +1,8 @@
 """Trained heads on frozen embeddings: kernel ridge, nearest neighbours, and a task prior.
 
 Each is fitted in closed form, predicts the label in its own units, and has an ONNX form in
-`export`, as has `terms.TermHead`, which reads the words. What each contributes to a router is decided by cross-validation in `training`.
+`export`; so does `terms.TermHead`, which reads the words. What each contributes to a router is
+decided by cross-validation in `training`.
 """
 
 from __future__ import annotations
