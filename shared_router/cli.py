@@ -126,6 +126,9 @@ def fit(
             "--retrieval/--no-retrieval", help="See facts of retrieval, where DATA have them."
         ),
     ] = True,
+    words: Annotated[
+        bool, typer.Option("--words/--no-words", help="Keep a table of hashed words, if it helps.")
+    ] = True,
     as_json: AsJson = False,
 ) -> None:
     """Train a router on the `train` split of DATA, and save it."""
@@ -150,6 +153,7 @@ def fit(
             int8=int8,
             reference=reference,
             retrieval=retrieval,
+            words=words,
             seed=seed,
             progress=progress,
         )

@@ -105,6 +105,7 @@ class Router(Changing, Keeping):
         int8: bool = True,
         reference: bool = True,
         retrieval: bool = True,
+        words: bool = True,
         seed: int = 0,
         cache: bool = True,
         progress: Progress | None = None,
@@ -125,6 +126,8 @@ class Router(Changing, Keeping):
             reference: Whether to keep train embeddings and gaps.
             retrieval: Whether the router sees facts of retrieval, where the data have them;
                 `False` leaves them out.
+            words: Whether a table of hashed words may be a part, where it helps. Who guesses a word
+                can look up whether training queries held it; `False` keeps none.
             seed: Seed of folds, landmarks and fine-tuning.
             cache: Whether to use the embedding cache on disk.
             progress: Told of long work: stage, done, total.
@@ -156,6 +159,7 @@ class Router(Changing, Keeping):
             int8=int8,
             reference=reference,
             retrieval=retrieval,
+            words=words,
             seed=seed,
             cache=cache,
             progress=progress,

@@ -46,7 +46,7 @@ def add_column(
     """Fit one candidate's column on frozen embeddings, and append it to the graph.
 
     Neighbours are no part of it: few outcomes make poor neighbours, and the graph would have to
-    carry their embeddings.
+    carry their embeddings. Words are one where the router reads them already.
 
     Args:
         scorer: The scorer of the other candidates.
@@ -68,7 +68,8 @@ def add_column(
     made = make_labels(data, [name, reference], labels)
     _, embeddings = scorer.score_and_embed(data.queries, progress)
     tasks = tuple(record.task for record in data)
-    features, words = data_features(data, scorer.fact_means), term_matrix(data.queries)
+    features = data_features(data, scorer.fact_means)
+    words = term_matrix(data.queries) if scorer.reads_terms else None
     batch = Batch(embeddings, features, made.values, tasks, words)
     head = train_head(batch, data.queries, probability=labels != "gap", neighbours=False, seed=seed)
     graph = append_column(scorer.session.bytes, head, scorer.tasks.labels, position)
@@ -81,5 +82,4 @@ def add_column(
         "t": list(made.t) if made.t else None,
         "seed": seed,
     }
-    reads_terms = scorer.reads_terms or "terms" in head.parts
-    return Column(replace(scorer, session=GraphSession(graph), reads_terms=reads_terms), facts)
+    return Column(replace(scorer, session=GraphSession(graph)), facts)

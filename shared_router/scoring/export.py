@@ -108,26 +108,16 @@ def export_router_graph(encoder: Path, head: TrainedHead | Blend, n_features: in
     else:
         graph("Identity", _score(graph, head), output="score")
     graph.nodes.insert(0, graph.rename(encoded.name, "embedding"))
-    if "features" not in _inputs(model):
+    if "features" not in {value.name for value in model.graph.input}:
         model.graph.input.append(graph.floats("features", 1, n_features))
-    _add_term_inputs(onnx, model, graph, trained)
+    if "terms" in trained.parts:
+        whole = onnx.TensorProto.INT64
+        model.graph.input.append(onnx.helper.make_tensor_value_info("terms", whole, [1, "terms"]))
+        model.graph.input.append(graph.floats("term_weights", 1, "terms"))
     dimensions = encoded.type.tensor_type.shape.dim[-1].dim_value
     if "neighbours" in trained.parts:
         model.graph.input.append(graph.floats("reference", dimensions, "queries"))
     return _finished(onnx, model, graph, len(trained.offset), dimensions, trained.signal)
-
-
-def _inputs(model: Any) -> set[str]:
-    return {value.name for value in model.graph.input}
-
-
-def _add_term_inputs(onnx: Any, model: Any, graph: _Graph, head: TrainedHead) -> None:
-    """Add the words to a graph's inputs, where a head reads them and no other does yet."""
-    if "terms" not in head.parts or "terms" in _inputs(model):
-        return
-    whole = onnx.TensorProto.INT64
-    model.graph.input.append(onnx.helper.make_tensor_value_info("terms", whole, [1, "terms"]))
-    model.graph.input.append(graph.floats("term_weights", 1, "terms"))
 
 
 def export_tuned_graph(tuned: bytes) -> bytes:
@@ -196,7 +186,7 @@ def append_column(
 
     Args:
         router: The router's graph, serialised.
-        head: The trained head; neighbours are no part of it.
+        head: The trained head; neighbours are no part of it, nor words that the graph reads not.
         labels: Labels of the graph's `task` input; none where it has no such input.
         position: Where the new column stands among the scores.
 
@@ -215,7 +205,6 @@ def append_column(
     scoring.output[list(scoring.output).index("score")], scoring.name = before, before
     if labels:  # every label has a row of scores, to this column too
         signal = head.signal.under(labels) if head.signal else no_signal(labels, 1)
-    _add_term_inputs(onnx, model, graph, head)
     fresh = _score(graph, replace(head, signal=signal if labels else None))
     joined = graph("Concat", before, fresh, axis=1)
     width = next(v for v in model.graph.output if v.name == "score").type.tensor_type.shape.dim[1]
@@ -311,7 +300,8 @@ def _terms(graph: _Graph, part: TermHead) -> str:
     learned = graph.rows(part.weights, "terms")
     last = graph.constant(np.array([2], dtype=np.int64))
     product = graph("Mul", learned, graph("Unsqueeze", unit, last))
-    total = graph("ReduceSum", product, along, keepdims=0)
+    summed = graph("ReduceSum", product, along, keepdims=0)
+    total = graph("Mul", summed, graph.constant(part.scale[None, :]))
     return graph("Add", total, graph.constant(part.offset[None, :]))
 
 

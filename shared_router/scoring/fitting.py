@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,6 +72,7 @@ def fit_scorer(
     finetuning: FineTuning | None = None,
     int8: bool = True,
     retrieval: bool = True,
+    words: bool = True,
     seed: int = 0,
     cache: bool = True,
     progress: Progress | None = None,
@@ -87,6 +89,7 @@ def fit_scorer(
         finetuning: How to fine-tune the encoder; `None` leaves it frozen.
         int8: Whether to serve in int8 where ranking survives.
         retrieval: Whether the scorer sees facts of retrieval, where the data have them.
+        words: Whether hashed words may be a part.
         seed: Seed of folds, landmarks and fine-tuning.
         cache: Whether to use the embedding cache on disk.
         progress: Told of long work.
@@ -119,12 +122,11 @@ def fit_scorer(
         embeddings = embed(
             exported, data.queries, cache=cache, progress=counter(progress, "embed", len(data))
         )
-        head = train_on_embeddings(
-            data, made, embeddings, features, neighbours=reference, seed=seed
-        )
+        train = partial(train_on_embeddings, neighbours=reference, words=words, seed=seed)
+        head = train(data, made, embeddings, features)
         mixed: TrainedHead | Blend = head
         if tuned is not None:
-            mixed = blended(data, made, embeddings, head, tuned, reference, seed, features)
+            mixed = blended(data, made, embeddings, head, tuned, train, features)
         kept = embeddings
         scorer = _scorer(exported, mixed, kept, features.shape[1], means)
         facts |= {"parts": part_weights(mixed), "ridge": head.ridge}
@@ -185,8 +187,7 @@ def blended(
     embeddings: NDArray[np.float32],
     head: TrainedHead,
     tuned: Tuned,
-    neighbours: bool = True,
-    seed: int = 0,
+    train: Callable[..., TrainedHead] | None = None,
     features: NDArray[np.float32] | None = None,
 ) -> Blend:
     """Weigh a fine-tuned encoder and heads on the frozen one, on the dev fold neither has seen.
@@ -197,8 +198,7 @@ def blended(
         embeddings: Their frozen embeddings.
         head: Heads fitted on all of them, the dev fold included.
         tuned: The fine-tuned encoder.
-        neighbours: Whether neighbours may be a part.
-        seed: Seed of folds and landmarks.
+        train: How the heads were fitted; `train_on_embeddings` where `None`.
         features: Their features, shape (n, f); those of the texts where `None`.
 
     Returns:
@@ -208,11 +208,11 @@ def blended(
     dev = tuned.dev
     rest = np.setdiff1d(np.arange(len(data)), dev)
     known = dataclasses.replace(labels, values=labels.values[rest])
-    partial = train_on_embeddings(
-        data.take(rest), known, embeddings[rest], features[rest], neighbours=neighbours, seed=seed
+    fitted = (train or train_on_embeddings)(
+        data.take(rest), known, embeddings[rest], features[rest]
     )
     words = term_matrix([data.queries[row] for row in dev])
-    frozen = partial.predict(embeddings[dev], features[dev], terms=words)
+    frozen = fitted.predict(embeddings[dev], features[dev], terms=words)
     weight = blend_weight(tuned.dev_predictions, frozen, labels.values[dev])
     return Blend(tuned.graph, weight, head)
 
@@ -224,6 +224,7 @@ def train_on_embeddings(
     features: NDArray[np.float32] | None = None,
     *,
     neighbours: bool = True,
+    words: bool = True,
     seed: int = 0,
 ) -> TrainedHead:
     """Train the head alone, on embeddings already computed.
@@ -234,6 +235,7 @@ def train_on_embeddings(
         embeddings: Their embeddings, shape (n, d).
         features: Their features, shape (n, f); those of the texts where `None`.
         neighbours: Whether neighbours may be a part.
+        words: Whether hashed words may be a part.
         seed: Seed of folds and landmarks.
     """
     batch = Batch(
@@ -241,7 +243,7 @@ def train_on_embeddings(
         data_features(data, ()) if features is None else features,
         labels.values,
         tuple(record.task for record in data),
-        term_matrix(data.queries),
+        term_matrix(data.queries) if words else None,
     )
     return train_head(
         batch,

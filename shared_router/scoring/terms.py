@@ -2,6 +2,7 @@
 
 Words and pairs of neighbouring words are hashed to buckets, so that no word stands in an artifact,
 weighed by tf-idf (logarithmic counts, unit length), and their weights found by ridge regression.
+Saved routers depend on the hashing: a change of it makes another part, with another name.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 BUCKETS = 1 << 17
 """A power of 2; with half as many, collisions begin to cost what the words bring."""
 LEAST_QUERIES = 2
-"""A term of fewer training queries has no weight: nothing can be learned from it."""
+"""A term of fewer distinct training queries has no weight: what it would learn is the query."""
 TERM_RIDGES = (3.0, 10.0, 30.0)
 """Ridge penalties that cross-validation chooses from."""
 _TOLERANCE = 1e-4
@@ -69,18 +70,21 @@ def term_matrix(texts: Sequence[str]) -> Any:
     rows = [hashed_terms(text) for text in texts]
     ends = np.cumsum([0, *(len(row.buckets) for row in rows)])
     buckets = np.concatenate([np.empty(0, dtype=np.int64), *(row.buckets for row in rows)])
+    buckets, ends = buckets.astype(np.int32), ends.astype(np.int32 if ends[-1] < 2**31 else None)
     weights = np.concatenate([np.empty(0, dtype=np.float32), *(row.weights for row in rows)])
     return _sparse().csr_array((weights, buckets, ends), shape=(len(rows), BUCKETS))
 
 
 @dataclass(frozen=True)
 class TermHead:
-    """Ridge regression on hashed terms. Tables are float16, as the graph carries them."""
+    """Ridge regression on hashed terms; its tables are float16, as the graph carries them."""
 
     idf: NDArray[np.float16]
     """Shape (BUCKETS,); 0 where a term has no weight."""
     weights: NDArray[np.float16]
-    """Shape (BUCKETS, k - 1)."""
+    """In [-1, 1], shape (BUCKETS, k - 1)."""
+    scale: NDArray[np.float64]
+    """What a weight of 1 stands for, in the label's units, shape (k - 1,)."""
     offset: NDArray[np.float64]
     """Shape (k - 1,)."""
 
@@ -93,10 +97,12 @@ class TermHead:
         Args:
             terms: As `term_matrix` gives them, n rows.
             targets: Labels, shape (n, k - 1).
-            ridges: Penalties of the squared weights, beside the sum of squared errors.
+            ridges: Penalties of the squared weights, beside the sum of squared errors; at 1 and
+                above the solver is quick to converge, as rows have unit length.
         """
-        count = np.bincount(terms.indices, minlength=BUCKETS)
-        idf = np.log((1 + len(targets)) / (1 + count)) + 1
+        distinct = terms[_first_rows(terms)]
+        count = np.bincount(distinct.indices, minlength=BUCKETS)
+        idf = np.log((1 + distinct.shape[0]) / (1 + count)) + 1
         idf = np.where(count >= LEAST_QUERIES, idf, 0).astype(np.float16)
         rows = _scaled(terms, idf)
         centre, mean = rows.mean(axis=0), targets.mean(axis=0)
@@ -105,21 +111,35 @@ class TermHead:
         for ridge in ridges:
             solved = _dual(rows, centre, targets - mean, ridge, solved)
             weights = rows.T @ solved - np.outer(centre, solved.sum(axis=0))
-            heads.append(cls(idf, weights.astype(np.float16), mean - centre @ weights))
+            scale = np.abs(weights).max(axis=0)
+            scale[scale == 0] = 1.0
+            kept = (weights / scale).astype(np.float16)
+            heads.append(cls(idf, kept, scale, mean - centre @ weights))
         return heads
 
     def predict(self, terms: Any) -> NDArray[np.float64]:
         """Predict labels, shape (n, k - 1), from what `term_matrix` gives."""
-        predicted: NDArray[np.float64] = _scaled(terms, self.idf) @ self.weights.astype(np.float64)
-        return predicted + self.offset
+        learned: NDArray[np.float64] = _scaled(terms, self.idf) @ self.weights.astype(np.float64)
+        return learned * self.scale + self.offset
+
+
+def _first_rows(terms: Any) -> list[int]:
+    """Name the first of rows that are alike."""
+    bounds = zip(terms.indptr[:-1], terms.indptr[1:], strict=True)
+    seen = {
+        (terms.indices[a:b].tobytes(), terms.data[a:b].tobytes()): row
+        for row, (a, b) in reversed(list(enumerate(bounds)))
+    }
+    return sorted(seen.values())
 
 
 def _scaled(terms: Any, idf: NDArray[np.float16]) -> Any:
     """Weigh terms by rarity, and rows to unit length; a row without terms stays empty."""
     rows = terms.astype(np.float64)
     rows.data *= idf[rows.indices]
-    lengths = np.sqrt((rows * rows).sum(axis=1))
-    rows.data /= np.repeat(np.maximum(lengths, 1e-12), np.diff(rows.indptr))
+    of_row = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
+    lengths = np.sqrt(np.bincount(of_row, rows.data**2, minlength=rows.shape[0]))
+    rows.data /= np.maximum(lengths, 1e-12)[of_row]
     return rows
 
 

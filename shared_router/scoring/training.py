@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 FOLDS = 5
 LEAST_ROWS = 20
 """Fewer training queries than this are not cross-validated: the kernel stands alone."""
+SURE_GAIN = 2.0
+"""Standard errors by which the words must lower the squared error to be a part."""
 LEAST_SLOPE = 1e-3
 """A link always rises, so that ranking is kept."""
 LINK_RIDGE = 1e-6
@@ -90,8 +92,8 @@ def train_head(
     """Fit all heads, and weigh them by how they predict queries they have not seen.
 
     Out-of-fold predictions of every head are combined by non-negative least squares; a head of
-    weight 0 is dropped. Paper-label scores get a logistic link fitted by cross-entropy on the
-    same predictions.
+    weight 0 is dropped, and the words too where what they bring may be chance. Paper-label scores
+    get a logistic link fitted by cross-entropy on the same predictions.
 
     Args:
         batch: Training material.
@@ -112,7 +114,7 @@ def train_head(
         mixed = _predict_rows(parts["kernel"], batch)
     else:
         ridges, unseen = _best_ridges(_out_of_fold(batch, folds, recipe), batch.targets)
-        weights, mixed = _weigh(unseen, batch.targets)
+        weights, mixed = _weigh_surely(unseen, batch.targets)
         parts, tasks = recipe.fit(batch, ridges), recipe.tasks
     link = _logistic_link(mixed, batch.targets) if probability else None
     return TrainedHead(
@@ -172,6 +174,8 @@ def _predict(
     part: Head, embeddings: NDArray[np.float32], features: NDArray[np.float32], terms: Any
 ) -> NDArray[np.float64]:
     if isinstance(part, TermHead):
+        if terms is None:
+            raise ValueError("This head reads words: pass terms=term_matrix(texts).")
         return part.predict(terms)
     return part.predict(embeddings, features)
 
@@ -215,6 +219,19 @@ def _best_ridges(
             best = min(columns, key=lambda r: float(((columns[r] - targets) ** 2).mean()))
             chosen[name], kept[name] = best, columns[best]
     return chosen, kept
+
+
+def _weigh_surely(
+    unseen: dict[str, NDArray[np.float64]], targets: NDArray[np.float64]
+) -> tuple[dict[str, float], NDArray[np.float64]]:
+    """Weigh heads; without the words unless they lower the error by `SURE_GAIN` standard errors."""
+    weights, mixed = _weigh(unseen, targets)
+    if "terms" not in weights or len(unseen) == 1:
+        return weights, mixed
+    others, plain = _weigh({n: column for n, column in unseen.items() if n != "terms"}, targets)
+    gain = ((plain - targets) ** 2 - (mixed - targets) ** 2).mean(axis=1)
+    sure = gain.mean() > SURE_GAIN * gain.std() / np.sqrt(len(gain))
+    return (weights, mixed) if sure else (others, plain)
 
 
 def _weigh(

@@ -247,11 +247,11 @@ def _predictions(
     """Predict labels as serving will: in float32, each query alone."""
     import torch
 
-    found = []
+    found, most = [], _longest(material)
     with torch.no_grad():
         for row in rows:
             alone = {"input_ids": material.ids[row], "features": material.features[row]}
-            one = _collate([alone], _longest(material))
+            one = _collate([alone], most)
             found.append(objective.predict(model(**one)["logits"]).numpy())
     return np.concatenate(found).astype(np.float64)
 

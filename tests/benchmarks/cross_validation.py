@@ -22,6 +22,7 @@ import argparse
 import re
 import warnings
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,8 @@ from shared_router.scoring.terms import term_matrix
 from shared_router.scoring.training import train_head
 
 FOLDS = 5
+RECIPE = "v3"
+"""Changes with how heads are made, so that none made otherwise is taken from a folder."""
 FIGURES = ("apgr", "cost_advantage_at_drop@0.01", "quality_drop_at_cost_advantage@0.4")
 METHODS = ("head", "features", "neighbours", "tuned", "blend")
 
@@ -116,7 +119,8 @@ def _pooled(material: Material, plan: Plan, kind: str, seed: int) -> dict[str, n
     pooled = {m: np.empty((len(folds), len(plan.candidates) - 1)) for m in plan.methods}
     for fold in range(FOLDS):
         inside, outside = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        found = _kept(plan, f"{kind}-{seed}-{fold}", material, inside, outside, kind, seed)
+        name = f"{material.encoder.sha256[:8]}-{RECIPE}-{kind}-{seed}-{fold}"
+        found = _kept(plan, name, material, inside, outside, kind, seed)
         for method in plan.methods:
             pooled[method][outside] = found[method]
     return pooled
@@ -154,7 +158,8 @@ def _predicted(material, plan, inside, outside, kind, seed, wanted) -> dict[str,
     if {"tuned", "blend"} & set(wanted):
         tuned = finetune(train, plan.candidates, labels, material.encoder, plan.settings, seed=seed)
         found["tuned"] = _run(tuned.graph, texts, material)
-        mixed = blended(train, labels, embeddings[inside], head, tuned, True, seed)
+        fit = partial(train_on_embeddings, seed=seed)
+        mixed = blended(train, labels, embeddings[inside], head, tuned, fit)
         found["blend"] = mixed.weight * found["tuned"] + (1 - mixed.weight) * found["head"]
         print(f"{kind} seed {seed}: weight of tuned {mixed.weight:.2f}, {tuned.facts}", flush=True)  # noqa: T201
     return found

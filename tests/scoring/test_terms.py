@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -13,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared_router import Router
+from shared_router.errors import ArtifactError
 from shared_router.scoring.features import FEATURE_NAMES
 from shared_router.scoring.heads import Batch
+from shared_router.scoring.persistence import write_folder
 from shared_router.scoring.serving import GraphScorer
 from shared_router.scoring.terms import BUCKETS, TermHead, hashed_terms, term_matrix
 from shared_router.scoring.tokens import MAX_CHARACTERS
@@ -190,34 +193,65 @@ def test_a_saved_router_scores_alike_and_holds_no_words(router: Router, tmp_path
     assert not any(word.encode() in held for word in ("manifold", "filler7"))
 
 
-def test_a_router_that_read_no_words_takes_a_candidate_that_needs_them(
-    tiny_encoder: str, in_tiny_cache: Path
+def test_a_router_that_reads_words_takes_a_candidate_that_reads_them(
+    router: Router, tmp_path: Path
 ) -> None:
-    small = Router.fit(told_by_words(15), PAIR, encoder=tiny_encoder, reference=False)
-    assert not graph_of(small).reads_terms  # too few queries to weigh parts
-    more = small.add_candidate("third", told_by_words(300, seed=3, extra=True))
-    assert graph_of(more).reads_terms
-    twice = more.add_candidate("fourth", renamed(told_by_words(300, seed=4, extra=True)))
+    more = router.add_candidate("third", told_by_words(300, seed=3, extra=True))
     fresh = told_by_words(100, seed=1)
-    gaps = fresh.quality(PAIR)[:, 0] - 1.0
-    scores = twice.score(fresh.queries)
-    columns = [twice.candidates.index(name) for name in ("third", "fourth")]
-    assert all(correlation(scores[:, column], gaps) > 0.7 for column in columns)
-    np.testing.assert_array_equal(
-        scores[:, twice.candidates.index("small")], small.score(fresh.queries)[:, 0]
-    )
+    gaps, scores = fresh.quality(PAIR)[:, 0] - 1.0, more.score(fresh.queries)
+    third, small = (more.candidates.index(name) for name in ("third", "small"))
+    assert correlation(scores[:, third], gaps) > 0.7
+    np.testing.assert_array_equal(scores[:, small], router.score(fresh.queries)[:, 0])
+    more.save_pretrained(tmp_path / "more")
+    again = pickle.loads(pickle.dumps(Router.from_pretrained(tmp_path / "more").scorer))  # noqa: S301
+    np.testing.assert_array_equal(again.score(fresh.queries), scores)
 
 
-def renamed(data: RoutingDataset) -> RoutingDataset:
-    return dataset(
-        *(
-            record(one.id, one.query, large=1.0, fourth=one.outcomes["third"].quality)
-            for one in data
-        )
+def test_without_words_none_are_kept_then_or_later(
+    tiny_encoder: str, in_tiny_cache: Path, tmp_path: Path
+) -> None:
+    blind = Router.fit(told_by_words(300), PAIR, encoder=tiny_encoder, words=False)
+    more = blind.add_candidate("third", told_by_words(300, seed=3, extra=True))
+    assert not graph_of(blind).reads_terms
+    assert not graph_of(more).reads_terms
+    more.save_pretrained(tmp_path / "blind")
+    assert "hashed words" not in (tmp_path / "blind" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("unit", [1e-8, 1e8])
+def test_the_labels_unit_does_not_matter(unit: float) -> None:
+    texts, gaps = worded(200)
+    terms = term_matrix(texts)
+    (one,), (other,) = (TermHead.fit(terms, gaps * by, (3.0,)) for by in (1.0, unit))
+    np.testing.assert_allclose(other.predict(terms), one.predict(terms) * unit, rtol=1e-2)
+
+
+def test_a_query_that_stands_often_counts_once() -> None:
+    texts, gaps = worded(50)
+    (head,) = TermHead.fit(
+        term_matrix([*texts, *["a bluefalcon"] * 5]), np.vstack([gaps, [[1.0]] * 5]), (3.0,)
     )
+    (bucket,) = hashed_terms("bluefalcon").buckets
+    assert head.idf[bucket] == 0
+    assert head.weights[bucket, 0] == 0
+
+
+def test_the_hash_is_the_one_that_saved_routers_know() -> None:
+    assert hashed_terms("Which river?").buckets.tolist() == [46397, 79247, 91947]
 
 
 def test_versions_that_know_no_words_refuse_such_a_router(router: Router, tmp_path: Path) -> None:
     router.save_pretrained(tmp_path / "router")
     settings = json.loads((tmp_path / "router" / "router.json").read_text())
     assert settings["features"] == [*FEATURE_NAMES, "terms"]
+    assert "hashed words" in (tmp_path / "router" / "README.md").read_text()
+
+
+def test_a_router_whose_settings_lost_its_words_is_refused(router: Router, tmp_path: Path) -> None:
+    router.save_pretrained(tmp_path / "router")
+    files = {path.name: path.read_bytes() for path in (tmp_path / "router").iterdir()}
+    settings = json.loads(files["router.json"])
+    del settings["reads_terms"], files["manifest.json"]
+    write_folder(tmp_path / "other", files | {"router.json": json.dumps(settings).encode()})
+    with pytest.raises(ArtifactError, match="other query features"):
+        Router.from_pretrained(tmp_path / "other")
