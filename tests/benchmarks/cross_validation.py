@@ -13,7 +13,8 @@ predicted is kept in DIR, and the same command started again computes only what 
 
 Methods: `head` (heads on the frozen encoder), `features` (the kernel on query features alone),
 `neighbours` (mean label of 100 nearest), `tuned` (the fine-tuned encoder alone), `blend` (the
-fine-tuned encoder and the heads, weighed on a dev fold).
+fine-tuned encoder and the heads, weighed on a dev fold); `labelled` and `labelled blend` (`head`
+and `blend`, given the label of each query's task as `task=` gives it).
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from shared_router.measuring.bootstrap import interval, paired_difference, resam
 from shared_router.measuring.metrics import trade_off
 from shared_router.scoring.embedding import embed
 from shared_router.scoring.encoder import ExportedEncoder, load_encoder
+from shared_router.scoring.export import LEAST_CHANCE
 from shared_router.scoring.features import feature_matrix
 from shared_router.scoring.finetuning import FineTuning, finetune
 from shared_router.scoring.fitting import blended, train_on_embeddings
@@ -43,13 +45,13 @@ from shared_router.scoring.heads import Batch
 from shared_router.scoring.neighbours import neighbour_mean
 from shared_router.scoring.serving import GraphSession, map_texts
 from shared_router.scoring.terms import term_matrix
-from shared_router.scoring.training import train_head
+from shared_router.scoring.training import TrainedHead, train_head
 
 FOLDS = 5
 RECIPE = "v3"
 """Changes with how heads are made, so that none made otherwise is taken from a folder."""
 FIGURES = ("apgr", "cost_advantage_at_drop@0.01", "quality_drop_at_cost_advantage@0.4")
-METHODS = ("head", "features", "neighbours", "tuned", "blend")
+TUNED = {"tuned", "blend", "labelled blend"}
 
 
 @dataclass(frozen=True)
@@ -149,20 +151,34 @@ def _predicted(material, plan, inside, outside, kind, seed, wanted) -> dict[str,
         found["neighbours"] = near
     if "features" in wanted:
         found["features"] = _from_features(features, labels, train, inside, outside)
-    if not {"head", "tuned", "blend"} & set(wanted):
+    if not {"head", "labelled", *TUNED} & set(wanted):
         return found
     head = train_on_embeddings(train, labels, embeddings[inside], seed=seed)
     texts = [material.data.queries[row] for row in outside]
     words = term_matrix(texts)
     found["head"] = head.predict(embeddings[outside], features[outside], terms=words)
-    if {"tuned", "blend"} & set(wanted):
+    tasks = [material.data.records[row].task for row in outside]
+    found["labelled"] = _told(found["head"], head, tasks)
+    if TUNED & set(wanted):
         tuned = finetune(train, plan.candidates, labels, material.encoder, plan.settings, seed=seed)
         found["tuned"] = _run(tuned.graph, texts, material)
         fit = partial(train_on_embeddings, seed=seed)
         mixed = blended(train, labels, embeddings[inside], head, tuned, fit)
         found["blend"] = mixed.weight * found["tuned"] + (1 - mixed.weight) * found["head"]
+        found["labelled blend"] = _told(found["blend"], head, tasks)
         print(f"{kind} seed {seed}: weight of tuned {mixed.weight:.2f}, {tuned.facts}", flush=True)  # noqa: T201
     return found
+
+
+def _told(scores: np.ndarray, head: TrainedHead, tasks: list[str | None]) -> np.ndarray:
+    """Move scores by what the labels add, as the served graph does."""
+    if head.signal is None:
+        return scores
+    offsets = head.signal.offset_of(tasks)
+    if head.link is None:
+        return scores + offsets
+    inside = np.clip(scores, LEAST_CHANCE, 1 - LEAST_CHANCE)
+    return 1 / (1 + (1 - inside) / inside * np.exp(-offsets))
 
 
 def _from_features(features, labels: Labels, train, inside, outside) -> np.ndarray:
