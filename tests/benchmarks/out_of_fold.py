@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FOLDS = 5
-RECIPE = "frozen MiniLM, kernel + neighbours + task + terms, task signal, v2"
+RECIPE = "frozen MiniLM, kernel + neighbours + task + terms where sure, task signal, v3"
 
 
 @dataclass(frozen=True)
