@@ -58,7 +58,7 @@ def train_encoder(
         trainer = transformers.Trainer(
             model=model,
             args=args,
-            data_collator=partial(_collate, most=_longest(material)),
+            data_collator=partial(collate, most=_longest(material)),
             train_dataset=_Rows(material, objective.targets, material.train),
             eval_dataset=_Rows(material, objective.targets, material.dev),
             optimizers=(torch.optim.AdamW(parameter_groups(model, settings)), None),
@@ -198,7 +198,7 @@ class _Rows:
         }
 
 
-def _collate(rows: Sequence[dict[str, Any]], most: int) -> dict[str, Any]:
+def collate(rows: Sequence[dict[str, Any]], most: int) -> dict[str, Any]:
     """Pad rows to the longest, rounded up to at most `most` tokens.
 
     The padding's id is never attended to. torch compiles and keeps a kernel for each length it
@@ -251,7 +251,7 @@ def _predictions(
     with torch.no_grad():
         for row in rows:
             alone = {"input_ids": material.ids[row], "features": material.features[row]}
-            one = _collate([alone], most)
+            one = collate([alone], most)
             found.append(objective.predict(model(**one)["logits"]).numpy())
     return np.concatenate(found).astype(np.float64)
 

@@ -15,6 +15,7 @@ from shared_router.errors import ConfigurationError, DataError
 from shared_router.scoring.encoder import load_encoder
 from shared_router.scoring.finetuning import FineTuning
 from shared_router.scoring.tuned_model import freeze, layers_of, parameter_groups
+from shared_router.scoring.tuning_loop import LENGTH_STEP, collate
 from tests.material import EASY, HARD, PAIR, known_truth, save_tiny_deberta
 
 if TYPE_CHECKING:
@@ -191,3 +192,22 @@ def test_an_encoder_without_a_fast_tokenizer_is_refused(own_cache: Path, tmp_pat
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     with pytest.raises(ConfigurationError, match="no fast version"):
         load_encoder(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("lengths", "most", "padded"), [((3, 20), 512, 32), ((16,), 512, 16), ((5, 40), 40, 40)]
+)
+def test_a_batch_is_padded_to_few_lengths(lengths: tuple[int, ...], most: int, padded: int) -> None:
+    rows = [
+        {
+            "input_ids": list(range(1, length + 1)),
+            "features": np.zeros(2, dtype=np.float32),
+            "labels": np.zeros(1, dtype=np.float32),
+        }
+        for length in lengths
+    ]
+    batch = collate(rows, most)
+    assert batch["input_ids"].shape == (len(lengths), padded)
+    assert padded % LENGTH_STEP == 0 or padded == most
+    assert batch["attention_mask"].sum(dim=1).tolist() == list(lengths)
+    assert (batch["input_ids"][batch["attention_mask"] == 0] == 0).all()

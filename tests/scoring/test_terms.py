@@ -13,12 +13,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared_router import Router
+from shared_router import FineTuning, Router
+from shared_router.data.labels import make_labels
 from shared_router.errors import ArtifactError
-from shared_router.scoring.features import FEATURE_NAMES
+from shared_router.scoring.blending import Blend
+from shared_router.scoring.embedding import embed
+from shared_router.scoring.encoder import load_encoder
+from shared_router.scoring.export import export_router_graph, export_tuned_graph
+from shared_router.scoring.features import FEATURE_NAMES, feature_matrix
+from shared_router.scoring.finetuning import finetune
+from shared_router.scoring.fitting import train_on_embeddings
 from shared_router.scoring.heads import Batch
 from shared_router.scoring.persistence import write_folder
-from shared_router.scoring.serving import GraphScorer
+from shared_router.scoring.serving import GraphScorer, GraphSession
 from shared_router.scoring.terms import BUCKETS, TermHead, hashed_terms, term_matrix
 from shared_router.scoring.tokens import MAX_CHARACTERS
 from shared_router.scoring.training import train_head
@@ -216,6 +223,20 @@ def test_without_words_none_are_kept_then_or_later(
     assert not graph_of(more).reads_terms
     more.save_pretrained(tmp_path / "blind")
     assert "hashed words" not in (tmp_path / "blind" / "README.md").read_text()
+
+
+def test_words_stand_beside_a_fine_tuned_encoder(tiny_encoder: str, in_tiny_cache: Path) -> None:
+    data, encoder = told_by_words(300), load_encoder(tiny_encoder)
+    labels = make_labels(data, PAIR, "gap")
+    head = train_on_embeddings(data, labels, embed(encoder, data.queries), neighbours=False)
+    tuned = finetune(data, PAIR, labels, encoder, FineTuning(epochs=1, precision="float32"))
+    graph = export_router_graph(encoder.graph, Blend(tuned.graph, 0.3, head), len(FEATURE_NAMES))
+    both = GraphScorer(GraphSession(graph), encoder.tokens, reads_terms=True)
+    alone = GraphScorer(GraphSession(export_tuned_graph(tuned.graph)), encoder.tokens)
+    texts = ["", *told_by_words(20, seed=6).queries]
+    scores, embeddings = both.score_and_embed(texts)
+    heads = head.predict(embeddings, feature_matrix(texts), terms=term_matrix(texts))
+    np.testing.assert_allclose(scores, 0.3 * alone.score(texts) + 0.7 * heads, atol=1e-4)
 
 
 @pytest.mark.parametrize("unit", [1e-8, 1e8])
