@@ -70,7 +70,8 @@ def term_matrix(texts: Sequence[str]) -> Any:
     rows = [hashed_terms(text) for text in texts]
     ends = np.cumsum([0, *(len(row.buckets) for row in rows)])
     buckets = np.concatenate([np.empty(0, dtype=np.int64), *(row.buckets for row in rows)])
-    buckets, ends = buckets.astype(np.int32), ends.astype(np.int32 if ends[-1] < 2**31 else None)
+    if ends[-1] < 2**31:  # half the memory, for both must be of one kind
+        buckets, ends = buckets.astype(np.int32), ends.astype(np.int32)
     weights = np.concatenate([np.empty(0, dtype=np.float32), *(row.weights for row in rows)])
     return _sparse().csr_array((weights, buckets, ends), shape=(len(rows), BUCKETS))
 
