@@ -148,11 +148,13 @@ def dev_fold(queries: Sequence[str], share: float) -> NDArray[np.intp]:
         share: Share of the fold, in (0, 1).
 
     Returns:
-        Row numbers, rising; copies of a query are all in or all out.
+        Row numbers, rising; copies of a query are all in or all out. At least one query is in,
+        and one out, where there are two.
     """
     keys = [_text_key(query) for query in queries]
     distinct = sorted(set(keys))
-    chosen = set(distinct[: max(1, round(share * len(distinct)))])
+    wanted = min(max(1, round(share * len(distinct))), len(distinct) - 1)
+    chosen = set(distinct[:wanted])
     return np.flatnonzero([key in chosen for key in keys])
 
 

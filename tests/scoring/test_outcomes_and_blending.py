@@ -75,6 +75,7 @@ QUERIES = [f"query {i}" for i in range(200)]
 
 def test_a_dev_fold_is_a_share_of_the_queries() -> None:
     assert len(dev_fold(QUERIES, 0.1)) == 20
+    assert len(dev_fold(QUERIES, 0.999)) == len(QUERIES) - 1  # something is left to learn from
 
 
 def test_copies_of_a_query_are_all_in_the_dev_fold_or_all_out() -> None:
