@@ -29,9 +29,6 @@ LEAST_SLOPE = 1e-3
 """A link always rises, so that ranking is kept."""
 LINK_RIDGE = 1e-6
 
-RIDGES_OF = {"kernel": RIDGES, "terms": TERM_RIDGES}
-"""Penalties that cross-validation chooses from, for each head that has one."""
-
 Head = KernelHead | NeighbourHead | TaskHead | LinearHead | TermHead
 
 
@@ -109,12 +106,12 @@ def train_head(
     folds = _folds(groups, seed)
     tasks: tuple[str, ...] = ()  # predictions of seen queries tell no offsets
     if len(batch) < LEAST_ROWS or len(set(folds)) < FOLDS:
-        ridges, weights = {name: every[-1] for name, every in RIDGES_OF.items()}, {"kernel": 1.0}
+        ridges, weights = {"kernel": RIDGES[-1]}, {"kernel": 1.0}
         parts = recipe.fit(batch, ridges)
         mixed = _predict_rows(parts["kernel"], batch)
     else:
-        ridges, unseen = _best_ridges(_out_of_fold(batch, folds, recipe), batch.targets)
-        weights, mixed = _weigh_surely(unseen, batch.targets)
+        found = _mixture(_out_of_fold(batch, folds, recipe), batch.targets)
+        ridges, weights, mixed = found.ridges, found.weights, found.predicted
         parts, tasks = recipe.fit(batch, ridges), recipe.tasks
     link = _logistic_link(mixed, batch.targets) if probability else None
     return TrainedHead(
@@ -136,22 +133,19 @@ class _Recipe:
     seed: int
 
     def fit(self, batch: Batch, ridges: dict[str, float]) -> dict[str, Head]:
-        """Fit every head with the chosen penalties."""
+        """Fit every head, with the chosen penalties; words where they have one."""
         parts: dict[str, Head] = {"kernel": self._kernels(batch, (ridges["kernel"],))[0]}
-        if batch.terms is not None:
+        if "terms" in ridges:
             parts["terms"] = _terms(batch, (ridges["terms"],))[0]
         return parts | self._others(batch)
 
     def fit_each(self, batch: Batch) -> dict[str, Head]:
         """Fit every head; those that have a penalty with each, as `name@penalty`."""
-        fitted: dict[str, Sequence[Head]] = {"kernel": self._kernels(batch, RIDGES_OF["kernel"])}
+        kernels = zip(RIDGES, self._kernels(batch, RIDGES), strict=True)
+        parts: dict[str, Head] = {f"kernel@{ridge}": head for ridge, head in kernels}
         if batch.terms is not None:
-            fitted["terms"] = _terms(batch, RIDGES_OF["terms"])
-        parts = {
-            f"{name}@{ridge}": head
-            for name, heads in fitted.items()
-            for ridge, head in zip(RIDGES_OF[name], heads, strict=True)
-        }
+            words = zip(TERM_RIDGES, _terms(batch, TERM_RIDGES), strict=True)
+            parts |= {f"terms@{ridge}": head for ridge, head in words}
         return parts | self._others(batch)
 
     def _kernels(self, batch: Batch, ridges: Sequence[float]) -> list[KernelHead]:
@@ -207,31 +201,52 @@ def _out_of_fold(
     return unseen
 
 
-def _best_ridges(
-    unseen: dict[str, NDArray[np.float64]], targets: NDArray[np.float64]
-) -> tuple[dict[str, float], dict[str, NDArray[np.float64]]]:
-    """Choose each head's penalty by squared error, and drop the predictions of the others."""
-    kept = {name: column for name, column in unseen.items() if "@" not in name}
-    chosen = {}
-    for name, ridges in RIDGES_OF.items():
-        columns = {r: unseen[f"{name}@{r}"] for r in ridges if f"{name}@{r}" in unseen}
-        if columns:
-            best = min(columns, key=lambda r: float(((columns[r] - targets) ** 2).mean()))
-            chosen[name], kept[name] = best, columns[best]
-    return chosen, kept
+@dataclass(frozen=True)
+class _Mixture:
+    """Heads weighed on predictions of queries they have not seen."""
+
+    weights: dict[str, float]
+    predicted: NDArray[np.float64]
+    """Shape (n, k - 1)."""
+    ridges: dict[str, float]
+    """The chosen penalty of each head that has one."""
+
+    def errors(self, targets: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Mean squared error of each query, shape (n,)."""
+        return np.asarray(((self.predicted - targets) ** 2).mean(axis=1))
 
 
-def _weigh_surely(
-    unseen: dict[str, NDArray[np.float64]], targets: NDArray[np.float64]
-) -> tuple[dict[str, float], NDArray[np.float64]]:
-    """Weigh heads; without the words unless they lower the error by `SURE_GAIN` standard errors."""
-    weights, mixed = _weigh(unseen, targets)
-    if "terms" not in weights or len(unseen) == 1:
-        return weights, mixed
-    others, plain = _weigh({n: column for n, column in unseen.items() if n != "terms"}, targets)
-    gain = ((plain - targets) ** 2 - (mixed - targets) ** 2).mean(axis=1)
-    sure = gain.mean() > SURE_GAIN * gain.std() / np.sqrt(len(gain))
-    return (weights, mixed) if sure else (others, plain)
+def _mixture(unseen: dict[str, NDArray[np.float64]], targets: NDArray[np.float64]) -> _Mixture:
+    """Choose penalties and weights; words are a part only where they surely lower the error.
+
+    The kernel's penalty is that of its own least error, the words' that of the mixture's: they are
+    there to add to the rest.
+    """
+    kernels = {ridge: unseen[f"kernel@{ridge}"] for ridge in RIDGES}
+    ridge = min(kernels, key=lambda r: float(((kernels[r] - targets) ** 2).mean()))
+    others = {name: column for name, column in unseen.items() if "@" not in name}
+    plain = _mixed({"kernel": kernels[ridge]} | others, targets, {"kernel": ridge})
+    worded = [
+        _mixed(
+            {"kernel": kernels[ridge]} | others | {"terms": unseen[f"terms@{own}"]},
+            targets,
+            {"kernel": ridge, "terms": own},
+        )
+        for own in TERM_RIDGES
+        if f"terms@{own}" in unseen
+    ]
+    best = min(worded, key=lambda mixture: mixture.errors(targets).mean(), default=plain)
+    gain = plain.errors(targets) - best.errors(targets)
+    return best if gain.mean() > SURE_GAIN * gain.std() / np.sqrt(len(gain)) else plain
+
+
+def _mixed(
+    unseen: dict[str, NDArray[np.float64]],
+    targets: NDArray[np.float64],
+    ridges: dict[str, float],
+) -> _Mixture:
+    weights, predicted = _weigh(unseen, targets)
+    return _Mixture(weights, predicted, ridges)
 
 
 def _weigh(

@@ -48,7 +48,7 @@ from shared_router.scoring.terms import term_matrix
 from shared_router.scoring.training import TrainedHead, train_head
 
 FOLDS = 5
-RECIPE = "v3"
+RECIPE = "v4"
 """Changes with how heads are made, so that none made otherwise is taken from a folder."""
 FIGURES = ("apgr", "cost_advantage_at_drop@0.01", "quality_drop_at_cost_advantage@0.4")
 TUNED = {"tuned", "blend", "labelled blend"}

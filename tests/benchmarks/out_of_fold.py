@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FOLDS = 5
-RECIPE = "frozen MiniLM, kernel + neighbours + task + terms where sure, task signal, v3"
+RECIPE = "frozen MiniLM, kernel + neighbours + task + terms where sure, task signal, v4"
 
 
 @dataclass(frozen=True)
