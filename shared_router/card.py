@@ -179,9 +179,9 @@ def _words(router: Router) -> str:
     if not getattr(router.scorer, "reads_terms", False):
         return ""
     return (
-        "; further, as not fitted with `words=False`, a table of hashed words and pairs of words: "
-        "who guesses one can look up about how many training queries held it, and which way it "
-        "moves the score"
+        "It also holds a table of hashed words and pairs of words (`words=False` keeps none): who "
+        "guesses one can look up about how many training queries fell into its bucket, and which "
+        "way the bucket moves the score. "
     )
 
 
@@ -192,7 +192,7 @@ def _use(router: Router) -> str:
         'router.decide("a query")\n```\n\n'
         "It holds the ids of the queries it was fitted and calibrated on, and, unless fitted with "
         "`reference=False`, embeddings of the training queries (no text), from which an attacker "
-        f"may guess at them{_words(router)}: keep a router of private queries private. A "
+        f"may guess at them. {_words(router)}Keep a router of private queries private. A "
         "calibration keeps scores and qualities of its queries.\n\n"
         "Its figures hold for queries and models like those above. On other models or other "
         "queries, calibrate it again with outcomes of your own.\n"

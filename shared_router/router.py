@@ -127,7 +127,7 @@ class Router(Changing, Keeping):
             retrieval: Whether the router sees facts of retrieval, where the data have them;
                 `False` leaves them out.
             words: Whether a table of hashed words may be a part, where it helps. Who guesses a word
-                can look up whether training queries held it; `False` keeps none.
+                can look up whether training queries may have held it; `False` keeps none.
             seed: Seed of folds, landmarks and fine-tuning.
             cache: Whether to use the embedding cache on disk.
             progress: Told of long work: stage, done, total.

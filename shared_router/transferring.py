@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 FOLDS = 5
 RIDGE = 10.0
-"""Penalty of the heads that stand for a router trained anew."""
+"""Penalty of the heads, without words, that stand for a router trained anew."""
 
 
 def report(

@@ -57,7 +57,7 @@ ELSEWHERE = (
     "Made and calibrated on a CPU with AVX-512 and VNNI. On an emulated one with AVX2 and neither "
     "(QEMU, Haswell) 30 validation questions of MMLU got scores at most 0.0013 away, where their "
     "spread is 0.081, with a rank correlation of 0.9996: "
-    "`python -m tests.benchmarks.int8_across_cpus DATA`. It was not tried on Arm."
+    "`python -m tests.benchmarks.int8_across_cpus DATA --queries 30`. It was not tried on Arm."
 )
 REPLACE = (
     "A thousand questions with both your models' outcomes make a better one:\n\n"

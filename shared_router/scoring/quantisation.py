@@ -2,7 +2,7 @@
 
 Weights are rounded per channel, to 7 bits: on a CPU without VNNI two products of 8 bits can
 overflow the 16 bits they are summed in, and a router would score otherwise there than where it was
-calibrated. The heads stay float32: they are small, and their kernels are sensitive.
+calibrated. The heads are left as they are: they are small, and their kernels are sensitive.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 BUCKETS = 1 << 17
 """A power of 2; with half as many, collisions begin to cost what the words bring."""
 LEAST_QUERIES = 2
-"""A term of fewer distinct training queries has no weight: what it would learn is the query."""
+"""A bucket met in fewer distinct training queries has no weight: it would learn the query."""
 TERM_RIDGES = (3.0, 10.0, 30.0)
 """Ridge penalties that cross-validation chooses from."""
 _TOLERANCE = 1e-4

@@ -110,7 +110,7 @@ def train_head(
         parts = recipe.fit(batch, ridges)
         mixed = _predict_rows(parts["kernel"], batch)
     else:
-        found = _mixture(_out_of_fold(batch, folds, recipe), batch.targets)
+        found = mixture(_out_of_fold(batch, folds, recipe), batch.targets)
         ridges, weights, mixed = found.ridges, found.weights, found.predicted
         parts, tasks = recipe.fit(batch, ridges), recipe.tasks
     link = _logistic_link(mixed, batch.targets) if probability else None
@@ -202,7 +202,7 @@ def _out_of_fold(
 
 
 @dataclass(frozen=True)
-class _Mixture:
+class Mixture:
     """Heads weighed on predictions of queries they have not seen."""
 
     weights: dict[str, float]
@@ -216,7 +216,7 @@ class _Mixture:
         return np.asarray(((self.predicted - targets) ** 2).mean(axis=1))
 
 
-def _mixture(unseen: dict[str, NDArray[np.float64]], targets: NDArray[np.float64]) -> _Mixture:
+def mixture(unseen: dict[str, NDArray[np.float64]], targets: NDArray[np.float64]) -> Mixture:
     """Choose penalties and weights; words are a part only where they surely lower the error.
 
     The kernel's penalty is that of its own least error, the words' that of the mixture's: they are
@@ -235,7 +235,7 @@ def _mixture(unseen: dict[str, NDArray[np.float64]], targets: NDArray[np.float64
         for own in TERM_RIDGES
         if f"terms@{own}" in unseen
     ]
-    best = min(worded, key=lambda mixture: mixture.errors(targets).mean(), default=plain)
+    best = min(worded, key=lambda one: one.errors(targets).mean(), default=plain)
     gain = plain.errors(targets) - best.errors(targets)
     return best if gain.mean() > SURE_GAIN * gain.std() / np.sqrt(len(gain)) else plain
 
@@ -244,9 +244,9 @@ def _mixed(
     unseen: dict[str, NDArray[np.float64]],
     targets: NDArray[np.float64],
     ridges: dict[str, float],
-) -> _Mixture:
+) -> Mixture:
     weights, predicted = _weigh(unseen, targets)
-    return _Mixture(weights, predicted, ridges)
+    return Mixture(weights, predicted, ridges)
 
 
 def _weigh(

@@ -23,12 +23,12 @@ from shared_router.scoring.export import export_router_graph, export_tuned_graph
 from shared_router.scoring.features import FEATURE_NAMES, feature_matrix
 from shared_router.scoring.finetuning import finetune
 from shared_router.scoring.fitting import train_on_embeddings
-from shared_router.scoring.heads import Batch
+from shared_router.scoring.heads import RIDGES, Batch
 from shared_router.scoring.persistence import write_folder
 from shared_router.scoring.serving import GraphScorer, GraphSession
-from shared_router.scoring.terms import BUCKETS, TermHead, hashed_terms, term_matrix
+from shared_router.scoring.terms import BUCKETS, TERM_RIDGES, TermHead, hashed_terms, term_matrix
 from shared_router.scoring.tokens import MAX_CHARACTERS
-from shared_router.scoring.training import train_head
+from shared_router.scoring.training import mixture, train_head
 from tests.material import PAIR, dataset, record
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def test_it_is_ridge_regression() -> None:
     np.testing.assert_allclose(head.predict(terms), expected, atol=2e-3)
 
 
-def test_texts_without_words_are_given_the_mean_of_the_rest() -> None:
+def test_texts_without_known_words_are_given_one_score() -> None:
     texts, gaps = worded(80)
     (head,) = TermHead.fit(term_matrix(["", "?", *texts]), np.vstack([[[0.0]] * 2, gaps]), (3.0,))
     found = head.predict(term_matrix(["", "words never seen"]))
@@ -156,7 +156,29 @@ def test_words_that_tell_nothing_are_not_learned_from() -> None:
     head = train_head(batch_of(texts, noise), texts, probability=False)
     unseen = batch_of(fresh, truth, seed=1)
     found = head.predict(unseen.embeddings, unseen.features, terms=unseen.terms)
+    assert "terms" not in head.parts
     assert abs(correlation(found, truth)) < 0.25
+
+
+@pytest.mark.parametrize(("gain", "kept"), [(0.03, False), (0.3, True)])
+def test_words_must_help_by_more_than_chance(gain: float, kept: bool) -> None:
+    rng = np.random.default_rng(0)
+    told, hidden = rng.normal(size=(2, 1000, 1))
+    targets = told + gain * hidden + rng.normal(size=(1000, 1))
+    unseen = {f"kernel@{ridge}": told for ridge in RIDGES}
+    unseen |= {f"terms@{ridge}": told + hidden for ridge in TERM_RIDGES}
+    found = mixture(unseen, targets)
+    assert ("terms" in found.weights) == ("terms" in found.ridges) == kept
+
+
+def test_their_penalty_is_the_one_that_adds_most() -> None:
+    rng = np.random.default_rng(0)
+    told, hidden = rng.normal(size=(2, 1000, 1))
+    targets = told + hidden
+    alone = {3.0: hidden, 10.0: 0.9 * told, 30.0: 0.95 * told}  # the others repeat the kernel
+    unseen = {f"kernel@{ridge}": told for ridge in RIDGES}
+    unseen |= {f"terms@{ridge}": alone[ridge] for ridge in TERM_RIDGES}
+    assert mixture(unseen, targets).ridges["terms"] == 3.0
 
 
 def told_by_words(n: int, *, seed: int = 0, extra: bool = False) -> RoutingDataset:
@@ -264,7 +286,7 @@ def test_the_hash_is_the_one_that_saved_routers_know() -> None:
 def test_versions_that_know_no_words_refuse_such_a_router(router: Router, tmp_path: Path) -> None:
     router.save_pretrained(tmp_path / "router")
     settings = json.loads((tmp_path / "router" / "router.json").read_text())
-    assert settings["features"] == [*FEATURE_NAMES, "terms"]
+    assert settings["features"] != list(FEATURE_NAMES)  # the list that they ask for
     assert "hashed words" in (tmp_path / "router" / "README.md").read_text()
 
 
