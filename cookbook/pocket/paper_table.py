@@ -39,7 +39,7 @@ _READING = """
 - No drop is negative, as one is in the paper: this large model is right almost always, so that the
   small one has nothing to win.
 - The paper's routers are fine-tuned. Here a frozen encoder is told apart from a fine-tuned one: the
-  latter sees digits and word lengths that decide here, and adds about five points of cost
+  latter sees digits and word lengths that decide here, and adds about four points of cost
   advantage at 1 % drop.
 - Calibrated for 1 % on some 1,600 questions, every router stayed within it on the fresh ones. In
   the paper four of nine broke it, after calibration on 500; nothing here promises it either.
