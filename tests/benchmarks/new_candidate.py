@@ -21,7 +21,6 @@ from shared_router.measuring.bootstrap import interval, resampled_weights
 from shared_router.measuring.cost_quality import CostLine
 from shared_router.scoring.features import feature_matrix
 from shared_router.scoring.heads import Batch
-from shared_router.scoring.terms import term_matrix
 from shared_router.scoring.training import train_head
 from tests.benchmarks.n_models import models_by_cost
 from tests.benchmarks.out_of_fold import FOLDS, OutOfFold, out_of_fold
@@ -43,13 +42,10 @@ def column_of(found: OutOfFold, new: int, outcomes: int, seed: int = 0) -> NDArr
         rows = rng.permutation(np.flatnonzero(found.folds != fold))[:outcomes]
         outside = np.flatnonzero(found.folds == fold)
         tasks = tuple(found.data.records[row].task for row in rows)
+        batch = Batch(found.embeddings[rows], features[rows], gaps[rows], tasks)
         texts = [found.data.queries[row] for row in rows]
-        embeddings, words = found.embeddings[rows], term_matrix(texts)
-        batch = Batch(embeddings, features[rows], gaps[rows], tasks, words)
         head = train_head(batch, texts, probability=False, neighbours=False, seed=seed)
-        unseen = term_matrix([found.data.queries[row] for row in outside])
-        scores = head.predict(found.embeddings[outside], features[outside], terms=unseen)
-        column[outside] = scores[:, 0]
+        column[outside] = head.predict(found.embeddings[outside], features[outside])[:, 0]
     return column
 
 
