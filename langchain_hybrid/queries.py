@@ -15,8 +15,6 @@ from shared_router.records import ROUTING_KEY, RoutingQuery
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from shared_router.questions import TooLong
-
     QueryExtractor = Callable[[list[BaseMessage]], str | None]
 
 logger = logging.getLogger("hybrid_llm")
@@ -25,18 +23,17 @@ _WAYS = "with_routing_query(chain, key=...), routing_query(...) or QueryFromProm
 
 
 def find_query(
-    messages: list[BaseMessage], extractors: Sequence[QueryExtractor], too_long: TooLong
+    messages: list[BaseMessage], extractors: Sequence[QueryExtractor]
 ) -> RoutingQuery | None:
     """Find what the user asked.
 
     In this order: `routing_query(...)` or `with_routing_query`; prompt variables
     (`QueryFromPrompt`); other extractors; the last human message. A last human message longer
-    than the encoder reads is narrowed to its final question paragraph.
+    than the encoder reads is narrowed to its final question paragraph when it is scored.
 
     Args:
         messages: The model's input.
         extractors: The user's; what one raises is logged and passed over.
-        too_long: Tells whether a text is longer than the encoder reads.
 
     Returns:
         The query and its source; `None` where there is no text.
@@ -51,7 +48,7 @@ def find_query(
             by_prompt = isinstance(extractor, QueryFromPrompt)
             return RoutingQuery(text=text, source="prompt_variable" if by_prompt else "extractor")
     text = last_human_text(messages)
-    return None if text is None else query_of_message(text, too_long, _WAYS)
+    return None if text is None else query_of_message(text, _WAYS)
 
 
 def _extract(extractor: QueryExtractor, messages: list[BaseMessage]) -> str | None:

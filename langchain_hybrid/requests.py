@@ -73,7 +73,7 @@ def routing_request(
 ) -> RoutingRequest:
     """Convert one call."""
     return RoutingRequest(
-        query=_query(messages, _several(extractors), engine),
+        query=_query(messages, _several(extractors)),
         options=options,
         needs_tools=needs_tools,
         needs_structured_output=needs_structured_output,
@@ -82,9 +82,9 @@ def routing_request(
     )
 
 
-def _query(messages: list[BaseMessage], extractors: Any, engine: RoutingEngine) -> Any:
+def _query(messages: list[BaseMessage], extractors: Any) -> Any:
     try:
-        return find_query(messages, extractors, engine.router.exceeds)
+        return find_query(messages, extractors)
     except Exception as error:  # noqa: BLE001  (a chain never breaks because the router did)
         logger.warning("Finding the query raised %s.", type(error).__name__)
         return None

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.agent.workflow.prompts import DEFAULT_STATE_PROMPT
@@ -14,6 +12,7 @@ from llama_index_instrumentation.dispatcher import active_instrument_tags
 from llamaindex_hybrid.kinds import kind_of_prompt, kind_of_text
 from llamaindex_hybrid.spans import enclosing, text_of_query
 from shared_router.context import current_query
+from shared_router.processes import cached_property
 from shared_router.questions import is_tool_noise, query_of_message
 from shared_router.records import RoutingQuery
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
     from llamaindex_hybrid.kinds import Kind
     from llamaindex_hybrid.spans import Enclosing
-    from shared_router.questions import TooLong
 
 QUERY_TAG = "routing_query"
 """Key of LlamaIndex's `instrument_tags` that states the user's question."""
@@ -33,15 +31,10 @@ QUERY_VARIABLES = ("query_str", "question", "query")
 
 _WAYS = "routing_query(...), a prompt with the variable query_str, or track_queries()"
 _ASSISTANT = (MessageRole.ASSISTANT, MessageRole.CHATBOT, MessageRole.MODEL)
-_STATE = re.compile(
-    re.escape(DEFAULT_STATE_PROMPT)
-    .replace(re.escape("{state}"), ".*?")
-    .replace(re.escape("{msg}"), "(?P<msg>.*)"),
-    re.DOTALL,
-)
+_BEFORE_STATE, _, _REST = DEFAULT_STATE_PROMPT.partition("{state}")
+_BEFORE_MESSAGE, _, _AFTER_MESSAGE = _REST.partition("{msg}")
 _TRANSCRIPT = "<current_conversation>"
-_SAID = re.compile(r"\t<user>\n(.*?)\t</user>\n", re.DOTALL)
-_MESSAGE = re.compile(r"\t\t<message>(.*?)</message>\n", re.DOTALL)
+_USER, _MESSAGE = ("\t<user>\n", "\t</user>\n"), ("\t\t<message>", "</message>\n")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,23 +62,22 @@ class Found:
     kind: Kind = "other"
 
 
-def find_query(asked: Asked, variables: Sequence[str], too_long: TooLong) -> Found:
+def find_query(asked: Asked, variables: Sequence[str]) -> Found:
     """Find what the user asked, and what was retrieved for it where `track_queries` is on.
 
     In this order: `routing_query(...)` or `instrument_tags`; prompt variables; the enclosing span
     (`track_queries`); the last user message that is no tool noise, narrowed to its final question
-    paragraph where it is longer than the encoder reads.
+    paragraph when it is scored, where it is longer than the encoder reads.
 
     Args:
         asked: What the call was given.
         variables: Prompt variables that hold a question, surest first.
-        too_long: Tells whether a text is longer than the encoder reads.
 
     Returns:
         The query and its source, or the kind of call that has none.
     """
     around = enclosing()
-    found = _find(asked, variables, too_long, around)
+    found = _find(asked, variables, around)
     query = found.query
     if query is None or query.retrieval is not None or around.retrieval is None:
         return found
@@ -94,7 +86,7 @@ def find_query(asked: Asked, variables: Sequence[str], too_long: TooLong) -> Fou
     return Found(replace(query, retrieval=around.retrieval, retrieval_source="span"))
 
 
-def _find(asked: Asked, variables: Sequence[str], too_long: TooLong, around: Enclosing) -> Found:
+def _find(asked: Asked, variables: Sequence[str], around: Enclosing) -> Found:
     stated = current_query() or _tagged() or variable_query(asked.variables, variables)
     if stated is not None:
         return Found(stated)
@@ -107,7 +99,7 @@ def _find(asked: Asked, variables: Sequence[str], too_long: TooLong, around: Enc
     kind = kind or (kind_of_text(text) if text else None)
     if kind is not None or text is None:
         return Found(kind=kind or "other")
-    return Found(query_of_message(text, too_long, _WAYS))
+    return Found(query_of_message(text, _WAYS))
 
 
 def _tagged() -> RoutingQuery | None:
@@ -143,16 +135,37 @@ def user_text(message: ChatMessage) -> str:
     text = text_of(message)
     if text.startswith(_TRANSCRIPT):
         return next(_said_last(text), text)
-    stateful = _STATE.fullmatch(text)
-    return stateful["msg"] if stateful else text
+    return _without_state(text)
+
+
+def _without_state(text: str) -> str:
+    """Cut away the state that an agent puts before a message."""
+    if not text.startswith(_BEFORE_STATE):
+        return text
+    _, found, message = text[len(_BEFORE_STATE) :].partition(_BEFORE_MESSAGE)
+    if not found or not message.endswith(_AFTER_MESSAGE):
+        return text
+    return message.removesuffix(_AFTER_MESSAGE)
 
 
 def _said_last(transcript: str) -> Iterator[str]:
     """Yield the user's messages of a transcript, as agents write it, the last one first."""
-    for said in reversed(_SAID.findall(transcript)):
-        text = "\n".join(_MESSAGE.findall(said))
+    for said in reversed(list(_between(transcript, *_USER))):
+        text = "\n".join(_between(said, *_MESSAGE))
         if text.strip() and not is_tool_noise(text):
             yield text
+
+
+def _between(text: str, start: str, end: str) -> Iterator[str]:
+    """Yield what stands between marks; a pattern would look for each end in the whole text."""
+    at = text.find(start)
+    while at >= 0:
+        begin = at + len(start)
+        stop = text.find(end, begin)
+        if stop < 0:
+            return
+        yield text[begin:stop]
+        at = text.find(start, stop + len(end))
 
 
 def text_of(message: ChatMessage) -> str:

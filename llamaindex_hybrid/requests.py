@@ -108,7 +108,7 @@ def routing_request(
         needs_structured_output: Whether it wants an answer in a schema.
         sticky_to: The candidate whose tool calls it answers.
     """
-    found = _found(asked, variables, engine)
+    found = _found(asked, variables)
     return RoutingRequest(
         query=found.query,
         options=options,
@@ -120,9 +120,9 @@ def routing_request(
     )
 
 
-def _found(asked: Asked, variables: Sequence[str], engine: RoutingEngine) -> Found:
+def _found(asked: Asked, variables: Sequence[str]) -> Found:
     try:
-        return find_query(asked, variables, engine.router.exceeds)
+        return find_query(asked, variables)
     except Exception as error:  # noqa: BLE001  (a chain never breaks because the router did)
         logger.warning("Finding the query raised %s.", type(error).__name__)
         return Found()

@@ -14,8 +14,9 @@ from shared_router.binding import as_router, check_binding, priced
 from shared_router.deciding.attempts import adrive, attempting, drive
 from shared_router.deciding.curve import resolve_dial
 from shared_router.deciding.deadline import Deadline
-from shared_router.deciding.record import decision_record
+from shared_router.deciding.record import decision_record, query_of
 from shared_router.errors import CandidateError, ConfigurationError
+from shared_router.questions import GuessedQueryWarning, warn_of_guess
 
 if TYPE_CHECKING:
     import os
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from shared_router.deciding.guards import RoutingRequest
     from shared_router.options import Dial
     from shared_router.records import Candidate, RoutingDecision
-    from shared_router.retrieval import RetrievalFacts
     from shared_router.router import Router
 
 logger = logging.getLogger("hybrid_llm")
@@ -164,11 +164,14 @@ class RoutingEngine:
     def _deciding(self, request: RoutingRequest) -> Generator[Score, Any, RoutingDecision]:
         started = time.perf_counter()
         verdict = yield from self.policy.deciding(request)
+        if verdict.question is not None and request.query and request.query.ways:
+            _warn_of_guess(request.query.ways)
         return self._record(verdict, request, (time.perf_counter() - started) * 1e3)
 
     def _record(
         self, verdict: Verdict, request: RoutingRequest, latency_ms: float
     ) -> RoutingDecision:
+        query = query_of(verdict, request)
         return decision_record(
             verdict,
             request,
@@ -176,7 +179,7 @@ class RoutingEngine:
             self.router,
             latency_ms,
             guarantee=self.guarantee,
-            query_hash=self._hash(request.query.text) if request.query else None,
+            query_hash=self._hash(query.text) if query else None,
             record_query=self.record_query,
         )
 
@@ -201,17 +204,21 @@ class RoutingEngine:
             except Exception as error:  # noqa: BLE001  (a chain never breaks because of a listener)
                 logger.warning("on_decision raised %s.", type(error).__name__)
 
-    def _score(
-        self, text: str, task: str | None = None, retrieval: RetrievalFacts | None = None
-    ) -> Any:
+    def _score(self, *asked: Any) -> Any:
         if getattr(self.router.scorer, "bounded", False):
-            return self.router.scored(text, task, retrieval)
-        return self._deadline.run(lambda: self.router.scored(text, task, retrieval))
+            return self.router.scored(*asked)
+        return self._deadline.run(lambda: self.router.scored(*asked))
 
-    async def _ascore(
-        self, text: str, task: str | None = None, retrieval: RetrievalFacts | None = None
-    ) -> Any:
-        return await self._deadline.arun(lambda: self.router.scored(text, task, retrieval))
+    async def _ascore(self, *asked: Any) -> Any:
+        return await self._deadline.arun(lambda: self.router.scored(*asked))
+
+
+def _warn_of_guess(ways: str) -> None:
+    """Warn; a chain does not break where warnings are errors, for the guess serves all the same."""
+    try:
+        warn_of_guess(ways)
+    except GuessedQueryWarning as warning:
+        logger.warning("%s", warning)
 
 
 def _check_listeners(listeners: Iterable[Callable[[RoutingDecision], object]]) -> None:

@@ -11,7 +11,9 @@ HybridRoutingError
 ├── JudgeError                a judging model answered nonsense (recorded by collect)
 ├── MissingExtraError         an optional dependency is not installed
 └── ScoringError              the scorer failed at call time (recorded, never raised to a chain)
-    └── ScoringTimeoutError   ... because it took too long
+    ├── ScoringTimeoutError   ... because it took too long
+    ├── LeavingError          ... because the process is ending
+    └── PanicError            ... because native code panicked
 
 A message states the rule, the value seen and the way out.
 """
@@ -70,3 +72,14 @@ class ScoringError(HybridRoutingError):
 
 class ScoringTimeoutError(ScoringError):
     """The scorer did not answer within its time limit."""
+
+
+class LeavingError(ScoringError):
+    """The process is ending, and native code may not begin in a thread it does not wait for."""
+
+
+class PanicError(ScoringError):
+    """Native code panicked, such as a tokenizer over a text it cannot match in bounded time.
+
+    The panic itself is not kept: its message may quote the query.
+    """

@@ -11,6 +11,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from shared_router.records import RoutingQuery
+from shared_router.texts import MAX_CHARACTERS, text_ends
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,8 +27,10 @@ _LABEL = re.compile(
     r"^[^\S\n]*(?:#+\s*)?(?:user\s+)?(?:question|query|input|user)\s*:\s*",
     re.IGNORECASE | re.MULTILINE,
 )
-_CONTEXT = re.compile(r"^\s*(?:context|documents?|sources?)\s*:", re.IGNORECASE | re.MULTILINE)
-_ANSWER = re.compile(r"^\s*(?:\w+\s+)?answer\s*:?\s*$", re.IGNORECASE)
+# Blanks but no line ends before a label, and nothing behind an optional sign: two runs that match
+# the same blanks would be tried in every split of them, in quadratic time.
+_CONTEXT = re.compile(r"^[^\S\n]*(?:context|documents?|sources?)\s*:", re.IGNORECASE | re.MULTILINE)
+_ANSWER = re.compile(r"(?:\w+\s+)?answer\s*:?", re.IGNORECASE)
 
 
 class GuessedQueryWarning(UserWarning):
@@ -36,27 +39,30 @@ class GuessedQueryWarning(UserWarning):
 
 def is_tool_noise(text: str) -> bool:
     """Tell whether a user message is an agent's harness speaking, not the user."""
-    return bool(_NOISE.match(text))
+    return bool(_NOISE.match(text, 0, MAX_CHARACTERS))
 
 
-def query_of_message(text: str, too_long: TooLong, ways: str) -> RoutingQuery:
-    """Make a query of a user message; one longer than the encoder reads is narrowed.
+def query_of_message(text: str, ways: str) -> RoutingQuery:
+    """Make a query of a user message; it is narrowed when it is scored, if it is too long.
 
     Args:
         text: The message.
-        too_long: Tells whether a text is longer than the encoder reads.
         ways: How to state the question instead, for the warning.
+    """
+    return RoutingQuery(text=text, source="last_user_message", ways=ways)
+
+
+def narrowed(text: str, too_long: TooLong) -> str | None:
+    """Narrow a message that is longer than the encoder reads to its final question paragraph.
+
+    Args:
+        text: The message; of a very long one its head and tail are looked at.
+        too_long: Tells whether a text is longer than the encoder reads.
 
     Returns:
-        The query: the whole message, or its final question paragraph, marked `guessed`.
-
-    Warns:
-        GuessedQueryWarning: Once per process, if the message is narrowed.
+        The paragraph; `None` where the message is read whole.
     """
-    if not too_long(text):
-        return RoutingQuery(text=text, source="last_user_message")
-    _warn_guess(ways)
-    return RoutingQuery(text=final_question(text), source="guessed")
+    return final_question(text_ends(text, between="\n\n")) if too_long(text) else None
 
 
 def final_question(text: str) -> str:
@@ -82,14 +88,21 @@ def _labelled_part(paragraph: str) -> str:
 
 
 def _without_answer_line(paragraph: str) -> str:
-    return "\n".join(line for line in paragraph.splitlines() if not _ANSWER.match(line))
+    return "\n".join(line for line in paragraph.splitlines() if not _ANSWER.fullmatch(line.strip()))
 
 
 _warned = False
 
 
-def _warn_guess(ways: str) -> None:
-    """Warn once per process."""
+def warn_of_guess(ways: str) -> None:
+    """Warn once per process that a query had to be guessed.
+
+    Args:
+        ways: How to state the question instead.
+
+    Warns:
+        GuessedQueryWarning: The first time.
+    """
     global _warned
     if _warned:
         return

@@ -70,6 +70,9 @@ class RoutingQuery:
     """What was retrieved for it, where known."""
     retrieval_source: RetrievalSource = "given"
     """Who told that, where it is known."""
+    ways: str | None = None
+    """How to state the question instead: given for a whole message, which is narrowed to its
+    final question paragraph where it is longer than the router reads."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.retrieval, RetrievalFacts | None):

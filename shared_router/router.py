@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +23,8 @@ from shared_router.errors import ConfigurationError, DataError
 from shared_router.keeping import Keeping
 from shared_router.measuring.bootstrap import RESAMPLES
 from shared_router.options import CallOptions, Dial, only_dial
+from shared_router.processes import cached_property, native_work
+from shared_router.questions import narrowed
 from shared_router.records import Candidate, RoutingDecision, RoutingQuery, joined_names
 from shared_router.scoring.encoder import DEFAULT_MAX_TOKENS
 from shared_router.scoring.finetuning import FineTuning
@@ -279,7 +280,11 @@ class Router(Changing, Keeping):
         return scores.reshape(len(texts), len(self.candidates) - 1)
 
     def scored(
-        self, text: str, task: str | None = None, retrieval: RetrievalFacts | None = None
+        self,
+        text: str,
+        task: str | None = None,
+        retrieval: RetrievalFacts | None = None,
+        narrow: bool = False,
     ) -> Scored:
         """Score one text for a decision.
 
@@ -287,10 +292,23 @@ class Router(Changing, Keeping):
             text: The user's query.
             task: Its label, where one is given.
             retrieval: What was retrieved for it, where known.
+            narrow: Whether it is a whole message: one that is longer than the encoder reads is
+                narrowed to its final question paragraph.
 
         Returns:
             The scores, with the task its text tells where the calibration goes by that.
+
+        Raises:
+            PanicError: If native code panics, in a scorer of your own too.
         """
+        with native_work():
+            question = narrowed(text, self.exceeds) if narrow else None
+            read = text if question is None else question
+            truncated = self.exceeds(read) if question is not None or not narrow else False
+            found = self._scored(read, task, retrieval)
+        return dataclasses.replace(found, question=question, truncated=truncated)
+
+    def _scored(self, text: str, task: str | None, retrieval: RetrievalFacts | None) -> Scored:
         facts = None if retrieval is None else [retrieval]
         if self.task_curves is None or self.task_curves.by != "predicted":
             labels = None if task is None else [task]

@@ -40,7 +40,8 @@ FORBIDDEN = (
     "ray",
 )
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors",),
+    ("errors", "texts"),
+    ("processes",),
     ("records", "retrieval", "options", "tasks"),
     ("context", "questions"),
     ("data", "deciding"),

@@ -27,7 +27,13 @@ if TYPE_CHECKING:
     from shared_router.deciding.rule import Rule
     from shared_router.deciding.tasks import Setting, TaskCurves
     from shared_router.options import Dial
-    from shared_router.records import Candidate, Reason, RoutingDecision, TaskSource
+    from shared_router.records import (
+        Candidate,
+        Reason,
+        RoutingDecision,
+        RoutingQuery,
+        TaskSource,
+    )
     from shared_router.retrieval import RetrievalFacts
 
 R = TypeVar("R")
@@ -42,14 +48,21 @@ class Score:
     """The label to score it under; handed to the driver only where there is one."""
     retrieval: RetrievalFacts | None = None
     """What was retrieved for it; handed to the driver only where that is known."""
+    narrow: bool = False
+    """Whether the text is a message to be narrowed; handed to the driver only where it is."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores, and the task the text itself tells; a driver may also send the scores alone."""
+    """What came of scoring a text; a driver may also send the scores alone."""
 
     scores: Sequence[float]
     task: str | None = None
+    """The task that the text itself tells."""
+    question: str | None = field(default=None, repr=False)
+    """What was scored in place of the text, where it had to be narrowed."""
+    truncated: bool = False
+    """Whether what was scored is longer than the router reads."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +84,10 @@ class Verdict:
     task: str | None = None
     task_source: TaskSource | None = None
     setting: Setting | None = None
+    question: str | None = field(default=None, repr=False)
+    """What the query was narrowed to."""
+    truncated: bool = False
+    """Whether what was scored is longer than the router reads."""
 
 
 @dataclass(frozen=True)
@@ -121,18 +138,16 @@ class Policy:
         settled = self._settled(request, setting, allowed)
         if settled is not None:
             return settled
-        text = request.query.text if request.query else ""
-        facts = request.query.retrieval if request.query else None
         try:
-            asked = Score(text, self.label_for(dial, setting, task), facts)
-            scored = self._checked((yield asked))
+            label = self.label_for(dial, setting, task)
+            scored = self._checked((yield _score_of(request.query, label)))
         except Exception as error:  # noqa: BLE001  (a chain never breaks because the router did)
             verdict = _verdict(allowed.indices[-1], "router_error", setting)
             return replace(verdict, error=type(error).__name__)
         if task is not None or scored.task is None:
-            return self._by_score(scored.scores, setting, allowed)
+            return self._by_score(scored, setting, allowed)
         setting = resolve_setting(dial, self.curve, self.tasks, scored.task)
-        verdict = self._by_score(scored.scores, setting, allowed)
+        verdict = self._by_score(scored, setting, allowed)
         return replace(verdict, task=scored.task, task_source="predicted")
 
     def _settled(
@@ -167,22 +182,35 @@ class Policy:
         return task if dial.name == "threshold" else setting.task
 
     def _checked(self, outcome: Any) -> Scored:
-        scores = outcome.scores if isinstance(outcome, Scored) else outcome
-        row = tuple(np.asarray(scores, dtype=np.float64).ravel().tolist())
+        found = outcome if isinstance(outcome, Scored) else Scored(outcome)
+        row = tuple(np.asarray(found.scores, dtype=np.float64).ravel().tolist())
         if len(row) != self.reference or not all(map(math.isfinite, row)):
             raise ScoringError(
                 f"A scorer returns {self.reference} finite numbers a query; got {len(row)}."
             )
-        return Scored(row, outcome.task if isinstance(outcome, Scored) else None)
+        return replace(found, scores=row)
 
-    def _by_score(self, scores: Sequence[float], setting: Setting, allowed: Allowed) -> Verdict:
+    def _by_score(self, scored: Scored, setting: Setting, allowed: Allowed) -> Verdict:
+        scores = scored.scores
         masked = [s if i in allowed.indices else -math.inf for i, s in enumerate(scores)]
         index = self.rule.choose_one(masked, setting.threshold)
         reason: Reason = "score"
         if index not in allowed.indices:
             index = max(allowed.indices, key=lambda i: scores[i])
             reason = allowed.reason or "capability"
-        return replace(_verdict(index, reason, setting), scores=tuple(scores))
+        return replace(
+            _verdict(index, reason, setting),
+            scores=tuple(scores),
+            question=scored.question,
+            truncated=scored.truncated,
+        )
+
+
+def _score_of(query: RoutingQuery | None, label: str | None) -> Score:
+    """Ask for the score of a call's query."""
+    if query is None:
+        return Score("", label)
+    return Score(query.text, label, query.retrieval, narrow=query.ways is not None)
 
 
 def _verdict(index: int, reason: Reason, setting: Setting) -> Verdict:
@@ -250,6 +278,8 @@ async def adrive(
 
 def _asked(step: Score) -> tuple[Any, ...]:
     """What the driver's scorer is called with: the text, and what else is known."""
+    if step.narrow:
+        return step.text, step.task, step.retrieval, True
     if step.retrieval is not None:
         return step.text, step.task, step.retrieval
     return (step.text,) if step.task is None else (step.text, step.task)

@@ -8,13 +8,13 @@ resolved per call by binary search.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from shared_router.deciding.walk import Walk, one_sign
 from shared_router.errors import DialError, NotCalibratedError
+from shared_router.processes import cached_property
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from concurrent.futures import Future
 from contextvars import copy_context
@@ -25,8 +26,8 @@ MOST_OVERDUE = 32
 class Deadline:
     """Runs functions on daemon threads and stops waiting after a time limit.
 
-    A function that hangs keeps its thread, but never holds up its caller or the interpreter's
-    exit; when too many hang, new ones are refused until some end.
+    A function that hangs keeps its thread, but never holds up its caller; when too many hang, new
+    ones are refused until some end.
 
     Args:
         seconds: The time limit of one function.
@@ -35,7 +36,7 @@ class Deadline:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._overdue: set[Future[Any]] = set()
-        self._lock = threading.Lock()
+        self._process = os.getpid()
         self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
             WeakKeyDictionary()
         )
@@ -76,13 +77,13 @@ class Deadline:
             return await waiting
 
     def _late(self, future: Future[Any]) -> ScoringTimeoutError:
-        with self._lock:
-            if not future.done():
-                self._overdue.add(future)
-                future.add_done_callback(self._overdue.discard)
+        self._overdue.add(future)
+        future.add_done_callback(self._overdue.discard)  # at once, if it is done by now
         return ScoringTimeoutError(f"The router took longer than {self.seconds:g} s.")
 
     def _start(self, function: Callable[[], T]) -> Future[T]:
+        if self._process != os.getpid():  # what hangs in the parent does not hang here
+            self._process, self._overdue = os.getpid(), set()
         if len(self._overdue) >= MOST_OVERDUE:
             raise ScoringTimeoutError(f"{MOST_OVERDUE} earlier routings still hang.")
         future: Future[T] = Future()

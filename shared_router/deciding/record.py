@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from shared_router.records import RoutingDecision
@@ -31,10 +32,6 @@ class Named(Protocol):
         """Whether facts of the retrieval move its scores."""
         ...
 
-    def exceeds(self, text: str) -> bool:
-        """Tell whether a text is longer than the router reads."""
-        ...
-
 
 def decision_record(
     verdict: Verdict,
@@ -59,7 +56,7 @@ def decision_record(
         query_hash: Keyed hash of the query, where wanted.
         record_query: Whether to keep the text.
     """
-    query, dial = request.query, policy.dial(request)
+    query, dial = query_of(verdict, request), policy.dial(request)
     scored = verdict.scores is not None
     facts, told = _facts(query) if scored and router.sees_retrieval else (None, None)
     return RoutingDecision(
@@ -82,11 +79,19 @@ def decision_record(
         router_version=router.version,
         latency_ms=latency_ms,
         query_length=len(query.text) if query else None,
-        query_truncated=scored and query is not None and router.exceeds(query.text),
+        query_truncated=verdict.truncated,
         query_hash=query_hash,
         query=_encodable(query.text) if query and record_query else None,
         error=verdict.error,
     )
+
+
+def query_of(verdict: Verdict, request: RoutingRequest) -> RoutingQuery | None:
+    """Return what was scored: the call's query, or what it was narrowed to."""
+    query = request.query
+    if query is None or verdict.question is None:
+        return query
+    return replace(query, text=verdict.question, source="guessed")
 
 
 def _facts(query: RoutingQuery | None) -> tuple[RetrievalFacts | None, RetrievalSource]:

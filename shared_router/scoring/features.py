@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shared_router.retrieval import FACT_NAMES
+from shared_router.texts import text_ends
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +48,7 @@ FEATURE_NAMES = (
 
 
 def query_features(text: str) -> list[float]:
-    """Compute the features of one query.
+    """Compute the features of one query; of a long text those of its head and tail.
 
     Args:
         text: The query; may be empty.
@@ -55,6 +56,7 @@ def query_features(text: str) -> list[float]:
     Returns:
         One finite number per name in `FEATURE_NAMES`.
     """
+    text = text_ends(text)
     characters = max(len(text), 1)
     words = text.split()
     lengths = [len(word) for word in words] or [0]

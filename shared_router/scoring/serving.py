@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 from weakref import WeakValueDictionary
 
 import numpy as np
 
 from shared_router.errors import ArtifactError
+from shared_router.processes import cached_property, native_work, opening
 from shared_router.scoring.features import feature_matrix
 from shared_router.scoring.tasks import TaskNames
 from shared_router.scoring.terms import hashed_terms
@@ -58,12 +57,6 @@ def workers() -> int:
 
 _OPEN: WeakValueDictionary[tuple[str, int], Any] = WeakValueDictionary()
 """Sessions by the SHA-256 of their model and process: routers of one graph share one."""
-_LOCKS: dict[int, threading.Lock] = {}
-
-
-def _open_lock() -> threading.Lock:
-    """Return this process's lock: one that was held at a fork would never open in the child."""
-    return _LOCKS.setdefault(os.getpid(), threading.Lock())
 
 
 class GraphSession:
@@ -80,7 +73,6 @@ class GraphSession:
     def __init__(self, source: Path | bytes, sha256: str | None = None) -> None:
         self._source = source
         self._expected = sha256
-        self._lock = threading.Lock()
         self._session: Any = None
         self._process = -1
 
@@ -118,7 +110,7 @@ class GraphSession:
 
     def _open(self) -> Any:
         if self._session is None or self._process != os.getpid():
-            with self._lock:
+            with opening():
                 if self._session is None or self._process != os.getpid():
                     self._session = _shared_session(self)
                     self._process = os.getpid()
@@ -129,11 +121,10 @@ def _shared_session(wanted: GraphSession) -> Any:
     """Take the process's session of a model, or open it; a model is read and checked each time."""
     model = wanted.bytes
     key = (hashlib.sha256(model).hexdigest(), os.getpid())
-    with _open_lock():
-        session = _OPEN.get(key)
-        if session is None:
-            session = _OPEN[key] = _new_session(model)
-        return session
+    session = _OPEN.get(key)
+    if session is None:
+        session = _OPEN[key] = _new_session(model)
+    return session
 
 
 def _new_session(model: bytes) -> Any:
@@ -231,7 +222,8 @@ class GraphScorer:
         def one(at: int) -> list[NDArray[np.float32]]:
             labels = under[at] if under is not None else ()
             facts = retrieval[at] if retrieval is not None else None
-            return self.session.run(outputs, self._feeds(texts[at], labels, facts))
+            with native_work():
+                return self.session.run(outputs, self._feeds(texts[at], labels, facts))
 
         yield from map_texts(one, range(len(texts)), progress)
 

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shared_router.processes import cached_property, opening
+from shared_router.texts import MAX_CHARACTERS, text_ends
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-MAX_CHARACTERS = 20_000
-"""Characters handed to the tokenizer; the encoder reads far fewer tokens anyway."""
-
-
-def text_ends(text: str, tail: int = MAX_CHARACTERS // 2) -> str:
-    """Keep `MAX_CHARACTERS` of a longer text, `tail` of them from its end: what is read of it."""
-    if len(text) <= MAX_CHARACTERS:
-        return text
-    return text[: MAX_CHARACTERS - tail] + text[len(text) - tail :]
 
 
 def readable(text: str) -> str:
@@ -45,12 +37,13 @@ class Tokens:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        from tokenizers import Tokenizer
+        with opening():
+            from tokenizers import Tokenizer
 
-        tokenizer = Tokenizer.from_str(self.serialized)
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        return tokenizer
+            tokenizer = Tokenizer.from_str(self.serialized)
+            tokenizer.no_padding()
+            tokenizer.no_truncation()
+            return tokenizer
 
     @cached_property
     def _marks(self) -> tuple[int, int]:

@@ -1,0 +1,83 @@
+"""A process may leave, or fork, while a routing is under way in it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared_router.errors import PanicError
+from shared_router.processes import native_work
+from tests.leaving import WAYS, WORDS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GUARD_S = 120
+FORKS = 5
+forking = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_leaving_under_a_routing_is_as_with_a_bare_model(way: str, tmp_path: Path) -> None:
+    kept = tmp_path / "results.txt"
+    command = [sys.executable, "-m", "tests.leaving", way, str(kept)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=GUARD_S, check=False)
+    assert done.returncode == WAYS[way][1], done.stderr[-2000:]
+    if not way.startswith("endless"):  # under a daemon thread that runs on Python flushes nothing
+        assert kept.read_text() == WORDS
+
+
+@forking
+@pytest.mark.parametrize("asked", ["score", "decide"])
+def test_a_child_scores_however_far_its_parent_is_with_the_first_score(asked: str) -> None:
+    assert forks(FORKS, asked) == FORKS
+
+
+@forking
+@pytest.mark.statistical
+def test_a_hundred_forks_during_the_first_score() -> None:
+    assert forks(100, "decide") == 100
+
+
+def forks(times: int, asked: str) -> int:
+    """Fork during the first score of a process, later and later; count the children that score."""
+    script = """
+        import os, signal, sys, threading, time
+        from shared_router import Router
+        ask = {"score": lambda r: r.score(["a"]), "decide": lambda r: r.decide("b " * 400)}
+        router = Router.bundled()
+        thread = threading.Thread(target=ask[sys.argv[1]], args=[router])
+        thread.start()
+        time.sleep(float(sys.argv[2]))
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)
+            ask[sys.argv[1]](router)
+            os._exit(0)
+        thread.join()
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        """
+    ended = []
+    for at in range(times):
+        command = [sys.executable, "-c", textwrap.dedent(script), asked, str(0.3 * at / times)]
+        ended.append(subprocess.run(command, capture_output=True, text=True, timeout=GUARD_S))
+    return sum(done.stdout.strip() == "0" for done in ended)
+
+
+def test_a_panic_of_native_code_is_an_error_without_its_message() -> None:
+    panic = type("PanicException", (BaseException,), {"__module__": "pyo3_runtime"})
+    with pytest.raises(PanicError) as found, native_work():
+        raise panic("quotes the query")
+    assert "quotes" not in str(found.value)
+    assert found.value.__suppress_context__
+
+
+@pytest.mark.parametrize("passing", [KeyboardInterrupt, GeneratorExit, SystemExit])
+def test_what_is_no_panic_passes(passing: type[BaseException]) -> None:
+    with pytest.raises(passing), native_work():
+        raise passing
