@@ -8,7 +8,6 @@ that is open, its parent, the query it was called with and facts of what was ret
 from __future__ import annotations
 
 import logging
-import threading
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Generator
 from contextvars import ContextVar
@@ -26,6 +25,7 @@ from llama_index_instrumentation import get_dispatcher
 from pydantic import PrivateAttr
 
 from llamaindex_hybrid.streams import adrawn_with, drawn_with
+from shared_router.processes import ForkSafeLock
 from shared_router.retrieval import RetrievalFacts
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class QueryTracker(BaseSpanHandler[BaseSpan]):
 
     _open: OrderedDict[str, _Open] = PrivateAttr(default_factory=OrderedDict)
     _uses: int = PrivateAttr(default=0)
-    _guard: Any = PrivateAttr(default_factory=threading.Lock)
+    _guard: Any = PrivateAttr(default_factory=ForkSafeLock)
 
     @classmethod
     def class_name(cls) -> str:

@@ -17,6 +17,7 @@ import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from weakref import WeakSet
 
 from shared_router.errors import LeavingError, PanicError
 
@@ -83,6 +84,27 @@ def opening() -> Iterator[None]:
         yield
 
 
+class ForkSafeLock:
+    """A lock that a fork in another thread does not leave held in the child."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        _locks.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+    def begin_anew(self) -> None:
+        """Be free again, in a child: who held it is the parent's."""
+        self._lock = threading.Lock()
+
+
+_locks: WeakSet[ForkSafeLock] = WeakSet()
+
+
 def _before_fork() -> None:
     _held_by_fork.append(_lock.acquire(timeout=FORK_WITHIN_S))
 
@@ -98,6 +120,8 @@ def _after_fork_in_child() -> None:
     _lock = threading.RLock()
     _held_by_fork.clear()
     _at_work.clear()
+    for lock in _locks:
+        lock.begin_anew()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork

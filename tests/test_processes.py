@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared_router.errors import PanicError
-from shared_router.processes import native_work
+from shared_router.processes import ForkSafeLock, native_work
 from tests.leaving import WAYS, WORDS
 
 if TYPE_CHECKING:
@@ -81,3 +82,16 @@ def test_a_panic_of_native_code_is_an_error_without_its_message() -> None:
 def test_what_is_no_panic_passes(passing: type[BaseException]) -> None:
     with pytest.raises(passing), native_work():
         raise passing
+
+
+@forking
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_lock_that_a_thread_holds_is_free_in_a_child() -> None:
+    lock = ForkSafeLock()
+    with lock:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)
+            with lock:
+                os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

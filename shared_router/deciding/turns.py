@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
+
+from shared_router.processes import ForkSafeLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +30,7 @@ class TurnMemory:
     def __init__(self, most: int = MOST_TURNS) -> None:
         self._most = most
         self._secret = secrets.token_bytes(32)
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._candidates: OrderedDict[bytes, str] = OrderedDict()
 
     def __reduce__(self) -> tuple[type[TurnMemory], tuple[int]]:
