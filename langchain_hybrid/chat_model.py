@@ -44,8 +44,9 @@ class HybridChatModel(BaseChatModel):
     wins over a config, a config over the context, the context over the field. `route="NAME"`
     forces a candidate, `small` and `large` being the first and the last.
 
-    Each decision stands in `response_metadata["hybrid_routing"]`, in the tags and metadata of the
-    called model's run, in the outputs of the `HybridRouter` run, and in a custom event.
+    Each decision stands in the tags and metadata of the called model's run, in the outputs of the
+    `HybridRouter` run, in a custom event, and, but for what changes from run to run, in
+    `response_metadata["hybrid_routing"]`.
 
     Example:
         >>> model = HybridChatModel(small=small, large=large, router=router)  # doctest: +SKIP

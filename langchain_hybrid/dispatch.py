@@ -52,13 +52,12 @@ class RoutedCall:
         run = RoutedRun(self.name, self.value, self.config)
 
         def attempt(decision: RoutingDecision) -> Any:
-            payload = decision.model_dump(mode="json")
-            config = run.decided(decision, payload)
+            config = run.decided(decision)
             if self.rate_limiter:
                 self.rate_limiter.acquire(blocking=True)
             model = self.target(decision.index)
             output = run.within(lambda: model.invoke(self.messages, config, **self.kwargs))
-            return annotated(output, payload)
+            return annotated(output, decision.stable())
 
         try:
             run.deciding(self.request)
@@ -74,13 +73,12 @@ class RoutedCall:
         run = await AsyncRoutedRun.open(self.name, self.value, self.config)
 
         async def attempt(decision: RoutingDecision) -> Any:
-            payload = decision.model_dump(mode="json")
-            config = await run.decided(decision, payload)
+            config = await run.decided(decision)
             if self.rate_limiter:
                 await self.rate_limiter.aacquire(blocking=True)
             model = self.target(decision.index)
             output = await run.within(lambda: model.ainvoke(self.messages, config, **self.kwargs))
-            return annotated(output, payload)
+            return annotated(output, decision.stable())
 
         try:
             await run.deciding(self.request)
@@ -107,13 +105,12 @@ class RoutedCall:
 
         def attempt(decision: RoutingDecision) -> Iterator[Any]:
             nonlocal source
-            payload = decision.model_dump(mode="json")
-            config = run.decided(decision, payload)
+            config = run.decided(decision)
             if self.rate_limiter:
                 self.rate_limiter.acquire(blocking=True)
             model = self.target(decision.index)
             source = run.iterate(lambda: model.stream(self.messages, config, **self.kwargs))
-            return _after(annotated(next(source, _NOTHING), payload), source)
+            return _after(annotated(next(source, _NOTHING), decision.stable()), source)
 
         try:
             run.deciding(self.request)
@@ -138,13 +135,12 @@ class RoutedCall:
 
         async def attempt(decision: RoutingDecision) -> AsyncIterator[Any]:
             nonlocal source
-            payload = decision.model_dump(mode="json")
-            config = await run.decided(decision, payload)
+            config = await run.decided(decision)
             if self.rate_limiter:
                 await self.rate_limiter.aacquire(blocking=True)
             model = self.target(decision.index)
             source = run.iterate(lambda: model.astream(self.messages, config, **self.kwargs))
-            return _aafter(annotated(await anext(source, _NOTHING), payload), source)
+            return _aafter(annotated(await anext(source, _NOTHING), decision.stable()), source)
 
         try:
             await run.deciding(self.request)
@@ -163,7 +159,7 @@ class RoutedCall:
 
 
 def annotated(output: Any, payload: dict[str, Any]) -> Any:
-    """Put the decision on a message, or on the raw message of a structured answer.
+    """Put what is stable of the decision on a message, or on a structured answer's raw message.
 
     The message is copied: the model's own cache may hold the same object.
     """

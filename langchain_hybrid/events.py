@@ -32,8 +32,8 @@ def chat_stream(call: RoutedCall) -> ChatModelStream:
     closer = _Closer(run)
 
     def attempt(decision: RoutingDecision) -> ChatModelStream:
-        closer.payload = decision.model_dump(mode="json")
-        config = _with_handler(run.decided(decision, closer.payload), closer)
+        closer.payload = decision.stable()
+        config = _with_handler(run.decided(decision), closer)
         model = _streaming(call.target(decision.index))
         if call.rate_limiter:
             call.rate_limiter.acquire(blocking=True)
@@ -55,8 +55,8 @@ async def achat_stream(call: RoutedCall) -> AsyncChatModelStream:
     closer = _AsyncCloser(run)
 
     async def attempt(decision: RoutingDecision) -> AsyncChatModelStream:
-        closer.payload = decision.model_dump(mode="json")
-        config = _with_handler(await run.decided(decision, closer.payload), closer)
+        closer.payload = decision.stable()
+        config = _with_handler(await run.decided(decision), closer)
         model = _streaming(call.target(decision.index))
         if call.rate_limiter:
             await call.rate_limiter.aacquire(blocking=True)
@@ -121,7 +121,7 @@ class _AsyncCloser(AsyncCallbackHandler):
 
 
 def _noted(stream: Any, payload: dict[str, Any]) -> Any:
-    """Put the decision on the finished message, which the stream alone holds."""
+    """Put what is stable of the decision on the finished message, which the stream alone holds."""
     message = getattr(stream, "output_message", None)
     if message is not None:
         message.response_metadata[ROUTING_KEY] = payload

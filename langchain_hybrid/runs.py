@@ -104,8 +104,9 @@ class RoutedRun:
                 None, _router_inputs(request), name=ROUTER_RUN
             )
 
-    def decided(self, decision: RoutingDecision, payload: dict[str, Any]) -> RunnableConfig:
+    def decided(self, decision: RoutingDecision) -> RunnableConfig:
         """Close the router's run, tell of the decision, and return the chosen model's config."""
+        payload = decision.model_dump(mode="json")
         if self._run is not None and self._router is not None:
             self._router.on_chain_end(payload)
             self._router = None
@@ -178,8 +179,9 @@ class AsyncRoutedRun:
                 None, _router_inputs(request), name=ROUTER_RUN
             )
 
-    async def decided(self, decision: RoutingDecision, payload: dict[str, Any]) -> RunnableConfig:
+    async def decided(self, decision: RoutingDecision) -> RunnableConfig:
         """Close the router's run, tell of the decision, and return the chosen model's config."""
+        payload = decision.model_dump(mode="json")
         if self._run is not None and self._router is not None:
             await self._router.on_chain_end(payload)
             self._router = None

@@ -56,11 +56,11 @@ class RoutedCall(Generic[T]):
         """Make the call."""
 
         def attempt(decision: RoutingDecision) -> Any:
-            model, payload = self._begin(decision)
-            with announced(decision, payload, model.callback_manager, self.name):
+            model = self._begin(decision)
+            with announced(decision, model.callback_manager, self.name):
                 if self.owner.rate_limiter is not None:
                     self.owner.rate_limiter.acquire()
-                return annotated(self.invoke(model), payload)
+                return annotated(self.invoke(model), decision.stable())
 
         answer: T = self.owner.engine.call(self.request, attempt)
         return answer
@@ -69,11 +69,11 @@ class RoutedCall(Generic[T]):
         """Make the call without blocking the event loop."""
 
         async def attempt(decision: RoutingDecision) -> Any:
-            model, payload = self._begin(decision)
-            with announced(decision, payload, model.callback_manager, self.name):
+            model = self._begin(decision)
+            with announced(decision, model.callback_manager, self.name):
                 if self.owner.rate_limiter is not None:
                     await self.owner.rate_limiter.async_acquire()
-                return annotated(await self.invoke(model), payload)
+                return annotated(await self.invoke(model), decision.stable())
 
         answer: T = await self.owner.engine.acall(self.request, attempt)
         return answer
@@ -82,11 +82,12 @@ class RoutedCall(Generic[T]):
         """Stream the call; it commits to a model at its first chunk, drawn here."""
 
         def attempt(decision: RoutingDecision) -> Any:
-            model, payload = self._begin(decision)
-            with announced(decision, payload, model.callback_manager, self.name):
+            model = self._begin(decision)
+            with announced(decision, model.callback_manager, self.name):
                 if self.owner.rate_limiter is not None:
                     self.owner.rate_limiter.acquire()
-                return primed(self.invoke(model), partial(annotated, payload=payload))
+                change = partial(annotated, payload=decision.stable())
+                return primed(self.invoke(model), change)
 
         chunks: Generator[T, None, None] = self.owner.engine.call(self.request, attempt)
         return chunks
@@ -95,15 +96,16 @@ class RoutedCall(Generic[T]):
         """Stream the call without blocking the event loop; see `stream`."""
 
         async def attempt(decision: RoutingDecision) -> Any:
-            model, payload = self._begin(decision)
-            with announced(decision, payload, model.callback_manager, self.name):
+            model = self._begin(decision)
+            with announced(decision, model.callback_manager, self.name):
                 if self.owner.rate_limiter is not None:
                     await self.owner.rate_limiter.async_acquire()
-                return await aprimed(await self.invoke(model), partial(annotated, payload=payload))
+                change = partial(annotated, payload=decision.stable())
+                return await aprimed(await self.invoke(model), change)
 
         chunks: AsyncGenerator[T, None] = await self.owner.engine.acall(self.request, attempt)
         return chunks
 
-    def _begin(self, decision: RoutingDecision) -> tuple[LLM, dict[str, Any]]:
+    def _begin(self, decision: RoutingDecision) -> LLM:
         self.decided(decision)
-        return self.owner.chosen(decision), decision.model_dump(mode="json")
+        return self.owner.chosen(decision)

@@ -82,14 +82,11 @@ logging.getLogger("openinference.instrumentation.llama_index._handler").addFilte
 
 
 @contextmanager
-def announced(
-    decision: RoutingDecision, payload: dict[str, Any], manager: CallbackManager, name: str
-) -> Iterator[None]:
+def announced(decision: RoutingDecision, manager: CallbackManager, name: str) -> Iterator[None]:
     """Tell of a decision, then keep the trace open for the chosen model's call.
 
     Args:
         decision: The decision.
-        payload: The same as JSON-able values.
         manager: Hears of it, if it has handlers.
         name: Name of the trace.
     """
@@ -99,21 +96,21 @@ def announced(
         yield
         return
     with manager.as_trace(name):
-        _call_back(payload, manager)
+        _call_back(decision, manager)
         yield
 
 
-def _call_back(payload: dict[str, Any], manager: CallbackManager) -> None:
+def _call_back(decision: RoutingDecision, manager: CallbackManager) -> None:
     event: Any = ROUTING_KEY  # LlamaIndex's enumeration of events cannot be extended
     try:
-        with manager.event(event, payload=payload):
+        with manager.event(event, payload=decision.model_dump(mode="json")):
             pass
     except Exception as error:  # noqa: BLE001  (a chain never breaks because of a listener)
         logger.warning("A callback handler raised %s at %s.", type(error).__name__, ROUTING_KEY)
 
 
 def annotated(output: Any, payload: dict[str, Any]) -> Any:
-    """Put the decision on a response, or on a chunk of a stream.
+    """Put what is stable of the decision on a response, or on a chunk of a stream.
 
     The response is copied: the model's own events hold the same object. `raw` and the message
     stay as they are: token counts are read out of one, and the other is sent to the provider again.

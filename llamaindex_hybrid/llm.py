@@ -47,9 +47,9 @@ class HybridLLM(RoutedOperations):
     a keyword wins over the context, the context over the field. `route="NAME"` forces a
     candidate, `small` and `large` being the first and the last.
 
-    Each decision stands in `response.additional_kwargs["hybrid_routing"]`, in a
-    `RoutingDecisionEvent`, in the callback event `hybrid_routing`, and in the OpenTelemetry
-    attributes `hybrid.routing.<field>` of the current span.
+    Each decision stands in a `RoutingDecisionEvent`, in the callback event `hybrid_routing`, in the
+    OpenTelemetry attributes `hybrid.routing.<field>` of the current span, and, but for what changes
+    from run to run, in `response.additional_kwargs["hybrid_routing"]`.
 
     `system_prompt`, `query_wrapper_prompt`, `output_parser` and `pydantic_program_mode`, where
     given, hold for the chosen model in place of its own; `rate_limiter` works beside each model's.

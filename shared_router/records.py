@@ -135,6 +135,9 @@ class Usage(BaseModel):
     """Cost of the call in US dollars; `None` where unknown."""
 
 
+_OF_ONE_RUN = {"latency_ms", "query_hash"}
+
+
 class RoutingDecision(BaseModel):
     """One decision: which candidate answers, and why.
 
@@ -200,6 +203,14 @@ class RoutingDecision(BaseModel):
         if self.scores is None:
             return None
         return self.scores[self.index] if self.index < len(self.scores) else max(self.scores)
+
+    def stable(self) -> dict[str, Any]:
+        """Return, as JSON-able values, what does not change where the same call is made again.
+
+        Messages carry this: a cache is asked with the history, and would miss by a time or by a
+        hash that each process keys anew.
+        """
+        return self.model_dump(mode="json", exclude=_OF_ONE_RUN)
 
     def flat(self) -> dict[str, str | int | float]:
         """Return what is known as scalars, for carriers that take nothing else.

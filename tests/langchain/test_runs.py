@@ -14,7 +14,7 @@ from langchain_core.outputs import ChatGeneration
 from langchain_core.runnables import RunnableLambda
 from langchain_core.runnables.config import var_child_runnable_config
 
-from shared_router.records import ROUTING_KEY
+from shared_router.records import ROUTING_KEY, RoutingDecision
 from tests.langchain.fakes import ANSWER, FakeChat, Recorder, hybrid
 
 if TYPE_CHECKING:
@@ -111,7 +111,8 @@ async def test_the_models_run_and_the_message_tell_the_decision(way: Any) -> Non
     (run,) = seen.llms
     assert f"{ROUTING_KEY}:large" in run.tags
     assert run.metadata[ROUTING_KEY] == decision
-    assert answer.response_metadata[ROUTING_KEY] == decision
+    assert decision["latency_ms"] > 0
+    assert answer.response_metadata[ROUTING_KEY] == RoutingDecision(**decision).stable()
     assert answer.response_metadata["model_name"] == "large"
     assert answer.usage_metadata["total_tokens"] == 15
 

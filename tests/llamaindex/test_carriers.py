@@ -250,6 +250,18 @@ def test_an_error_is_heard_once() -> None:
     assert heard.names[-1] == "close complete"
 
 
+@pytest.mark.parametrize("name", [*STREAMS, "chat", "acomplete", "chat_with_tools"])
+async def test_a_response_carries_what_two_wrappers_decide_alike(
+    name: str, decisions: Decisions
+) -> None:
+    for _ in range(2):
+        for answer in await run(hybrid(on_decision=[decisions.append]), name):
+            if hasattr(answer, "additional_kwargs") and hasattr(answer, "raw"):
+                assert decision_of(answer) == decisions[0].stable()
+    assert decisions[0].query_hash != decisions[1].query_hash
+    assert "latency_ms" not in decisions[0].stable()
+
+
 # -- inside pipelines -----------------------------------------------------------------------------
 
 
