@@ -52,7 +52,6 @@ dispatcher = get_dispatcher(__name__)
 class RoutedOperations(FunctionCallingLLM):
     """An LLM whose every operation is a routed call."""
 
-    @abstractmethod
     def routed_call(
         self,
         name: str,
@@ -63,7 +62,9 @@ class RoutedOperations(FunctionCallingLLM):
         needs_tools: bool = False,
         needs_structured_output: bool = False,
     ) -> RoutedCall[Any]:
-        """Prepare one call.
+        """Prepare one call; subclasses do.
+
+        Not abstract: LlamaIndex makes a span of every method that is.
 
         Args:
             name: The method's name.
@@ -73,6 +74,7 @@ class RoutedOperations(FunctionCallingLLM):
             needs_tools: Whether the model must call tools.
             needs_structured_output: Whether it must answer in a schema.
         """
+        raise NotImplementedError
 
     @property
     @abstractmethod

@@ -16,7 +16,8 @@ from typing import Any
 sys.path.append(str(Path(__file__).parents[2] / "cookbook"))
 
 from langchain_core.tools import tool
-from langchain_core.tracers.langchain import wait_for_all_tracers
+from langchain_core.tracers.langchain import LangChainTracer, wait_for_all_tracers
+from langsmith import Client
 from loopback_langsmith import LoopbackLangSmith
 
 from tests.langchain.fakes import FakeChat, hybrid
@@ -61,7 +62,16 @@ def error() -> None:
         hybrid(FakeChat(model="small", fail_after=0)).invoke("Hi")
 
 
-SCENARIOS = (invoke, ainvoke, stream, astream, batch, bound_tool, error)
+def hidden() -> None:
+    client = Client(hide_inputs=True, hide_outputs=True)
+    config: Any = {"callbacks": [LangChainTracer(client=client)]}
+    hybrid().invoke("My secret", config)
+    list(hybrid().stream("My secret", config))
+    hybrid().bind_tools([weather]).invoke("My secret 'Rome'", config)
+    client.flush()
+
+
+SCENARIOS = (invoke, ainvoke, stream, astream, batch, bound_tool, error, hidden)
 
 
 def main(endpoint: str) -> None:

@@ -115,6 +115,12 @@ def test_a_bound_tool_is_posted_as_the_chosen_model_formats_it(posted: dict[str,
     assert (given["function"]["name"], given["signed"]) == ("weather", "large")
 
 
+def test_what_the_client_hides_stands_nowhere(posted: dict[str, Any]) -> None:
+    assert [root["name"] for root in posted["hidden"]] == ["HybridChatModel"] * 3
+    assert "secret" not in json.dumps(posted["hidden"])
+    assert metadata(posted["hidden"][0])[ROUTING_KEY]["candidate"] == "small"
+
+
 def test_an_error_is_posted_on_the_models_run_and_the_chains(posted: dict[str, Any]) -> None:
     ((chain, router, model),) = routed(posted["error"])
     assert router["outputs"]["candidate"] == "small"

@@ -5,20 +5,26 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from llama_index.core.agent.workflow import FunctionAgent, ReActAgent
+from llama_index.core.instrumentation.span_handlers import SimpleSpanHandler
+from llama_index_instrumentation import get_dispatcher
+from openinference.instrumentation import TraceConfig
 from openinference.instrumentation.llama_index import LlamaIndexInstrumentor
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from shared_router.observing.telemetry import note_on_span
-from tests.llamaindex.fakes import Decisions, hybrid
-from tests.llamaindex.operations import ALL, QUESTION, run
+from tests.llamaindex.fakes import Decisions, FakeLLM, hybrid
+from tests.llamaindex.operations import ALL, QUESTION, TOOL, Answer, messages, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from llama_index.core import VectorStoreIndex
 
@@ -26,15 +32,24 @@ PREFIX = "hybrid.routing."
 USAGE = "llm.token_count.total"
 
 
-@pytest.fixture
-def exporter() -> Iterator[InMemorySpanExporter]:
+def traced(**config: bool) -> Iterator[InMemorySpanExporter]:
     memory = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(memory))
     instrumentor = LlamaIndexInstrumentor()
-    instrumentor.instrument(tracer_provider=provider)
+    instrumentor.instrument(tracer_provider=provider, config=TraceConfig(**config))
     yield memory
     instrumentor.uninstrument()
+
+
+@pytest.fixture
+def exporter() -> Iterator[InMemorySpanExporter]:
+    yield from traced()
+
+
+@pytest.fixture
+def hiding() -> Iterator[InMemorySpanExporter]:
+    yield from traced(hide_inputs=True)
 
 
 def routed(spans: tuple[ReadableSpan, ...]) -> list[ReadableSpan]:
@@ -57,6 +72,72 @@ async def test_one_span_has_usage_and_the_wrappers_has_the_decision(
     assert ours.attributes["openinference.span.kind"] == "LLM"
     assert "RoutingDecisionEvent" not in caplog.text
     assert "Open span is missing" not in caplog.text
+
+
+async def run_agent(llm: Any, kind: Any) -> None:
+    assert str(await kind(llm=llm, tools=[TOOL]).run(QUESTION))
+
+
+WAYS: dict[str, Callable[[Any], Awaitable[Any]]] = {
+    **{name: partial(run, name=name) for name in ALL},
+    "function agent": partial(run_agent, kind=FunctionAgent),
+    "react agent": partial(run_agent, kind=ReActAgent),
+    "structured": lambda llm: llm.as_structured_llm(Answer).achat(messages()),
+}
+
+
+def llm_spans(exporter: InMemorySpanExporter) -> Counter[str]:
+    kind = "openinference.span.kind"
+    spans = exporter.get_finished_spans()
+    return Counter(
+        span.name.replace("HybridStructuredLLM", "StructuredLLM")
+        for span in spans
+        if (span.attributes or {}).get(kind) == "LLM"
+    )
+
+
+def that_show(text: str, exporter: InMemorySpanExporter) -> Counter[tuple[str, str]]:
+    return Counter(
+        (span.name, attribute)
+        for span in exporter.get_finished_spans()
+        for attribute, value in (span.attributes or {}).items()
+        if text in str(value)
+    )
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+async def test_a_routed_call_has_one_span_more_than_the_model(
+    way: Any, exporter: InMemorySpanExporter, decisions: Decisions
+) -> None:
+    await way(FakeLLM(name="small"))
+    bare = llm_spans(exporter)
+    exporter.clear()
+    await way(hybrid(on_decision=[decisions.append]))
+    more = llm_spans(exporter)
+    more.subtract(bare)
+    assert min(more.values()) >= 0
+    assert [name.partition(".")[0] for name in more.elements()] == ["HybridLLM"] * len(decisions)
+    assert not [name for name in more.elements() if "routed_call" in name]
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+async def test_what_inputs_hold_is_hidden_as_of_the_model(
+    way: Any, hiding: InMemorySpanExporter
+) -> None:
+    await way(FakeLLM(name="small"))
+    bare = that_show(QUESTION, hiding)
+    hiding.clear()
+    await way(hybrid())
+    assert that_show(QUESTION, hiding) == bare
+
+
+@pytest.mark.parametrize("name", ["chat", "acomplete", "stream_chat", "apredict"])
+async def test_any_handler_of_spans_sees_the_operation_alone(name: str) -> None:
+    handler = SimpleSpanHandler()
+    get_dispatcher().add_span_handler(handler)
+    await run(hybrid(), name)
+    seen = [span.id_.partition("-")[0] for span in handler.completed_spans]
+    assert [each for each in seen if each.startswith("HybridLLM")] == [f"HybridLLM.{name}"]
 
 
 @pytest.mark.parametrize("name", ["chat", "astream_chat"])
