@@ -19,23 +19,25 @@ from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from langchain_core.runnables.config import merge_configs
 from pydantic import ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
+from langchain_hybrid.binding import Dialled
 from langchain_hybrid.children import base_models, intersect_profiles, model_profile
 from langchain_hybrid.construction import OWNER, REFUSED, build_engine
 from langchain_hybrid.dispatch import RoutedCall
 from langchain_hybrid.events import achat_stream, chat_stream
 from langchain_hybrid.generating import call_configs, llm_result
-from langchain_hybrid.requests import call_options, routing_request
+from langchain_hybrid.requests import Bound, call_options, routing_request
 from langchain_hybrid.structured import HybridStructuredOutput
 from langchain_hybrid.tools import BoundTools, bind_late, split_tools
 from shared_router.engine import RoutingEngine
 from shared_router.errors import ConfigurationError
 from shared_router.fronts import check_parameters, own_error
+from shared_router.options import split_options
 from shared_router.records import Candidate, RoutingDecision
 
 _BINDING = frozenset({"small", "large", "candidates"})
 
 
-class HybridChatModel(BaseChatModel):
+class HybridChatModel(Dialled, BaseChatModel):
     """A chat model that sends each call to a small or a large chat model.
 
     A real `BaseChatModel`: it goes wherever one goes. The wanted quality is a dial, given here,
@@ -90,6 +92,7 @@ class HybridChatModel(BaseChatModel):
     """Called with every decision."""
 
     _engine: Any = PrivateAttr(default=None)
+    _bound: Bound = PrivateAttr(default_factory=Bound)
 
     def __init__(self, **kwargs: Any) -> None:
         try:
@@ -117,6 +120,12 @@ class HybridChatModel(BaseChatModel):
                 copied.profile = copied._resolve_model_profile()  # noqa: SLF001
         return copied
 
+    def holding(self, bound: Bound) -> HybridChatModel:
+        """Return a copy that brings these routing options to each of its calls."""
+        copied = super().model_copy()
+        copied._bound = bound.over(self._bound)  # noqa: SLF001
+        return copied
+
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse what would change the attribute and not the routing."""
         fixed = not name.startswith("_") and name in HybridChatModel.__annotations__
@@ -127,9 +136,11 @@ class HybridChatModel(BaseChatModel):
             )
         super().__setattr__(name, value)
 
-    def __repr_args__(self) -> Iterator[tuple[None, RoutingEngine]]:
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Show names alone, also to rich: the wrapped models may hold keys."""
         yield None, self.engine
+        if self._bound != Bound():
+            yield "bound", self._bound
 
     def __str__(self) -> str:
         return repr(self)
@@ -207,7 +218,7 @@ class HybridChatModel(BaseChatModel):
             structured: Returns a candidate's structured chain, for structured output.
         """
         config = self._merged(config)
-        options, rest = call_options(config, kwargs)
+        options, rest = call_options(config, kwargs, self._bound)
         messages = self._convert_input(value).to_messages()
         request = routing_request(
             messages,
@@ -413,7 +424,10 @@ class HybridChatModel(BaseChatModel):
             raise NotImplementedError("None of the wrapped models can call tools.")
         if tool_choice is not None:
             kwargs["tool_choice"] = tool_choice
-        return self.bind(tools=BoundTools(tools, frozenset(kwargs)), **kwargs)
+        bound: Runnable[LanguageModelInput, AIMessage] = self.bind(
+            tools=BoundTools(tools, frozenset(kwargs)), **kwargs
+        )
+        return bound
 
     def with_structured_output(
         self, schema: Any, *, include_raw: bool = False, **kwargs: Any
@@ -421,13 +435,18 @@ class HybridChatModel(BaseChatModel):
         """Answer in a schema, by each model's own way of doing it.
 
         Raises:
+            ConfigurationError: If a routing option among the keywords is wrong.
             NotImplementedError: If no model can answer in a schema.
         """
         able = [c for c in self.engine.candidates if c.supports_structured_output]
         if not able:
             raise NotImplementedError("None of the wrapped models can answer in a schema.")
-        options = {"include_raw": include_raw, **kwargs}
-        structured = HybridStructuredOutput(model=self, schema_=schema, options=options)
+        routing, rest = split_options(kwargs)
+        structured = HybridStructuredOutput(
+            model=self.holding(Bound(keywords=routing)),
+            schema_=schema,
+            options={"include_raw": include_raw, **rest},
+        )
         for candidate in able:
             structured.chain(candidate)  # a wrong argument shows here, not at the first call
         return structured

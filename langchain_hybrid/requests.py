@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.messages.utils import count_tokens_approximately
 
@@ -29,10 +31,29 @@ if TYPE_CHECKING:
 logger = logging.getLogger("hybrid_llm")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """The routing options that a model brings to each of its calls."""
+
+    keywords: CallOptions = field(default_factory=CallOptions)
+    """Those bound as keywords."""
+    configured: CallOptions = field(default_factory=CallOptions)
+    """Those bound in a config."""
+
+    def over(self, below: Bound) -> Bound:
+        """Return these options, with what they leave open taken from `below`."""
+        return Bound(
+            keywords=self.keywords.over(below.keywords),
+            configured=self.configured.over(below.configured),
+        )
+
+
 def call_options(
-    config: RunnableConfig, kwargs: Mapping[str, Any]
+    config: RunnableConfig, kwargs: Mapping[str, Any], bound: Bound
 ) -> tuple[CallOptions, dict[str, Any]]:
     """Read a call's routing options: keywords over config over context.
+
+    At each level the call's own win over those that are bound.
 
     Returns:
         The options, and the keywords that remain for the model.
@@ -41,11 +62,27 @@ def call_options(
         ConfigurationError: If an option is unknown, out of range, or two dials are given.
     """
     options, rest = split_options(kwargs)
-    configured = _configured(config.get("configurable") or {})
-    below = current_options()
-    if configured:
-        below = CallOptions.parse(configured).over(below)
-    return options.over(below), rest
+    configured, _ = split_config(config)
+    levels = (bound.keywords, configured, bound.configured, current_options())
+    return reduce(CallOptions.over, levels, options), rest
+
+
+def split_config(config: Mapping[str, Any]) -> tuple[CallOptions, RunnableConfig]:
+    """Take the routing options out of a config.
+
+    Returns:
+        The options, and the config without them.
+
+    Raises:
+        ConfigurationError: If an option is unknown, out of range, or two dials are given.
+    """
+    configurable = config.get("configurable") or {}
+    found = _configured(configurable)
+    if not found:
+        return CallOptions(), cast("RunnableConfig", config)
+    ours = {CONFIGURABLE_PREFIX + name for name in found}
+    kept = {key: value for key, value in configurable.items() if key not in ours}
+    return CallOptions.parse(found), cast("RunnableConfig", {**config, "configurable": kept})
 
 
 def _configured(configurable: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.runnables import Runnable, RunnableSerializable
 from pydantic import ConfigDict
 
+from langchain_hybrid.binding import Dialled
 from langchain_hybrid.children import map_models
 
 if TYPE_CHECKING:
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
     from langchain_hybrid.dispatch import RoutedCall
+    from langchain_hybrid.requests import Bound
     from shared_router.records import Candidate
 
 
-class HybridStructuredOutput(RunnableSerializable[Any, Any]):
+class HybridStructuredOutput(Dialled, RunnableSerializable[Any, Any]):
     """What `HybridChatModel.with_structured_output` returns."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, ignored_types=(cached_property,))
@@ -34,6 +36,10 @@ class HybridStructuredOutput(RunnableSerializable[Any, Any]):
     """The schema, as each model's `with_structured_output` takes it."""
     options: dict[str, Any]
     """Its other arguments: `include_raw`, `method`, `strict` and so on."""
+
+    def holding(self, bound: Bound) -> HybridStructuredOutput:
+        """Return a copy that brings these routing options to each of its calls."""
+        return self.model_copy(update={"model": self.model.holding(bound)})
 
     def __repr__(self) -> str:
         return f"HybridStructuredOutput({self.model!r})"

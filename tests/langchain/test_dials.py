@@ -161,6 +161,17 @@ def test_another_dial_replaces_the_one_below_instead_of_joining_it(router: Route
         assert dial_of(model.invoke("x", threshold=0.0))[0] == "threshold"
 
 
+def test_a_dial_replaces_the_one_that_is_bound(router: Router) -> None:
+    model = hybrid(router=router)
+    bound = model.bind(cost_advantage=0.25)
+    configured = model.with_config(configurable={"hybrid_cost_advantage": 0.25})
+    config: Any = {"configurable": {"hybrid_threshold": 0}}
+    assert dial_of(bound.bind(threshold=0).invoke("x"))[0] == "threshold"
+    assert dial_of(bound.invoke("x", threshold=0))[0] == "threshold"
+    assert dial_of(configured.with_config(config).invoke("x"))[0] == "threshold"
+    assert dial_of(configured.invoke("x", config))[0] == "threshold"
+
+
 def test_options_of_different_kinds_join() -> None:
     model = hybrid()
     config: Any = {"configurable": {"hybrid_task": "qa"}}
