@@ -82,7 +82,10 @@ def split_config(config: Mapping[str, Any]) -> tuple[CallOptions, RunnableConfig
         return CallOptions(), cast("RunnableConfig", config)
     ours = {CONFIGURABLE_PREFIX + name for name in found}
     kept = {key: value for key, value in configurable.items() if key not in ours}
-    return CallOptions.parse(found), cast("RunnableConfig", {**config, "configurable": kept})
+    rest = {**config, "configurable": kept}
+    if not kept:
+        del rest["configurable"]
+    return CallOptions.parse(found), cast("RunnableConfig", rest)
 
 
 def _configured(configurable: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,10 +32,11 @@ from llamaindex_hybrid.requests import place_of, preview, routing_request
 from llamaindex_hybrid.structured import HybridStructuredLLM
 from llamaindex_hybrid.tools import able_model, need_tools, tool_calls
 from llamaindex_hybrid.views import APPLIED, merged_callbacks, view
+from shared_router.context import current_options
 from shared_router.deciding.turns import TurnMemory
 from shared_router.engine import RoutingEngine
 from shared_router.fronts import check_parameters, own_error
-from shared_router.options import CallOptions
+from shared_router.options import CallOptions, split_options
 from shared_router.records import Candidate, RoutingDecision
 
 
@@ -100,6 +101,7 @@ class HybridLLM(RoutedOperations):
     _engine: Any = PrivateAttr(default=None)
     _without_query: dict[Kind, str] = PrivateAttr(default_factory=dict)
     _turns: TurnMemory = PrivateAttr(default_factory=TurnMemory)
+    _options: CallOptions = PrivateAttr(default_factory=CallOptions)
 
     def __init__(self, **kwargs: Any) -> None:
         try:
@@ -130,6 +132,14 @@ class HybridLLM(RoutedOperations):
             copied._bind()  # noqa: SLF001
         return copied
 
+    def holding(self, options: CallOptions) -> HybridLLM:
+        """Return a copy that brings these routing options to each of its calls."""
+        if options == CallOptions():
+            return self
+        copied = super().model_copy()
+        copied._options = options.over(self._options)  # noqa: SLF001
+        return copied
+
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse what would change the attribute and not the routing."""
         if not name.startswith("_") and self.__dict__.get(name) is not value:
@@ -147,7 +157,7 @@ class HybridLLM(RoutedOperations):
         """Pickle what the model was made of, without secrets; what does not pickle is an error."""
         left = {"callback_manager", *REFUSED}  # handlers belong to a process
         given = {name: getattr(self, name) for name in self.model_fields_set if name not in left}
-        return rebuilt, (type(self), parts(OWNER, given))
+        return rebuilt, (type(self), parts(OWNER, given), self._options)
 
     @property
     def engine(self) -> RoutingEngine:
@@ -195,8 +205,17 @@ class HybridLLM(RoutedOperations):
         return super().from_dict({k: v for k, v in data.items() if k != "routing"}, **kwargs)
 
     def as_structured_llm(self, output_cls: type[BaseModel], **kwargs: Any) -> HybridStructuredLLM:
-        """Return an LLM that answers in a schema, by each model's own way of doing it."""
-        return HybridStructuredLLM(llm=self, output_cls=output_cls, **kwargs)
+        """Return an LLM that answers in a schema, by each model's own way of doing it.
+
+        Args:
+            output_cls: The schema.
+            **kwargs: Dials, `route` and `task` for all its calls; a call's own win.
+
+        Raises:
+            ConfigurationError: If one of them is wrong.
+        """
+        options, rest = split_options(kwargs)
+        return HybridStructuredLLM(llm=self.holding(options), output_cls=output_cls, **rest)
 
     def get_tool_calls_from_response(
         self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
@@ -238,6 +257,7 @@ class HybridLLM(RoutedOperations):
         needs_structured_output: bool = False,
     ) -> RoutedCall[Any]:
         """Prepare one call; see `RoutedOperations`."""
+        options = options.over(self._options).over(current_options())
         place = place_of(asked, options, self._turns)
         by_function = self.pydantic_program_mode == PydanticProgramMode.FUNCTION
         request = routing_request(

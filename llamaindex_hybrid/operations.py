@@ -29,11 +29,11 @@ from llamaindex_hybrid.requests import (
     asked_in_messages,
     asked_in_prompt,
     asked_in_text,
-    call_options,
     prompt_options,
     with_user_message,
 )
 from llamaindex_hybrid.tools import chat_with_tools, need_tools, predict_and_call
+from shared_router.options import split_options
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -69,7 +69,7 @@ class RoutedOperations(FunctionCallingLLM):
         Args:
             name: The method's name.
             asked: What it was given.
-            options: Its routing options.
+            options: Its own routing options.
             invoke: Calls the same method on the chosen model.
             needs_tools: Whether the model must call tools.
             needs_structured_output: Whether it must answer in a schema.
@@ -86,7 +86,7 @@ class RoutedOperations(FunctionCallingLLM):
     def _chat(
         self, name: str, messages: Sequence[ChatMessage], kwargs: dict[str, Any]
     ) -> RoutedCall[ChatResponse]:
-        options, rest = call_options(kwargs)
+        options, rest = split_options(kwargs)
         asked = asked_in_messages(messages)
         return self.routed_call(name, asked, options, lambda m: getattr(m, name)(messages, **rest))
 
@@ -115,7 +115,7 @@ class RoutedOperations(FunctionCallingLLM):
     ) -> RoutedCall[CompletionResponse]:
         if prompt is None:
             raise ValueError(f"{name} needs a prompt: the text to complete.")
-        options, rest = call_options(kwargs)
+        options, rest = split_options(kwargs)
         if formatted:
             rest["formatted"] = True
         asked = asked_in_text(prompt)
@@ -180,7 +180,7 @@ class RoutedOperations(FunctionCallingLLM):
         llm_kwargs: Mapping[str, Any] | None,
         prompt_args: dict[str, Any],
     ) -> RoutedCall[Any]:
-        below, for_llm = call_options(llm_kwargs or {})
+        below, for_llm = split_options(llm_kwargs or {})
         options, rest = prompt_options(prompt, prompt_args)
 
         def invoke(model: LLM) -> Any:
@@ -246,7 +246,7 @@ class RoutedOperations(FunctionCallingLLM):
         self, name: str, tools: Sequence[BaseTool], given: dict[str, Any]
     ) -> RoutedCall[ChatResponse]:
         need_tools(self.can_call_tools)
-        options, rest = call_options(given)
+        options, rest = split_options(given)
         asked = asked_in_messages(with_user_message(given["user_msg"], given["chat_history"]))
         return self.routed_call(
             name,
@@ -319,7 +319,7 @@ class RoutedOperations(FunctionCallingLLM):
     def _and_call(
         self, name: str, tools: Sequence[BaseTool], given: dict[str, Any]
     ) -> RoutedCall[AgentChatResponse]:
-        options, rest = call_options(given)
+        options, rest = split_options(given)
         asked = asked_in_messages(with_user_message(given["user_msg"], given["chat_history"]))
         return self.routed_call(
             name,

@@ -23,6 +23,8 @@ from shared_router.records import Candidate
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from shared_router.options import CallOptions
+
 _SECRET = re.compile(
     r"(?:^|_)(?:api_?key|key|secret|token|password|passwd|credentials?|authorization|auth|cookies?"
     r"|headers)(?:_|$)",
@@ -60,9 +62,10 @@ def parts(owner: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     return prepared
 
 
-def rebuilt(kind: type, parameters: dict[str, Any]) -> Any:
-    """Construct what was pickled."""
-    return kind(**parameters)
+def rebuilt(kind: type, parameters: dict[str, Any], options: CallOptions | None = None) -> Any:
+    """Construct what was pickled, holding the options it held."""
+    made: Any = kind(**parameters)
+    return made if options is None else made.holding(options)
 
 
 def _portable(value: Any) -> Any:

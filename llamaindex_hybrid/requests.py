@@ -11,7 +11,6 @@ from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.prompts import BasePromptTemplate
 
 from llamaindex_hybrid.queries import Asked, Found, find_query, text_of, turn_of
-from shared_router.context import current_options
 from shared_router.deciding.guards import RoutingRequest
 from shared_router.options import split_options
 
@@ -30,19 +29,6 @@ TOKENS_PER_MESSAGE = 3
 """A rough rule, to see whether an input may be longer than a model's window."""
 
 
-def call_options(kwargs: Mapping[str, Any]) -> tuple[CallOptions, dict[str, Any]]:
-    """Read a call's routing options: keywords over context.
-
-    Returns:
-        The options, and the keywords that remain for the model.
-
-    Raises:
-        ConfigurationError: If an option is unknown, out of range, or two dials are given.
-    """
-    options, rest = split_options(kwargs)
-    return options.over(current_options()), rest
-
-
 def prompt_options(
     prompt: BasePromptTemplate, prompt_args: Mapping[str, Any]
 ) -> tuple[CallOptions, dict[str, Any]]:
@@ -53,8 +39,7 @@ def prompt_options(
         *(prompt.template_var_mappings or ()),
         *(prompt.function_mappings or ()),
     }
-    options, rest = split_options(prompt_args, kept=own)
-    return options.over(current_options()), rest
+    return split_options(prompt_args, kept=own)
 
 
 def asked_in_messages(messages: Sequence[ChatMessage]) -> Asked:
@@ -148,7 +133,7 @@ def preview(value: Any, kwargs: Mapping[str, Any]) -> tuple[Asked, CallOptions]:
     if isinstance(value, BasePromptTemplate):
         options, rest = prompt_options(value, kwargs)
         return asked_in_prompt(value, rest), options
-    options, _ = call_options(kwargs)
+    options, _ = split_options(kwargs)
     asked = asked_in_text(value) if isinstance(value, str) else asked_in_messages(value)
     return asked, options
 

@@ -14,7 +14,7 @@ from llama_index.core.llms.structured_llm import StructuredLLM
 from llamaindex_hybrid.queries import variable_query
 from llamaindex_hybrid.requests import asked_in_prompt, prompt_options
 from llamaindex_hybrid.streams import aprimed, primed
-from shared_router.context import found_query, options_in_force
+from shared_router.context import found_query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -34,33 +34,34 @@ class HybridStructuredLLM(StructuredLLM):
     @contextmanager
     def _asking(
         self, prompt: BasePromptTemplate, prompt_args: Mapping[str, Any]
-    ) -> Iterator[dict[str, Any]]:
-        """State the question and the options of a call with a prompt; yields its variables."""
+    ) -> Iterator[tuple[HybridStructuredLLM, dict[str, Any]]]:
+        """State the question of a call with a prompt; yields who answers it, and its variables."""
         llm: Any = self.llm
         options, rest = prompt_options(prompt, prompt_args)
+        held = self.model_copy(update={"llm": llm.holding(options)})
         query = variable_query(asked_in_prompt(prompt, rest).variables, llm.query_variables)
-        with found_query(query), options_in_force(options):
-            yield rest
+        with found_query(query):
+            yield held, rest
 
     def predict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
         """Answer a prompt in the schema."""
-        with self._asking(prompt, prompt_args) as variables:
-            return super().predict(prompt, **variables)
+        with self._asking(prompt, prompt_args) as (held, variables):
+            return super(HybridStructuredLLM, held).predict(prompt, **variables)
 
     async def apredict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
         """Answer a prompt in the schema."""
-        with self._asking(prompt, prompt_args) as variables:
-            return await super().apredict(prompt, **variables)
+        with self._asking(prompt, prompt_args) as (held, variables):
+            return await super(HybridStructuredLLM, held).apredict(prompt, **variables)
 
     def stream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenGen:
         """Stream an answer in the schema."""
-        with self._asking(prompt, prompt_args) as variables:
-            return super().stream(prompt, **variables)
+        with self._asking(prompt, prompt_args) as (held, variables):
+            return super(HybridStructuredLLM, held).stream(prompt, **variables)
 
     async def astream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenAsyncGen:
         """Stream an answer in the schema."""
-        with self._asking(prompt, prompt_args) as variables:
-            return await super().astream(prompt, **variables)
+        with self._asking(prompt, prompt_args) as (held, variables):
+            return await super(HybridStructuredLLM, held).astream(prompt, **variables)
 
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Stream an answer in the schema; dials in force now hold."""
