@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from shared_router import artifact
+from shared_router.artifact_schema import WAY_OUT
+from shared_router.errors import ArtifactError, ConfigurationError
 from shared_router.scoring.persistence import BUNDLED
 
 if TYPE_CHECKING:
@@ -40,10 +42,15 @@ class Keeping:
             revision: Branch, tag or commit on the hub.
 
         Raises:
-            ArtifactError: If it is missing, corrupt, truncated, foreign or of a newer format.
+            ArtifactError: If it is missing, corrupt, truncated, foreign or of a newer format, or
+                breaks a rule, such as a calibration that is not the one its queries give.
         """
-        fields = artifact.load(artifact.find(name_or_path, revision))
-        return cast("Self", cast("Any", cls)(**fields))
+        folder = artifact.find(name_or_path, revision)
+        fields = artifact.load(folder)
+        try:
+            return cast("Self", cast("Any", cls)(**fields))
+        except ConfigurationError as error:
+            raise ArtifactError(f"{folder}: {error} {WAY_OUT}") from error
 
     @classmethod
     def bundled(cls) -> Self:

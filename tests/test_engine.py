@@ -27,7 +27,7 @@ from shared_router.errors import (
 )
 from shared_router.options import CallOptions
 from shared_router.testing import fixed_router
-from tests.material import dataset, record
+from tests.material import calibrated_router, dataset, record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -203,8 +203,10 @@ def test_other_models_are_warned_of_once_and_void_the_guarantee() -> None:
 def test_the_same_models_keep_the_guarantee(bound: Candidate, same_models: bool) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        one = RoutingEngine(fixed_router(), [SMALL, bound], same_models=same_models)
+        one = RoutingEngine(calibrated_router(), [SMALL, bound], same_models=same_models)
+        bare = RoutingEngine(fixed_router(), [SMALL, bound], same_models=same_models)
     assert one.decide(asking()).guarantee == "estimated"
+    assert bare.decide(asking()).guarantee == "none: not calibrated"
 
 
 def test_binding_is_by_position() -> None:

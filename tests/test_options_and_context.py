@@ -192,7 +192,7 @@ def test_a_decision_flattens_to_scalars() -> None:
         "reason": "score",
         "score": 0.5,
         "threshold": 0.0,
-        "guarantee": "estimated",
+        "guarantee": "none: not calibrated",
         "query_source": "none",
         "latency_ms": 0.0,
     }
