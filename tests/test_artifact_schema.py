@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +11,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save
 
+from langchain_hybrid import HybridChatModel
+from llamaindex_hybrid import HybridLLM
 from shared_router import Dial, Router
 from shared_router.errors import ArtifactError
+from shared_router.records import ROUTING_KEY
+from tests.langchain.fakes import FakeChat
+from tests.llamaindex.fakes import FakeLLM
 from tests.material import PAIR, by_task, known_truth, rewrite, three_models
 
 if TYPE_CHECKING:
@@ -241,6 +248,55 @@ def test_a_file_the_manifest_does_not_list_is_said(folder: Path, name: str) -> N
 def test_a_name_that_no_router_can_have_is_said(name: str) -> None:
     with pytest.raises(ArtifactError, match=r"cannot be read|the hub has it not"):
         Router.from_pretrained(name)
+
+
+# -- what shows later -----------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::shared_router.questions.GuessedQueryWarning")
+@pytest.mark.parametrize("name", ["graph.onnx", "tokenizer.json"])
+@pytest.mark.parametrize("text", ["hello", "long " * 400])
+async def test_a_file_that_fails_at_the_first_call_sends_to_the_reference(
+    folder: Path, name: str, text: str
+) -> None:
+    rewrite(folder, name, b"neither a graph nor a tokenizer")
+    sha256 = hashlib.sha256((folder / "graph.onnx").read_bytes()).hexdigest()
+    edited(folder, "calibration/graph_sha256", sha256)
+    read = Router.from_pretrained(folder)
+    model = HybridChatModel(
+        small=FakeChat(model="small"), large=FakeChat(model="large"), router=read
+    )
+    llm = HybridLLM(small=FakeLLM(name="small"), large=FakeLLM(name="large"), router=read)
+    answers = [model.invoke(text), await model.ainvoke(text)]
+    told = [answer.response_metadata[ROUTING_KEY] for answer in answers]
+    told += [
+        answer.additional_kwargs[ROUTING_KEY]
+        for answer in (llm.complete(text), await llm.acomplete(text))
+    ]
+    assert {(one["candidate"], one["reason"]) for one in told} == {("large", "router_error")}
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{"x": object()}, {"training": {"tasks": []}}, {"notes": 3}, {1: {2: {3}}}],
+)
+def test_a_router_that_could_not_be_read_again_is_not_saved(
+    by_tasks: Router, tmp_path: Path, facts: dict[Any, Any]
+) -> None:
+    with pytest.raises(ArtifactError, match=r"router\.json: .*facts"):
+        dataclasses.replace(by_tasks, facts=facts).save_pretrained(tmp_path / "router")
+    assert not (tmp_path / "router").exists()
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{}, {"training": {"n": 5}}, {"calibration": {"data": "half \ud83d an emoji"}}, {"own": [1]}],
+)
+def test_facts_that_are_not_whole_are_no_obstacle(
+    by_tasks: Router, tmp_path: Path, facts: dict[str, Any]
+) -> None:
+    dataclasses.replace(by_tasks, facts=facts).save_pretrained(tmp_path / "router")
+    assert Router.from_pretrained(tmp_path / "router").facts.keys() == facts.keys()
 
 
 # -- what is still read ---------------------------------------------------------------------------
