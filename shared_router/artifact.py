@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shared_router.artifact_schema import WAY_OUT, parse_settings
+from shared_router.artifact_schema import WAY_OUT, parse_settings, said_of
 from shared_router.card import model_card
 from shared_router.checks import check_reference
 from shared_router.data.schema import storable
@@ -170,10 +170,7 @@ def load(folder: Path) -> dict[str, Any]:
     files = read_folder(folder)
     settings = parse_settings(_contents(files, SETTINGS, folder), str(folder / SETTINGS))
     _check_features(settings, folder)
-    try:
-        return _fields(settings, files, folder)
-    except ConfigurationError as error:
-        raise ArtifactError(f"{folder}: {error} {WAY_OUT}") from error
+    return _fields(settings, files, folder)
 
 
 def _contents(files: Mapping[str, Path], name: str, folder: Path) -> bytes:
@@ -201,7 +198,8 @@ def _check_features(settings: Settings, folder: Path) -> None:
 
 
 def _fields(settings: Settings, files: Mapping[str, Path], folder: Path) -> dict[str, Any]:
-    reference = _reference(settings, files)
+    with said_of(folder / REFERENCE):
+        reference = _reference(settings, files)
     scorer = _scorer(settings, reference, files, folder)
     curve, task_curves = _curves(settings, scorer, files, folder)
     return {
@@ -224,23 +222,19 @@ def _fields(settings: Settings, files: Mapping[str, Path], folder: Path) -> dict
 def _reference(settings: Settings, files: Mapping[str, Path]) -> Reference | None:
     if REFERENCE not in files:
         if settings.uses_reference:
-            raise ConfigurationError(f"uses_reference is true, and there is no {REFERENCE}.")
+            raise ConfigurationError("The settings say uses_reference, and there is no such file.")
         return None
     kept = arrays_from_file(files[REFERENCE])
-    reference = Reference(*_named(kept, ("embeddings", "gaps"), REFERENCE))
+    reference = Reference(*_named(kept, ("embeddings", "gaps")))
     check_reference(reference, len(settings.candidates))
     return reference
 
 
-def _named(
-    arrays: Mapping[str, NDArray[Any]], names: Sequence[str], file: str
-) -> list[NDArray[Any]]:
+def _named(arrays: Mapping[str, NDArray[Any]], names: Sequence[str]) -> list[NDArray[Any]]:
     """Take the arrays of these names."""
     missing = [name for name in names if name not in arrays]
     if missing:
-        raise ConfigurationError(
-            f"{file} holds the arrays {', '.join(names)}; got no {missing[0]}."
-        )
+        raise ConfigurationError(f"It holds the arrays {', '.join(names)}; got no {missing[0]}.")
     return [arrays[name] for name in names]
 
 
@@ -251,7 +245,7 @@ def _scorer(
     try:
         tokenizer = _contents(files, TOKENIZER, folder).decode()
     except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{TOKENIZER} is UTF-8 text; got other bytes.") from error
+        raise ArtifactError(f"{folder / TOKENIZER}: not UTF-8 text. {WAY_OUT}") from error
     return GraphScorer(
         GraphSession(graph, file_sha256(graph)),
         Tokens(tokenizer, settings.max_tokens, settings.tail_tokens),
@@ -274,14 +268,14 @@ def _curves(
         )
     arrays = arrays_from_file(_file(files, CALIBRATION, folder))
     rule = rule_of(settings.labels, settings.costs_usd, settings.candidates)
-    whole = _curve(arrays, stored, "", rule)
-    if stored.by_task is None:
+    with said_of(folder / CALIBRATION):
+        whole = _curve(arrays, stored, "", rule)
+    about, curves = stored.by_task, {}
+    if about is None:
         return whole, None
-    curves = {
-        own.label: _curve(arrays, own, f"task {at}/", rule)
-        for at, own in enumerate(stored.by_task.curves)
-    }
-    about = stored.by_task
+    for at, own in enumerate(about.curves):
+        with said_of(f"{folder / CALIBRATION}, task {shown(own.label)}"):
+            curves[own.label] = _curve(arrays, own, f"task {at}/", rule)
     return whole, TaskCurves(curves=curves, too_few=about.too_few, least=about.least, by=about.by)
 
 
@@ -291,7 +285,7 @@ def _curve(
     """Make a curve of its arrays, and walk its line again."""
     kept = [name for name in (f"{prefix}scores", f"{prefix}outcomes") if name in arrays]
     names = [*(prefix + name for name in LINE), *kept]
-    found = dict(zip(names, _named(arrays, names, CALIBRATION), strict=True))
+    found = dict(zip(names, _named(arrays, names), strict=True))
     for name, array in found.items():
         check_array(name, array, array.ndim)
     fields = {name.removeprefix(prefix): array.astype(np.float64) for name, array in found.items()}
@@ -325,7 +319,7 @@ def find(name_or_path: str | os.PathLike[str], revision: str | None) -> Path:
         return Path(snapshot_download(name, revision=revision))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, RuntimeError, ValueError) as error:
         raise ArtifactError(
-            f"{name}: no such folder, and the hub has it not or cannot be reached "
+            f"{shown(name)[1:-1]}: no such folder, and the hub has it not or cannot be reached "
             f"({type(error).__name__})."
         ) from error
 

@@ -6,7 +6,8 @@ true and false.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
@@ -25,6 +26,9 @@ from shared_router.deciding.tasks import ByTask  # noqa: TC001  (pydantic reads 
 from shared_router.errors import ArtifactError, ConfigurationError
 from shared_router.names import LONGEST_ROUTER_NAME, check_name, shown
 from shared_router.options import Dial, DialName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FEWEST_TOKENS, MOST_TOKENS = 3, 1_000_000
 """Tokens a router may read of a text: marks before and after, and one of the text between."""
@@ -170,6 +174,19 @@ class Settings(_Part):
         if unknown := self.aliases.keys() - set(self.candidates):
             raise ValueError(f"aliases are those of candidates; got {shown(min(unknown))}")
         return self
+
+
+@contextmanager
+def said_of(where: object) -> Iterator[None]:
+    """Say in which file, or part of one, a rule is broken.
+
+    Raises:
+        ArtifactError: For a `ConfigurationError` inside.
+    """
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ArtifactError(f"{where}: {error} {WAY_OUT}") from error
 
 
 def parse_settings(content: bytes, where: str) -> Settings:

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from shared_router import artifact
-from shared_router.artifact_schema import WAY_OUT
-from shared_router.errors import ArtifactError, ConfigurationError
+from shared_router.artifact_schema import said_of
 from shared_router.scoring.persistence import BUNDLED
 
 if TYPE_CHECKING:
@@ -47,10 +46,8 @@ class Keeping:
         """
         folder = artifact.find(name_or_path, revision)
         fields = artifact.load(folder)
-        try:
+        with said_of(folder / artifact.SETTINGS):
             return cast("Self", cast("Any", cls)(**fields))
-        except ConfigurationError as error:
-            raise ArtifactError(f"{folder}: {error} {WAY_OUT}") from error
 
     @classmethod
     def bundled(cls) -> Self:

@@ -250,6 +250,24 @@ def test_a_name_that_no_router_can_have_is_said(name: str) -> None:
         Router.from_pretrained(name)
 
 
+@pytest.mark.parametrize("kind", ["BF16", "F8_E4M3", "U9"])
+def test_numbers_of_a_kind_that_numpy_has_not_are_said(folder: Path, kind: str) -> None:
+    size = 4 if kind == "BF16" else 2
+    told = {"quality": {"dtype": kind, "shape": [2], "data_offsets": [0, size]}}
+    header = json.dumps(told).encode()
+    content = len(header).to_bytes(8, "little") + header + bytes(size)
+    rewrite(folder, CALIBRATION, content)
+    assert CALIBRATION in refused(folder)
+
+
+@pytest.mark.parametrize("name", [LONG, "a\0b"])
+def test_a_folder_that_can_have_no_such_name_is_said(
+    by_tasks: Router, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(ArtifactError, match="cannot be written"):
+        by_tasks.save_pretrained(tmp_path / name)
+
+
 # -- what shows later -----------------------------------------------------------------------------
 
 

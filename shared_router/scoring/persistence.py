@@ -56,7 +56,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
             if folder.exists():
                 folder.replace(Path(scratch) / "old")
             fresh.replace(folder)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # no name of a folder, where it is no OSError
         raise ArtifactError(f"{folder}: cannot be written ({error}).") from error
 
 
@@ -71,9 +71,12 @@ def check_target(folder: Path) -> None:
             f"{BUNDLED!r} names the router that ships with the package, which would be read in "
             "place of this one; choose another name."
         )
-    if folder.exists() and not folder.is_dir():
-        raise ArtifactError(f"{folder}: a file; choose a new or an empty folder.")
-    held = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise ArtifactError(f"{folder}: a file; choose a new or an empty folder.")
+        held = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    except OSError as error:  # such as a name that is too long
+        raise ArtifactError(f"{folder}: cannot be written ({error.strerror}).") from error
     foreign = held - _own_files(folder) if held else held
     if foreign:
         raise ArtifactError(
@@ -172,5 +175,5 @@ def arrays_from_file(path: Path) -> dict[str, NDArray[Any]]:
 
     try:
         return dict(load_file(path))
-    except (SafetensorError, OSError, ValueError, LookupError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path}: not a safetensors file ({error}).") from error
