@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shared_router.artifact_schema import WAY_OUT, parse_settings, said_of
 from shared_router.card import model_card
-from shared_router.data.dataset import check_candidate_names
-from shared_router.data.labels import LABEL_KINDS
+from shared_router.checks import check_reference
+from shared_router.data.schema import storable
+from shared_router.deciding.checks import check_array
 from shared_router.deciding.curve import CalibrationCurve
+from shared_router.deciding.rule import rule_of
 from shared_router.deciding.tasks import TaskCurves
 from shared_router.errors import ArtifactError, ConfigurationError
-from shared_router.options import Dial
+from shared_router.names import shown
 from shared_router.retrieval import FACT_NAMES
 from shared_router.scoring.features import FEATURE_NAMES
 from shared_router.scoring.fitting import Reference
@@ -25,7 +27,6 @@ from shared_router.scoring.persistence import (
     arrays_from_file,
     arrays_to_bytes,
     file_sha256,
-    json_from_file,
     read_folder,
     write_folder,
 )
@@ -35,14 +36,18 @@ from shared_router.scoring.tokens import Tokens
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from shared_router.artifact_schema import Settings, StoredCurve
+    from shared_router.deciding.rule import Rule
     from shared_router.router import Router
 
 GRAPH, TOKENIZER, SETTINGS = "graph.onnx", "tokenizer.json", "router.json"
 CALIBRATION, REFERENCE, CARD = "calibration.safetensors", "reference.safetensors", "README.md"
+LINE = ("thresholds", "cost_advantage", "quality")
+"""Arrays of a curve that every calibration has."""
 
 
 def save(router: Router, folder: Path) -> None:
@@ -59,8 +64,8 @@ def _files(router: Router) -> dict[str, bytes]:
     files = {
         GRAPH: scorer.session.bytes,
         TOKENIZER: scorer.tokens.serialized.encode(),
-        SETTINGS: json.dumps(_settings(router, scorer), indent=2).encode(),
-        CARD: model_card(router).encode(),
+        SETTINGS: _serialized(_settings(router, scorer)),
+        CARD: storable(model_card(router)).encode(),
     }
     if router.curve is not None:
         arrays = curve_arrays(router.curve)
@@ -74,6 +79,23 @@ def _files(router: Router) -> dict[str, bytes]:
         }
         files[REFERENCE] = arrays_to_bytes(kept)
     return files
+
+
+def _serialized(settings: dict[str, Any]) -> bytes:
+    """Write settings that can be read again.
+
+    Raises:
+        ArtifactError: If they could not be.
+    """
+    try:
+        content = storable(json.dumps(settings, indent=2, ensure_ascii=False)).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ArtifactError(
+            f"{SETTINGS}: facts are plain JSON: texts, numbers, lists and dicts; got others "
+            f"({error})."
+        ) from error
+    parse_settings(content, SETTINGS)
+    return content
 
 
 def curve_arrays(curve: CalibrationCurve, prefix: str = "") -> dict[str, NDArray[Any]]:
@@ -142,89 +164,134 @@ def load(folder: Path) -> dict[str, Any]:
     """Read the fields of a router from its folder.
 
     Raises:
-        ArtifactError: If it is missing, corrupt, truncated, foreign or of a newer format.
+        ArtifactError: If it is missing, corrupt, truncated, foreign or of a newer format, or breaks
+            a rule of the schema.
     """
     files = read_folder(folder)
+    settings = parse_settings(_contents(files, SETTINGS, folder), str(folder / SETTINGS))
+    _check_features(settings, folder)
+    return _fields(settings, files, folder)
+
+
+def _contents(files: Mapping[str, Path], name: str, folder: Path) -> bytes:
+    """Read one file."""
     try:
-        settings = json_from_file(files[SETTINGS])
-        return _fields(settings, files)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ArtifactError(f"{folder}: its settings are incomplete or wrong ({error}).") from error
+        return _file(files, name, folder).read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"{folder / name}: cannot be read ({error.strerror}).") from error
 
 
-def _fields(settings: dict[str, Any], files: dict[str, Path]) -> dict[str, Any]:
-    means = tuple(map(float, settings.get("retrieval_means", ())))  # older routers see no facts
-    terms = bool(settings.get("reads_terms", False))  # older routers read none
-    known = len(means) in (0, len(FACT_NAMES))
-    if not known or settings["features"] != _feature_names(len(means), terms):
+def _file(files: Mapping[str, Path], name: str, folder: Path) -> Path:
+    if name not in files:
+        raise ArtifactError(f"{folder}: its manifest lists no {name!r}; copy the folder again.")
+    return files[name]
+
+
+def _check_features(settings: Settings, folder: Path) -> None:
+    facts = len(settings.retrieval_means)
+    known = facts in (0, len(FACT_NAMES))
+    if not known or settings.features != _feature_names(facts, settings.reads_terms):
         raise ArtifactError(
-            f"{files[SETTINGS]}: fitted with other query features than this hybrid-llm computes; "
+            f"{folder / SETTINGS}: fitted with other query features than this hybrid-llm computes; "
             "fit the router anew, or install the version that wrote it."
         )
-    check_candidate_names(settings["candidates"])
-    if settings["labels"] not in LABEL_KINDS:
-        raise ArtifactError(f"{files[SETTINGS]}: unknown labels {settings['labels']!r}.")
-    kept = arrays_from_file(files[REFERENCE]) if REFERENCE in files else None
-    reference = Reference(kept["embeddings"], kept["gaps"]) if kept else None
-    needed = reference.as_input() if reference and settings["uses_reference"] else None
-    tokens = Tokens(
-        files[TOKENIZER].read_text(encoding="utf-8"),
-        settings["max_tokens"],
-        settings.get("tail_tokens", 0),  # older routers were fitted on heads alone
-    )
-    scorer = GraphScorer(GraphSession(files[GRAPH], file_sha256(files[GRAPH])), tokens, needed)
-    names = settings.get("tasks", {})  # older routers take no labels
-    tasks = TaskNames(tuple(names.get("labels", ())), tuple(names.get("told", ())))
-    scorer = replace(scorer, tasks=tasks, fact_means=means, reads_terms=terms)
-    dial, costs = settings["default_dial"], settings["costs_usd"]
-    curve, task_curves = _curves(settings["calibration"], scorer, files)
+
+
+def _fields(settings: Settings, files: Mapping[str, Path], folder: Path) -> dict[str, Any]:
+    with said_of(folder / REFERENCE):
+        reference = _reference(settings, files)
+    scorer = _scorer(settings, reference, files, folder)
+    curve, task_curves = _curves(settings, scorer, files, folder)
     return {
-        "name": settings["name"],
-        "candidates": tuple(settings["candidates"]),
-        "tiers": bool(settings.get("tiers", False)),
-        "labels": settings["labels"],
-        "costs_usd": tuple(costs) if costs else None,
+        "name": settings.name,
+        "candidates": tuple(settings.candidates),
+        "tiers": settings.tiers,
+        "labels": settings.labels,
+        "costs_usd": tuple(settings.costs_usd) if settings.costs_usd is not None else None,
         "scorer": scorer,
         "curve": curve,
         "task_curves": task_curves,
-        "default_dial": Dial(dial["name"], dial["value"]) if dial else None,
+        "default_dial": settings.default_dial and settings.default_dial.dial,
         "reference": reference,
-        "fitted_ids": frozenset(settings["fitted_ids"]),
-        "calibrated_ids": frozenset(settings["calibrated_ids"]),
-        "facts": settings["facts"],
+        "fitted_ids": frozenset(settings.fitted_ids),
+        "calibrated_ids": frozenset(settings.calibrated_ids),
+        "facts": settings.facts,
     }
 
 
-def _curves(
-    calibration: dict[str, Any] | None, scorer: GraphScorer, files: dict[str, Path]
-) -> tuple[CalibrationCurve | None, TaskCurves | None]:
-    if calibration is None:
-        return None, None
-    if calibration["graph_sha256"] != scorer.session.sha256:
-        raise ArtifactError(
-            f"{files[GRAPH]}: not the graph this router was calibrated with; calibrate it again."
-        )
-    arrays = {
-        name: array.astype(np.float64)
-        for name, array in arrays_from_file(files[CALIBRATION]).items()
-    }
-    whole = _curve({name: a for name, a in arrays.items() if "/" not in name}, calibration)
-    stored = calibration.get("by_task")
-    if stored is None:
-        return whole, None
-    curves = {}
-    for at, about in enumerate(stored["curves"]):
-        start = f"task {at}/"
-        own = {n.removeprefix(start): a for n, a in arrays.items() if n.startswith(start)}
-        curves[about["label"]] = _curve(own, about)
-    return whole, TaskCurves(
-        curves=curves, too_few=stored["too_few"], least=stored["least"], by=stored["by"]
+def _reference(settings: Settings, files: Mapping[str, Path]) -> Reference | None:
+    if REFERENCE not in files:
+        if settings.uses_reference:
+            raise ConfigurationError("The settings say uses_reference, and there is no such file.")
+        return None
+    kept = arrays_from_file(files[REFERENCE])
+    reference = Reference(*_named(kept, ("embeddings", "gaps")))
+    check_reference(reference, len(settings.candidates))
+    return reference
+
+
+def _named(arrays: Mapping[str, NDArray[Any]], names: Sequence[str]) -> list[NDArray[Any]]:
+    """Take the arrays of these names."""
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise ConfigurationError(f"It holds the arrays {', '.join(names)}; got no {missing[0]}.")
+    return [arrays[name] for name in names]
+
+
+def _scorer(
+    settings: Settings, reference: Reference | None, files: Mapping[str, Path], folder: Path
+) -> GraphScorer:
+    graph = _file(files, GRAPH, folder)
+    try:
+        tokenizer = _contents(files, TOKENIZER, folder).decode()
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"{folder / TOKENIZER}: not UTF-8 text. {WAY_OUT}") from error
+    return GraphScorer(
+        GraphSession(graph, file_sha256(graph)),
+        Tokens(tokenizer, settings.max_tokens, settings.tail_tokens),
+        reference.as_input() if reference and settings.uses_reference else None,
+        TaskNames(tuple(settings.tasks.labels), tuple(settings.tasks.told)),
+        tuple(settings.retrieval_means),
+        settings.reads_terms,
     )
 
 
-def _curve(arrays: dict[str, NDArray[np.float64]], about: dict[str, Any]) -> CalibrationCurve:
-    low, high = about["quality_range"]
-    return CalibrationCurve(**arrays, quality_range=(low, high), n=about["n"])
+def _curves(
+    settings: Settings, scorer: GraphScorer, files: Mapping[str, Path], folder: Path
+) -> tuple[CalibrationCurve | None, TaskCurves | None]:
+    stored = settings.calibration
+    if stored is None:
+        return None, None
+    if stored.graph_sha256 != scorer.session.sha256:
+        raise ArtifactError(
+            f"{files[GRAPH]}: not the graph this router was calibrated with; calibrate it again."
+        )
+    arrays = arrays_from_file(_file(files, CALIBRATION, folder))
+    rule = rule_of(settings.labels, settings.costs_usd, settings.candidates)
+    with said_of(folder / CALIBRATION):
+        whole = _curve(arrays, stored, "", rule)
+    about, curves = stored.by_task, {}
+    if about is None:
+        return whole, None
+    for at, own in enumerate(about.curves):
+        with said_of(f"{folder / CALIBRATION}, task {shown(own.label)}"):
+            curves[own.label] = _curve(arrays, own, f"task {at}/", rule)
+    return whole, TaskCurves(curves=curves, too_few=about.too_few, least=about.least, by=about.by)
+
+
+def _curve(
+    arrays: Mapping[str, NDArray[Any]], about: StoredCurve, prefix: str, rule: Rule
+) -> CalibrationCurve:
+    """Make a curve of its arrays, and walk its line again."""
+    kept = [name for name in (f"{prefix}scores", f"{prefix}outcomes") if name in arrays]
+    names = [*(prefix + name for name in LINE), *kept]
+    found = dict(zip(names, _named(arrays, names), strict=True))
+    for name, array in found.items():
+        check_array(name, array, array.ndim)
+    fields = {name.removeprefix(prefix): array.astype(np.float64) for name, array in found.items()}
+    curve = CalibrationCurve(**fields, quality_range=about.quality_range, n=about.n)
+    curve.check_walk(rule)
+    return curve
 
 
 def find(name_or_path: str | os.PathLike[str], revision: str | None) -> Path:
@@ -235,20 +302,24 @@ def find(name_or_path: str | os.PathLike[str], revision: str | None) -> Path:
     """
     if name_or_path == BUNDLED:
         return Path(__file__).parent / BUNDLED
-    path = Path(name_or_path)
-    if path.exists():
-        return path
-    name = str(name_or_path)
+    path, name = Path(name_or_path), str(name_or_path)
+    try:
+        if path.exists():
+            return path
+    except OSError as error:  # such as a name that is too long
+        raise ArtifactError(f"{shown(name)}: cannot be read ({error.strerror}).") from error
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ArtifactError(f"{name}: no such folder, and not a hub name (owner/name).")
+        raise ArtifactError(
+            f"{shown(name)[1:-1]}: no such folder, and not a hub name (owner/name)."
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(name, revision=revision))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, RuntimeError) as error:
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, RuntimeError, ValueError) as error:
         raise ArtifactError(
-            f"{name}: no such folder, and the hub has it not or cannot be reached "
+            f"{shown(name)[1:-1]}: no such folder, and the hub has it not or cannot be reached "
             f"({type(error).__name__})."
         ) from error
 

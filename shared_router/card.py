@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared_router.measuring.metrics import ADVANTAGES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shared_router.deciding.curve import CalibrationCurve
     from shared_router.router import Router
 
+_HUB_NAME = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
 LOSSES = ("train_loss", "dev_loss", "dev_error")
 """Columns of a fine-tuning's curve."""
 
@@ -24,17 +28,25 @@ def model_card(router: Router) -> str:
         parts.append(f"Its scores were fitted for other models: {', '.join(taken)}.\n")
     training = router.facts.get("training")
     if training:
-        parts.append(_training(training))
+        parts.append(_told("Training", lambda: _training(training)))
     parts += [f"## {title}\n\n{text}\n" for title, text in router.facts.get("notes", {}).items()]
     parts.append(_calibration(router))
     parts.append(_use(router))
     return "\n".join(parts)
 
 
+def _told(title: str, write: Callable[[], str]) -> str:
+    """Write a section; facts made by hand may lack some of what it tells."""
+    try:
+        return write()
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return f"## {title}\n\nNot told: its facts are not complete.\n"
+
+
 def _metadata(router: Router) -> str:
     lines = ["---", "library_name: hybrid-llm", "tags:", "- llm-routing", "- hybrid-llm"]
-    encoder = router.facts.get("training", {}).get("encoder")
-    if encoder and encoder.count("/") == 1 and not Path(encoder).exists():  # a hub name
+    encoder = str(router.facts.get("training", {}).get("encoder"))
+    if _HUB_NAME.fullmatch(encoder) and not Path(encoder).exists():
         lines.append(f"base_model: {encoder}")
     return "\n".join([*lines, "---", ""])
 

@@ -12,6 +12,7 @@ from shared_router.data.costs import given_costs
 from shared_router.data.dataset import check_candidate_names
 from shared_router.errors import CandidateError, ConfigurationError, DataError
 from shared_router.measuring.bootstrap import RESAMPLES
+from shared_router.names import check_name
 from shared_router.options import only_dial
 from shared_router.records import joined_names
 from shared_router.scoring.adding import add_column
@@ -211,10 +212,9 @@ def _without_gaps(reference: Reference | None, columns: int | None = None) -> Re
 
 
 def _position(router: Router, name: str, before: str | None) -> int:
+    check_name(name)
     if name in router.candidates:
         raise CandidateError(f"Router {router.name!r} has a candidate {name!r} already.")
-    if not name or not isinstance(name, str):
-        raise CandidateError(f"A candidate needs a non-empty name; got {name!r}.")
     if before is None:
         return len(router.candidates) - 1
     if before not in router.candidates:

@@ -14,9 +14,10 @@ from shared_router.binding import as_router, check_binding, priced
 from shared_router.deciding.attempts import adrive, attempting, drive
 from shared_router.deciding.curve import resolve_dial
 from shared_router.deciding.deadline import Deadline
-from shared_router.deciding.record import decision_record, query_of
+from shared_router.deciding.record import decision_record
 from shared_router.errors import CandidateError, ConfigurationError
 from shared_router.questions import GuessedQueryWarning, warn_of_guess
+from shared_router.records import ESTIMATED, NOT_CALIBRATED
 
 if TYPE_CHECKING:
     import os
@@ -121,7 +122,7 @@ class RoutingEngine:
         pairs = zip(self.candidates, self.router.candidates, strict=True)
         other = [f"{c.name!r} for {name!r}" for c, name in pairs if not c.answers_to(name)]
         if not other or same_models or self.router.tiers:
-            return "estimated"
+            return NOT_CALIBRATED if self.router.curve is None else ESTIMATED
         warnings.warn(
             f"Router {self.router.name!r} was calibrated with other models: bound are "
             f"{', '.join(other)}. Its quality estimates are void for these: calibrate it with "
@@ -171,7 +172,6 @@ class RoutingEngine:
     def _record(
         self, verdict: Verdict, request: RoutingRequest, latency_ms: float
     ) -> RoutingDecision:
-        query = query_of(verdict, request)
         return decision_record(
             verdict,
             request,
@@ -179,7 +179,7 @@ class RoutingEngine:
             self.router,
             latency_ms,
             guarantee=self.guarantee,
-            query_hash=self._hash(query.text) if query else None,
+            hashed=self._hash,
             record_query=self.record_query,
         )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from shared_router import artifact
+from shared_router.artifact_schema import said_of
 from shared_router.scoring.persistence import BUNDLED
 
 if TYPE_CHECKING:
@@ -40,10 +41,13 @@ class Keeping:
             revision: Branch, tag or commit on the hub.
 
         Raises:
-            ArtifactError: If it is missing, corrupt, truncated, foreign or of a newer format.
+            ArtifactError: If it is missing, corrupt, truncated, foreign or of a newer format, or
+                breaks a rule, such as a calibration that is not the one its queries give.
         """
-        fields = artifact.load(artifact.find(name_or_path, revision))
-        return cast("Self", cast("Any", cls)(**fields))
+        folder = artifact.find(name_or_path, revision)
+        fields = artifact.load(folder)
+        with said_of(folder / artifact.SETTINGS):
+            return cast("Self", cast("Any", cls)(**fields))
 
     @classmethod
     def bundled(cls) -> Self:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared_router.errors import CandidateError
+from shared_router.names import check_name, shown
 from shared_router.retrieval import RetrievalFacts, RetrievalSource
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ Reason = Literal[
 
 TaskSource = Literal["given", "predicted"]
 """Who named the task: the call, or the router by the text."""
+
+ESTIMATED, NOT_CALIBRATED = "estimated", "none: not calibrated"
+"""What a decision says of its quality: measured on calibration queries, or never measured."""
 
 WiderBecause = Literal["no_task", "unknown_task", "too_few"]
 """Why a dial was resolved on more than the call's own task: it has none, one the calibration has
@@ -102,8 +106,13 @@ class Candidate:
     """Whether the model can answer in a schema; `None` asks the model."""
 
     def __post_init__(self) -> None:
-        if not self.name or not isinstance(self.name, str):
-            raise CandidateError(f"A candidate needs a non-empty name; got {self.name!r}.")
+        check_name(self.name)
+        if isinstance(self.aliases, str):
+            raise CandidateError(
+                f"Candidate {self.name!r}: aliases is a tuple of names; got {shown(self.aliases)}."
+            )
+        for alias in self.aliases:
+            check_name(alias, f"An alias of candidate {self.name!r}")
         for price in (self.input_usd_per_million_tokens, self.output_usd_per_million_tokens):
             if price is not None and not 0 <= price < float("inf"):
                 raise CandidateError(
@@ -160,8 +169,9 @@ class RoutingDecision(BaseModel):
     """Name of the dial in force: the call's, the constructed one, or the router's default."""
     dial_value: float | None = None
     """Value of the dial, in the unit its name says."""
-    guarantee: str = "estimated"
-    """`estimated` (empirical, as in the paper) or `void: why`."""
+    guarantee: str = NOT_CALIBRATED
+    """`estimated` (empirical, as in the paper), `void: why` where the calibration is of other
+    models, or `none: not calibrated`."""
     query_source: QuerySource = "none"
     """Where the scored text came from."""
     task: str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,8 +20,15 @@ RetrievalSource = Literal["given", "span", "missing"]
 """Who told the facts: the call, or the spans around it (`track_queries`). `missing`: nobody, so
 that the router took the means of its training data."""
 
-_Finite = Annotated[float, Field(allow_inf_nan=False)]
-_Count = Annotated[int, Field(ge=0, le=MOST)]
+
+def _number(value: object) -> object:
+    if isinstance(value, bool | str | bytes):
+        raise ValueError("Input should be a number, neither text nor true or false")
+    return value
+
+
+_Finite = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+_Count = Annotated[int, BeforeValidator(_number), Field(ge=0, le=MOST)]
 
 
 class RetrievalFacts(BaseModel):

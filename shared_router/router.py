@@ -12,12 +12,12 @@ import numpy as np
 from shared_router import measured
 from shared_router.by_task import predicted_tasks
 from shared_router.changing import Changing
+from shared_router.checks import check_router
 from shared_router.data.costs import call_costs, names_of
-from shared_router.data.dataset import RoutingDataset, check_candidate_names
 from shared_router.deciding.attempts import Policy, Scored, drive
 from shared_router.deciding.guards import RoutingRequest
 from shared_router.deciding.record import decision_record
-from shared_router.deciding.rule import Rule, savings_from_costs
+from shared_router.deciding.rule import rule_of, savings_from_costs
 from shared_router.deciding.tasks import LEAST_PER_TASK, resolve_setting
 from shared_router.errors import ConfigurationError, DataError
 from shared_router.keeping import Keeping
@@ -36,8 +36,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from shared_router.data.dataset import RoutingDataset
     from shared_router.data.labels import LabelKind
     from shared_router.deciding.curve import CalibrationCurve
+    from shared_router.deciding.rule import Rule
     from shared_router.deciding.tasks import ByTask, TaskCurves
     from shared_router.measuring.evaluation import RoutingReport
     from shared_router.retrieval import RetrievalFacts
@@ -83,7 +85,7 @@ class Router(Changing, Keeping):
     """Measured facts of training and calibration, for the card."""
 
     def __post_init__(self) -> None:
-        check_candidate_names(self.candidates)
+        check_router(self)
 
     def __repr__(self) -> str:
         state = f"calibrated on {self.curve.n}" if self.curve else "not calibrated"
@@ -226,8 +228,7 @@ class Router(Changing, Keeping):
     @cached_property
     def rule(self) -> Rule:
         """The rule that turns scores and a threshold into choices."""
-        savings = savings_from_costs(self.costs_usd, len(self.candidates), self.candidates)
-        return Rule("gap" if self.labels == "gap" else "probability", savings)
+        return rule_of(self.labels, self.costs_usd, self.candidates)
 
     @property
     def dial(self) -> Dial:
@@ -319,7 +320,10 @@ class Router(Changing, Keeping):
     def exceeds(self, text: str) -> bool:
         """Tell whether a text is longer than the encoder reads."""
         if isinstance(self.scorer, GraphScorer):
-            return self.scorer.tokens.exceeds(text)
+            try:
+                return self.scorer.tokens.exceeds(text)
+            except Exception:  # noqa: BLE001  (a broken tokenizer: scoring fails and is recorded)
+                return False
         return len(text) > DEFAULT_MAX_TOKENS * CHARACTERS_PER_TOKEN
 
     def decide(

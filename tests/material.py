@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass, field
@@ -12,12 +13,15 @@ import numpy as np
 from shared_router.data.dataset import RoutingDataset
 from shared_router.data.schema import Outcome, RoutingRecord
 from shared_router.retrieval import RetrievalFacts
+from shared_router.testing import fixed_router
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from shared_router import Router
 
 PAIR = ("small", "large")
 EASY = ("greet the visitor", "name the capital city", "spell the word", "say good morning")
@@ -58,6 +62,12 @@ def record(
 def dataset(*records: RoutingRecord, name: str = "made") -> RoutingDataset:
     """Wrap records."""
     return RoutingDataset(tuple(records), name)
+
+
+def calibrated_router(value: Any = 1.0, candidates: Sequence[str] = PAIR) -> Router:
+    """Make a router of fixed scores, calibrated on two queries on which all models are equal."""
+    records = [record(id_, split="v", **dict.fromkeys(candidates, 1.0)) for id_ in "ab"]
+    return fixed_router(value, candidates=candidates).calibrate(dataset(*records))
 
 
 def known_truth(n: int, *, split: str = "train", seed: int = 0, noise: bool = False) -> Any:
@@ -173,6 +183,14 @@ def filled(schema: dict[str, Any], question: str) -> dict[str, Any]:
     properties = schema.get("properties", {})
     wanted = schema.get("required", [])
     return {name: values[properties[name].get("type", "string")] for name in wanted}
+
+
+def rewrite(folder: Path, name: str, content: bytes) -> None:
+    """Change a router's file and its checksum, as someone who edits on purpose would."""
+    (folder / name).write_bytes(content)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["sha256"][name] = hashlib.sha256(content).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def save_tiny_bert(folder: Path, seed: int = 0) -> Path:

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 from shared_router import Router
 from shared_router.errors import ArtifactError, ConfigurationError
-from tests.material import EASY, HARD, PAIR, known_truth
+from tests.material import EASY, HARD, PAIR, known_truth, rewrite
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,14 +29,6 @@ def folder(calibrated: Router, tmp_path: Path) -> Path:
     """Return the folder of a saved router."""
     calibrated.save_pretrained(tmp_path / "router")
     return tmp_path / "router"
-
-
-def rewrite(folder: Path, name: str, content: bytes) -> None:
-    """Change a file and its checksum, as someone who edits on purpose would."""
-    (folder / name).write_bytes(content)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["sha256"][name] = hashlib.sha256(content).hexdigest()
-    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def test_a_round_trip_changes_nothing(calibrated: Router, folder: Path) -> None:

@@ -12,6 +12,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from shared_router import Candidate, Dial, Router, RoutingDecision, RoutingEngine, RoutingQuery
@@ -27,7 +28,7 @@ from shared_router.errors import (
 )
 from shared_router.options import CallOptions
 from shared_router.testing import fixed_router
-from tests.material import dataset, record
+from tests.material import calibrated_router, dataset, record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -149,6 +150,56 @@ def test_the_dial_of_a_call_replaces_the_constructed_one() -> None:
     assert (found.candidate, found.dial, found.dial_value) == ("small", "threshold", 0.5)
 
 
+# -- what a router made by hand can still hide ----------------------------------------------------
+
+
+def broken(part: str, name: str, value: Any) -> RoutingEngine:
+    """An engine whose router, or its curve, is spoilt behind the checks' back."""
+    one = RoutingEngine(calibrated_router(), [SMALL, LARGE])
+    object.__setattr__(one.router if part == "router" else one.router.curve, name, value)
+    return one
+
+
+BROKEN = {
+    "no name": ("router", "name", 5),
+    "no thresholds": ("curve", "thresholds", np.array([])),
+    "no array": ("curve", "thresholds", None),
+    "no range": ("curve", "quality_range", ("a", "b")),
+}
+
+
+@pytest.mark.parametrize("spoilt", BROKEN.values(), ids=BROKEN.keys())
+async def test_a_broken_router_sends_to_the_reference(spoilt: tuple[str, str, Any]) -> None:
+    found = await decided_both(broken(*spoilt), asking())
+    assert (found.candidate, found.reason) == ("large", "router_error")
+    assert found.error in {"ValidationError", "IndexError", "TypeError"}
+    assert found.guarantee == "estimated"
+    assert broken(*spoilt).call(asking(), lambda decision: decision.reason) == "router_error"
+
+
+def test_what_a_call_asks_for_is_still_refused_or_done() -> None:
+    one = broken("router", "name", 5)
+    forced = RoutingRequest(query=RoutingQuery(text="q"), options=CallOptions(route="small"))
+    assert (one.decide(forced).candidate, one.decide(forced).reason) == ("small", "forced")
+    for options in (CallOptions(route="nobody"), CallOptions(dial=Dial("max_quality_drop", 0.1))):
+        with pytest.raises(ConfigurationError):
+            engine().decide(RoutingRequest(query=RoutingQuery(text="q"), options=options))
+
+
+def test_the_capability_guard_holds_where_the_router_is_broken() -> None:
+    large = Candidate("large", supports_tools=False)
+    one = RoutingEngine(calibrated_router(), [Candidate("small"), large])
+    object.__setattr__(one.router.curve, "thresholds", np.array([]))
+    found = one.decide(RoutingRequest(query=RoutingQuery(text="q"), needs_tools=True))
+    assert (found.candidate, found.reason) == ("small", "router_error")
+
+
+@pytest.mark.parametrize("query", [RoutingQuery(text=5), RoutingQuery(text="q", task=5)])  # type: ignore[arg-type]
+async def test_a_query_of_another_type_goes_to_the_reference(query: RoutingQuery) -> None:
+    found = await decided_both(engine(), RoutingRequest(query=query))
+    assert (found.candidate, found.reason) == ("large", "router_error")
+
+
 # -- construction -------------------------------------------------------------------------------
 
 
@@ -203,8 +254,10 @@ def test_other_models_are_warned_of_once_and_void_the_guarantee() -> None:
 def test_the_same_models_keep_the_guarantee(bound: Candidate, same_models: bool) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        one = RoutingEngine(fixed_router(), [SMALL, bound], same_models=same_models)
+        one = RoutingEngine(calibrated_router(), [SMALL, bound], same_models=same_models)
+        bare = RoutingEngine(fixed_router(), [SMALL, bound], same_models=same_models)
     assert one.decide(asking()).guarantee == "estimated"
+    assert bare.decide(asking()).guarantee == "none: not calibrated"
 
 
 def test_binding_is_by_position() -> None:

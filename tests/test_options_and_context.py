@@ -147,6 +147,15 @@ async def test_threads_of_asyncio_and_copied_contexts_see_it() -> None:
     [
         ({"name": ""}, "non-empty name"),
         ({"name": None}, "non-empty name"),
+        ({"name": " "}, "non-empty name"),
+        ({"name": "a\x1b[31mb"}, r"no control characters.*got 'a\\x1b\[31mb'"),
+        ({"name": "a\nb"}, "no control characters"),
+        ({"name": "a\x9bb"}, "no control characters"),
+        ({"name": "\ud800x"}, "halves of surrogate pairs"),
+        ({"name": "a\u202eb"}, "text direction marks"),
+        ({"name": "x" * 2_000}, "at most 1000 characters; got 2000"),
+        ({"name": "a", "aliases": ("b\x07",)}, "alias of candidate 'a'.*no control characters"),
+        ({"name": "a", "aliases": "bc"}, "'a': aliases is a tuple of names; got 'bc'"),
         ({"name": "a", "input_usd_per_million_tokens": -1}, "'a': prices are finite"),
         ({"name": "a", "output_usd_per_million_tokens": math.nan}, "'a': prices are finite"),
     ],
@@ -154,6 +163,13 @@ async def test_threads_of_asyncio_and_copied_contexts_see_it() -> None:
 def test_impossible_candidates_are_refused(fields: dict[str, object], rule: str) -> None:
     with pytest.raises(CandidateError, match=rule):
         Candidate(**fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "name", ["gpt-5.5", "小さい", "👩\u200d🚀", "mi\u200cx", "/models/a b.gguf"]
+)
+def test_a_name_may_be_of_any_script(name: str) -> None:
+    assert Candidate(name, aliases=(name,)).answers_to(name)
 
 
 def test_no_text_in_reprs() -> None:
@@ -192,7 +208,7 @@ def test_a_decision_flattens_to_scalars() -> None:
         "reason": "score",
         "score": 0.5,
         "threshold": 0.0,
-        "guarantee": "estimated",
+        "guarantee": "none: not calibrated",
         "query_source": "none",
         "latency_ms": 0.0,
     }

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from shared_router import Dial, Router, RoutingDataset
 from shared_router.data.labels import DegenerateLabelWarning
+from shared_router.deciding.tasks import TaskCurves
 from shared_router.errors import (
     CandidateError,
     ConfigurationError,
@@ -19,8 +21,17 @@ from shared_router.errors import (
     NotCalibratedError,
     ScoringError,
 )
-from shared_router.testing import fixed_router
-from tests.material import EASY, HARD, PAIR, dataset, known_truth, record, with_costs
+from shared_router.testing import FixedScorer, fixed_router
+from tests.material import (
+    EASY,
+    HARD,
+    PAIR,
+    calibrated_router,
+    dataset,
+    known_truth,
+    record,
+    with_costs,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -213,6 +224,45 @@ def test_fitting_wrong_candidates_is_refused(candidates: list[str], rule: str) -
 def test_a_router_of_one_candidate_is_refused() -> None:
     with pytest.raises(CandidateError, match="at least two candidates"):
         fixed_router(candidates=["only"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "rule"),
+    [
+        ({"name": 5}, "A router needs a non-empty name; got 5"),
+        ({"name": "a\x1bb"}, "A router's name holds no control characters"),
+        ({"candidates": ("a\r", "b")}, "A candidate's name holds no control characters"),
+        ({"candidates": (1, 2)}, "A candidate needs a non-empty name; got 1"),
+        ({"labels": "soft"}, "labels is one of gap, det, prob, trans; got 'soft'"),
+        ({"tiers": "yes"}, "tiers is True or False; got 'yes'"),
+        ({"costs_usd": ("a", "b")}, "costs_usd of 'small' is finite"),
+        ({"costs_usd": (math.nan, None)}, "costs_usd of 'small' is finite"),
+        ({"costs_usd": (1.0,)}, "a cost per candidate, 2; got 1"),
+        ({"facts": []}, r"facts is a dict; got \[\]"),
+        ({"default_dial": Dial("max_quality_drop", 0.1)}, "needs a calibrated router"),
+        ({"curve": calibrated_router([1, 1], "abc").curve}, "a column per candidate, 2; got 3"),
+        ({"task_curves": TaskCurves(curves={}, too_few={})}, "needs the one over all queries"),
+    ],
+)
+def test_a_router_made_by_hand_keeps_the_rules(fields: dict[str, Any], rule: str) -> None:
+    made = {"candidates": PAIR, "scorer": FixedScorer()}
+    with pytest.raises(ConfigurationError, match=rule):
+        Router(**made | fields)
+
+
+def test_a_task_whose_qualities_leave_the_range_of_all_is_refused() -> None:
+    whole = calibrated_router()
+    mixed = dataset(record("a", small=-1, large=1), record("b", small=1, large=1))
+    own = fixed_router().calibrate(mixed, default=Dial("threshold", 0)).curve
+    assert own is not None
+    tasks = TaskCurves(curves={"a/b": own}, too_few={})
+    with pytest.raises(ConfigurationError, match="task 'a/b' lies within that of all tasks, 1 to"):
+        dataclasses.replace(whole, task_curves=tasks)
+
+
+def test_a_preview_of_an_uncalibrated_router_estimates_nothing() -> None:
+    assert fixed_router().decide("q").guarantee == "none: not calibrated"
+    assert calibrated_router().decide("q").guarantee == "estimated"
 
 
 def test_a_candidate_dearer_than_the_reference_is_refused_by_name() -> None:

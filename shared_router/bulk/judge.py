@@ -152,7 +152,7 @@ def _limits(concurrency: int, timeout_s: float | None, retries: int) -> Limits:
 def _is_failure(line: str) -> bool:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(row, dict) and {"id", "model", "sample", "stage", "error"} == set(row)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shared_router.data.collect_source import stream_queries, stream_rows
 from shared_router.data.schema import read_records
 from shared_router.data.seen import SeenIds
+from shared_router.deciding.checks import is_finite
 from shared_router.errors import DataError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class ScoredRows:
                 f"{where}: scored by router {row.get('router')!r}, and this is {self.version!r}: "
                 "score the queries themselves with this router."
             )
-        if not isinstance(row.get("id"), str) or not isinstance(row.get("length"), int):
+        if not isinstance(row.get("id"), str) or type(row.get("length")) is not int:
             raise DataError(f"{where}: a scored query has an id and a length; got neither or one.")
         if not all(isinstance(row.get(name, ""), str) for name in OF_TASKS):
             raise DataError(f"{where}: fields {', '.join(OF_TASKS)}: text, or left out.")
@@ -93,7 +93,7 @@ class ScoredRows:
         if (
             not isinstance(scores, dict)
             or set(scores) != set(wanted)
-            or not all(isinstance(x, int | float) and math.isfinite(x) for x in scores.values())
+            or not all(map(is_finite, scores.values()))
         ):
             raise DataError(
                 f"{where}: field scores: a finite number for each of {', '.join(wanted)}, or null."
@@ -112,7 +112,7 @@ def is_scored(line: str) -> bool:
     """Tell whether a line is one of an output of `score_file`."""
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(row, dict) and {"id", "candidate", "scores", "router"} <= set(row)
 

@@ -12,6 +12,7 @@ from shared_router.data.collect_run import CollectProgress, CollectReport, Colle
 from shared_router.data.collect_source import SourceQuery, as_queries
 from shared_router.data.collect_store import Journal, fingerprint
 from shared_router.errors import ConfigurationError, DataError
+from shared_router.names import check_name
 
 if TYPE_CHECKING:
     import os
@@ -92,6 +93,8 @@ def _checked(
 ) -> list[SourceQuery]:
     if not models:
         raise ConfigurationError("collect asks at least one model; got none.")
+    for name in models:
+        check_name(name, "A model", ConfigurationError)
     asked = _listed(queries)
     _check_answers(asked, judge)
     return asked

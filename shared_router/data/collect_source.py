@@ -161,7 +161,7 @@ def _text_row(line: str, where: str) -> str:
     if line.startswith('{"') and line.endswith("}"):
         try:
             json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             return line
         raise DataError(
             f"{where}: a text file has one query a line, and this is an object of JSON: name the "
@@ -175,6 +175,11 @@ def _json_row(line: str, where: str) -> Mapping[str, Any]:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         raise DataError(f"{where}: not JSON ({error.msg} at column {error.colno}).") from None
+    except (ValueError, RecursionError):  # valid JSON, but for us
+        raise DataError(
+            f"{where}: numbers of thousands of digits, or brackets nested as deep; write such a "
+            "number as text."
+        ) from None
     if not isinstance(row, dict):
         raise DataError(
             f"{where}: each line is an object with named fields; got {type(row).__name__}."

@@ -13,6 +13,7 @@ import numpy as np
 
 from shared_router.data.schema import Outcome, RoutingRecord, open_text, read_records
 from shared_router.errors import CandidateError, DataError
+from shared_router.names import check_name, shown
 from shared_router.tasks import answers_to
 
 if TYPE_CHECKING:
@@ -248,13 +249,15 @@ def check_candidate_names(names: Sequence[str]) -> None:
     """Check that a list of candidates has two or more different names.
 
     Raises:
-        CandidateError: If it has not.
+        CandidateError: If it has not, or one is no name.
     """
     if isinstance(names, str) or len(names) < 2:
         raise CandidateError(
             "A router chooses between at least two candidates, the reference (the large model) "
-            f"last; got {names!r}."
+            f"last; got {shown(names)}."
         )
+    for name in names:
+        check_name(name)
     if len(set(names)) < len(names):
         raise CandidateError(f"Each candidate is named once; got {', '.join(names)}.")
 

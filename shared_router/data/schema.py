@@ -29,16 +29,21 @@ def _cost(value: float) -> float:
     return value
 
 
+# Strict: neither text nor true is a number.
+Quality = Annotated[float, Field(strict=True), AfterValidator(_finite)]
+Cost = Annotated[float, Field(strict=True), AfterValidator(_cost)]
+
+
 class Outcome(BaseModel):
     """What one model answered to one query, and how good it was."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True)
 
-    quality: Annotated[tuple[Annotated[float, AfterValidator(_finite)], ...], Field(min_length=1)]
+    quality: Annotated[tuple[Quality, ...], Field(min_length=1)]
     """One number per sampled response, higher is better."""
     response: tuple[str, ...] | None = Field(default=None, repr=False)
     """The sampled responses, in the order of `quality`."""
-    cost_usd: Annotated[float, AfterValidator(_cost)] | None = None
+    cost_usd: Cost | None = None
     """Cost of one call in US dollars."""
 
     @model_validator(mode="after")

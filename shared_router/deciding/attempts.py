@@ -17,7 +17,7 @@ import numpy as np
 from shared_router.deciding.guards import RoutingRequest, allowed_candidates, position_of
 from shared_router.deciding.stickiness import sticky_position
 from shared_router.deciding.tasks import resolve_setting
-from shared_router.errors import ScoringError
+from shared_router.errors import ConfigurationError, ScoringError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,10 +121,32 @@ class Policy:
             ConfigurationError: If the call's own options are wrong. Content never raises.
         """
         task = request.task
-        verdict = yield from self._deciding(request, task)
+        try:
+            verdict = yield from self._deciding(request, task)
+        except ConfigurationError:
+            raise
+        except Exception as error:  # noqa: BLE001  (a chain never breaks because the router did)
+            verdict = self.failed(request, error)
         if task is None:
             return verdict
         return replace(verdict, task=task, task_source="given")
+
+    def failed(self, request: RoutingRequest, error: Exception) -> Verdict:
+        """Send a call to the last candidate that can serve it, and say why."""
+        try:
+            index = allowed_candidates(request, self.candidates).indices[-1]
+        except (AttributeError, TypeError):  # candidates that say of themselves what is no number
+            index = self.reference
+        return Verdict(index=index, reason="router_error", error=type(error).__name__)
+
+    def _setting(self, request: RoutingRequest, task: str | None) -> Setting:
+        """Resolve the dial in force; where the call brought none, it is not at fault."""
+        try:
+            return resolve_setting(self.dial(request), self.curve, self.tasks, task)
+        except ConfigurationError as error:
+            if request.options.dial is not None:
+                raise
+            raise ScoringError("The router cannot resolve its own dial.") from error
 
     def _deciding(
         self, request: RoutingRequest, task: str | None
@@ -133,7 +155,7 @@ class Policy:
             index = position_of(request.options.route, self.candidates)
             return Verdict(index=index, reason="forced")
         dial = self.dial(request)
-        setting = resolve_setting(dial, self.curve, self.tasks, task)
+        setting = self._setting(request, task)
         allowed = allowed_candidates(request, self.candidates)
         settled = self._settled(request, setting, allowed)
         if settled is not None:
@@ -146,7 +168,7 @@ class Policy:
             return replace(verdict, error=type(error).__name__)
         if task is not None or scored.task is None:
             return self._by_score(scored, setting, allowed)
-        setting = resolve_setting(dial, self.curve, self.tasks, scored.task)
+        setting = self._setting(request, scored.task)
         verdict = self._by_score(scored, setting, allowed)
         return replace(verdict, task=scored.task, task_source="predicted")
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shared_router.deciding.checks import ROUNDING, check_curve
 from shared_router.deciding.walk import Walk, one_sign
-from shared_router.errors import DialError, NotCalibratedError
+from shared_router.errors import ConfigurationError, DialError, NotCalibratedError
 from shared_router.processes import cached_property
 
 if TYPE_CHECKING:
@@ -46,6 +47,36 @@ class CalibrationCurve:
     """Scores of the calibration queries, shape (n, k - 1), to walk another line over them."""
     outcomes: NDArray[np.float64] | None = field(default=None, repr=False)
     """Their mean qualities, shape (n, k)."""
+
+    def __post_init__(self) -> None:
+        check_curve(self)
+
+    def check_walk(self, rule: Rule) -> None:
+        """Check that the line is the one that the rule walks over the kept queries.
+
+        Raises:
+            ConfigurationError: If it is another one, or the queries are of other candidates.
+        """
+        if self.scores is None or self.outcomes is None:  # older calibrations kept none
+            return
+        if self.outcomes.shape[1] != len(rule.savings):
+            raise ConfigurationError(
+                f"A calibration's outcomes have a column per candidate, {len(rule.savings)}; got "
+                f"{self.outcomes.shape[1]}."
+            )
+        walked = self.under(rule)
+        room = ROUNDING * max(map(abs, walked.quality_range))
+        for name, near in (
+            ("thresholds", 0.0),
+            ("cost_advantage", ROUNDING),
+            ("quality", room),
+            ("quality_range", room),
+        ):
+            kept, found = np.asarray(getattr(self, name)), np.asarray(getattr(walked, name))
+            if kept.shape != found.shape or not np.allclose(kept, found, ROUNDING, near):
+                raise ConfigurationError(
+                    f"A calibration's {name} is what its own scores and outcomes give; got another."
+                )
 
     def under(self, rule: Rule) -> CalibrationCurve:
         """Walk another rule over the same queries, such as one of other costs.
@@ -157,5 +188,5 @@ def calibration_curve(
         quality_range=walk.quality_range,
         n=walk.n,
         scores=np.asarray(scores, dtype=np.float64),
-        outcomes=quality,
+        outcomes=np.asarray(quality, dtype=np.float64),
     )

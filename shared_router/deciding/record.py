@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from shared_router.records import RoutingDecision
+from shared_router.records import ESTIMATED, NOT_CALIBRATED, RoutingDecision
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shared_router.deciding.attempts import Policy, Verdict
     from shared_router.deciding.guards import RoutingRequest
     from shared_router.records import RoutingQuery
@@ -40,8 +42,8 @@ def decision_record(
     router: Named,
     latency_ms: float,
     *,
-    guarantee: str = "estimated",
-    query_hash: str | None = None,
+    guarantee: str | None = None,
+    hashed: Callable[[str], str] | None = None,
     record_query: bool = False,
 ) -> RoutingDecision:
     """Make the record of one decision.
@@ -52,10 +54,40 @@ def decision_record(
         policy: The rules, with the candidates bound.
         router: Names the router.
         latency_ms: Time the decision took.
-        guarantee: `estimated` or `void: why`.
-        query_hash: Keyed hash of the query, where wanted.
+        guarantee: `estimated`, `void: why` or `none: why`; by the policy's calibration where
+            `None`.
+        hashed: Makes the keyed hash of the query, where wanted.
         record_query: Whether to keep the text.
+
+    Returns:
+        The record. One that cannot be made, as of a router made by hand whose name is none, is
+        that of a router that failed: a chain never breaks because of a record.
     """
+    said = guarantee or (NOT_CALIBRATED if policy.curve is None else ESTIMATED)
+    try:
+        return _whole_record(verdict, request, policy, router, hashed, record_query).model_copy(
+            update={"latency_ms": latency_ms, "guarantee": said}
+        )
+    except Exception as error:  # noqa: BLE001  (whatever it is, the call goes on)
+        failed = verdict if verdict.reason == "forced" else policy.failed(request, error)
+        return RoutingDecision(
+            candidate=policy.candidates[failed.index].name,
+            index=failed.index,
+            reason=failed.reason,
+            guarantee=said,
+            latency_ms=latency_ms,
+            error=type(error).__name__,
+        )
+
+
+def _whole_record(
+    verdict: Verdict,
+    request: RoutingRequest,
+    policy: Policy,
+    router: Named,
+    hashed: Callable[[str], str] | None,
+    record_query: bool,
+) -> RoutingDecision:
     query, dial = query_of(verdict, request), policy.dial(request)
     scored = verdict.scores is not None
     facts, told = _facts(query) if scored and router.sees_retrieval else (None, None)
@@ -67,7 +99,6 @@ def decision_record(
         threshold=verdict.threshold,
         dial=dial.name,
         dial_value=dial.value,
-        guarantee=guarantee,
         query_source=query.source if query else "none",
         task=verdict.task,
         task_source=verdict.task_source,
@@ -77,10 +108,9 @@ def decision_record(
         retrieval_source=told,
         router_name=router.name,
         router_version=router.version,
-        latency_ms=latency_ms,
         query_length=len(query.text) if query else None,
         query_truncated=verdict.truncated,
-        query_hash=query_hash,
+        query_hash=hashed(query.text) if query and hashed else None,
         query=_encodable(query.text) if query and record_query else None,
         error=verdict.error,
     )

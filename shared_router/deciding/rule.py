@@ -167,3 +167,18 @@ class Rule:
             current = np.where(moved, chosen, current)
             steps.append((at, current, moved))
         return steps
+
+
+def rule_of(labels: str, costs_usd: Sequence[float | None] | None, names: Sequence[str]) -> Rule:
+    """Make the rule of a router.
+
+    Args:
+        labels: What its scores mean; `gap`, or one of the paper's labels.
+        costs_usd: Mean cost of one call per candidate, the reference last.
+        names: The candidates.
+
+    Raises:
+        CandidateError: If a cost is wrong, or a candidate is dearer than the reference.
+    """
+    savings = savings_from_costs(costs_usd, len(names), names)
+    return Rule("gap" if labels == "gap" else "probability", savings)

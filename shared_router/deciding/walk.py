@@ -30,7 +30,7 @@ class Walk:
         at, query, source, target = rule.events(scores)
         order = np.argsort(-at, kind="stable")
         falling = at[order]
-        apart = falling[:-1] - falling[1:] > LAST_BITS * np.abs(scores).max(initial=0.0)
+        apart = falling[:-1] - falling[1:] > LAST_BITS * float(np.abs(scores).max(initial=0.0))
         self._starts = np.flatnonzero(np.concatenate([[True], apart]))
         self._query = query[order]
         self._change = (quality[query, target] - quality[query, source])[order]

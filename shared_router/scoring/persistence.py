@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic_core import from_json
 
 from shared_router.errors import ArtifactError
+from shared_router.names import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +28,8 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 BUNDLED = "bundled"
 """The name of the router that ships with the package."""
+LONGEST_FILE_NAME = 255
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -51,7 +56,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
             if folder.exists():
                 folder.replace(Path(scratch) / "old")
             fresh.replace(folder)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # no name of a folder, where it is no OSError
         raise ArtifactError(f"{folder}: cannot be written ({error}).") from error
 
 
@@ -66,9 +71,12 @@ def check_target(folder: Path) -> None:
             f"{BUNDLED!r} names the router that ships with the package, which would be read in "
             "place of this one; choose another name."
         )
-    if folder.exists() and not folder.is_dir():
-        raise ArtifactError(f"{folder}: a file; choose a new or an empty folder.")
-    held = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise ArtifactError(f"{folder}: a file; choose a new or an empty folder.")
+        held = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    except OSError as error:  # such as a name that is too long
+        raise ArtifactError(f"{folder}: cannot be written ({error.strerror}).") from error
     foreign = held - _own_files(folder) if held else held
     if foreign:
         raise ArtifactError(
@@ -80,7 +88,7 @@ def check_target(folder: Path) -> None:
 def _own_files(folder: Path) -> set[str]:
     """Name the files of the router in a folder; another program's manifest names none."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = from_json((folder / MANIFEST).read_bytes())
         ours = manifest["format"] == FORMAT
         return {MANIFEST, *manifest["sha256"]} if ours else set()
     except (OSError, ValueError, KeyError, TypeError):
@@ -98,7 +106,7 @@ def read_folder(folder: Path) -> dict[str, Path]:
     files = {}
     for name, expected in manifest["sha256"].items():
         path = folder / name
-        if Path(name).name != name or not path.is_file():
+        if not path.is_file():
             raise ArtifactError(f"{folder}: {name!r} is missing; copy the whole folder again.")
         seen = file_sha256(path)
         if seen != expected:
@@ -121,19 +129,32 @@ def _manifest(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ArtifactError(f"{folder}: no router here (no {MANIFEST}).")
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = from_json(path.read_bytes())
         version = manifest["format_version"]
         known = manifest["format"] == FORMAT and isinstance(manifest["sha256"], dict)
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path}: corrupt, not a router's manifest.") from error
-    if not known or not isinstance(version, int):
+    if not known or type(version) is not int or version < 1:
         raise ArtifactError(f"{path}: not a router of hybrid-llm.")
     if version > FORMAT_VERSION:
         raise ArtifactError(
             f"{folder}: format version {version}, newer than {FORMAT_VERSION}, which this "
             "hybrid-llm reads; upgrade it (pip install -U hybrid-llm)."
         )
+    for name, digest in manifest["sha256"].items():
+        _check_entry(path, name, digest)
     return dict(manifest)
+
+
+def _check_entry(path: Path, name: str, digest: object) -> None:
+    plain = Path(name).name == name and len(name.encode()) <= LONGEST_FILE_NAME and "\0" not in name
+    if not plain:
+        raise ArtifactError(
+            f"{path}: a router's files stand in its folder, under names of at most "
+            f"{LONGEST_FILE_NAME} bytes; got {shown(name)}."
+        )
+    if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
+        raise ArtifactError(f"{path}: the SHA-256 of {name!r} is hexadecimal; got {shown(digest)}.")
 
 
 def arrays_to_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
@@ -154,20 +175,5 @@ def arrays_from_file(path: Path) -> dict[str, NDArray[Any]]:
 
     try:
         return dict(load_file(path))
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path}: not a safetensors file ({error}).") from error
-
-
-def json_from_file(path: Path) -> dict[str, Any]:
-    """Read one JSON object.
-
-    Raises:
-        ArtifactError: If it is none.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ArtifactError(f"{path}: not JSON ({error}).") from error
-    if not isinstance(found, dict):
-        raise ArtifactError(f"{path}: not a JSON object.")
-    return found

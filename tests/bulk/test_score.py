@@ -194,6 +194,7 @@ def test_a_malformed_row_is_told_before_the_work(run, router_folder, tmp_path):
         (b'{"query": "a"}\n{"text": "b"}\n', "line 2: field query"),
         (b'{"id": "x", "query": "a"}\n{"id": "x", "query": "b"}\n', "line 2: id 'x' stands twice"),
         (b'{"query": "a"}\n\xff\xfe', "cannot be read"),
+        (b"[" * 100_000, "line 1: numbers of thousands of digits"),
     ],
 )
 def test_malformed_logs(run, router_folder, tmp_path, content, said):
@@ -293,6 +294,8 @@ def test_scores_of_another_router(run, router_folder, log, tmp_path):
     [
         ({"scores": {"other": 1.0}}, "a finite number for each of small"),
         ({"scores": {"small": "high"}}, "a finite number for each of small"),
+        ({"scores": {"small": True}}, "a finite number for each of small"),
+        ({"length": True}, "has an id and a length"),
         ({"scores": {"small": float("inf")}}, "a finite number for each of small"),
         ({"scores": [1.0]}, "a finite number for each of small"),
         ({"id": 3}, "has an id and a length"),

@@ -95,6 +95,21 @@ BAD_LINES = {
         "outcomes.m.quality.0",
         "number; got None",
     ),
+    "quality true": (outcome_line(quality=[True]), "outcomes.m.quality.0", "number; got True"),
+    "quality text": (outcome_line(quality=["1.5"]), "outcomes.m.quality.0", "valid number"),
+    "cost true": (outcome_line(cost_usd=True), "outcomes.m.cost_usd", "number; got True"),
+    "cost text": (outcome_line(cost_usd="0.1"), "outcomes.m.cost_usd", "valid number"),
+    "nodes text": (
+        GOOD | {"retrieval": {"nodes": "3", "context_tokens": 1}},
+        "retrieval.nodes",
+        "neither text nor true",
+    ),
+    "top score true": (
+        GOOD | {"retrieval": {"nodes": 3, "context_tokens": 1, "top_score": True}},
+        "retrieval.top_score",
+        "neither text nor true",
+    ),
+    "deep": ("[" * 100_000, "the line", "recursion limit"),
     "quality NaN": (
         outcome_line(quality=[1.0, float("nan")]),
         "outcomes.m.quality.1",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from shared_router.deciding.curve import CalibrationCurve, calibration_curve, resolve_dial
 from shared_router.deciding.rule import Rule, savings_from_costs
-from shared_router.errors import DialError, NotCalibratedError
+from shared_router.errors import ConfigurationError, DialError, NotCalibratedError
 from shared_router.options import DIAL_NAMES, Dial
 
 seeds = st.integers(0, 2**32 - 1)
@@ -125,3 +127,60 @@ def test_without_a_calibration_only_a_threshold_resolves(name: str) -> None:
     assert resolve_dial(Dial("threshold", 0.3), None) == 0.3
     with pytest.raises(NotCalibratedError, match=rf"{name} needs a calibrated router.*calibrate"):
         resolve_dial(Dial(name, 0.1), None)  # type: ignore[arg-type]
+
+
+# -- what a curve must be -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["gap", "probability"])
+@given(
+    seed=seeds,
+    k=st.integers(2, 4),
+    digits=st.integers(0, 9),
+    costs=st.lists(st.sampled_from([0.0, 1e-9, 0.5, 1.0, 2.0]), min_size=3, max_size=3),
+    shift=st.sampled_from([0.0, -3.0, 1e-12, 1e6]),
+)
+def test_every_calibration_is_what_a_stored_one_must_be(
+    name: Any, seed: int, k: int, digits: int, costs: list[float], shift: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1, 40))
+    scores = np.round(rng.normal(0, 1, (n, k - 1)), digits).astype(np.float32)
+    quality = np.round(rng.random((n, k)), digits) + shift
+    rule = Rule(name, savings_from_costs([*costs[: k - 1], 2.0], k))
+    calibration_curve(rule, scores, quality).check_walk(rule)
+
+
+def test_a_line_of_another_rule_is_told_from_its_own() -> None:
+    rule, scores, quality = random_case(3, 3)
+    curve = calibration_curve(rule, scores, quality)
+    with pytest.raises(ConfigurationError, match="thresholds is what its own scores"):
+        curve.check_walk(Rule("gap", np.array([1.0, 0.9, 0.0])))
+    with pytest.raises(ConfigurationError, match="a column per candidate, 2; got 3"):
+        curve.check_walk(Rule("gap", np.array([1.0, 0.0])))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "rule"),
+    [
+        ("quality", np.array([1.0, np.nan]), "quality holds finite numbers alone; got nan"),
+        ("quality", [1.0, 1.0], "quality is an array"),
+        ("thresholds", np.array([np.inf]), "infinite to minus infinite"),
+        ("cost_advantage", np.array([0.0, 0.5]), "rises from 0 to 1"),
+        ("quality_range", (1.0, np.nan), "least and its greatest"),
+        ("quality_range", "ab", "least and its greatest"),
+        ("n", 0, "1 or more; got 0"),
+        ("n", True, "1 or more; got True"),
+    ],
+)
+def test_a_curve_made_by_hand_keeps_the_rules(field: str, value: Any, rule: str) -> None:
+    line = {
+        "thresholds": np.array([np.inf, -np.inf]),
+        "cost_advantage": np.array([0.0, 1.0]),
+        "quality": np.array([1.0, 1.0]),
+        "quality_range": (1.0, 1.0),
+        "n": 2,
+    }
+    CalibrationCurve(**line)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=rule):
+        CalibrationCurve(**line | {field: value})  # type: ignore[arg-type]

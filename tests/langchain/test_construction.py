@@ -26,6 +26,7 @@ from shared_router.errors import CandidateError, ConfigurationError
 from shared_router.fronts import IgnoredParameterWarning
 from shared_router.testing import fixed_router
 from tests.langchain.doubles import Child, RecordingScorer, decision_of, first, hybrid, pair
+from tests.material import calibrated_router
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -230,10 +231,18 @@ def test_without_a_profile_of_every_child_there_is_none() -> None:
 
 
 def test_the_models_own_names_are_used() -> None:
-    router = fixed_router(1.0, candidates=("nano", "full"))
+    router = calibrated_router(candidates=("nano", "full"))
     model = hybrid(small=one("nano"), large=one("full"), router=router)
     assert [candidate.name for candidate in model.engine.candidates] == ["nano", "full"]
     assert model.route("x").guarantee == "estimated"
+
+
+async def test_an_uncalibrated_router_estimates_nothing() -> None:
+    model = hybrid(router=ROUTER, threshold=0.5)
+    answers = [model.invoke("x"), await model.ainvoke("x")]
+    answers += [next(model.stream("x")), await first(model.astream("x"))]
+    assert {decision_of(each)["guarantee"] for each in answers} == {"none: not calibrated"}
+    assert model.route("x").guarantee == "none: not calibrated"
 
 
 def test_other_models_give_one_warning_and_void_the_guarantee() -> None:
@@ -245,10 +254,10 @@ def test_other_models_give_one_warning_and_void_the_guarantee() -> None:
 
 
 def test_the_same_models_under_other_names_can_be_stated() -> None:
-    model = hybrid(small=one("llama"), same_models=True)
+    model = hybrid(small=one("llama"), same_models=True, router=calibrated_router())
     assert model.route("x").guarantee == "estimated"
     named = [Candidate("llama", one("llama"), aliases=("small",)), Candidate("large", one("large"))]
-    model = hybrid(small=None, large=None, candidates=named)
+    model = hybrid(small=None, large=None, candidates=named, router=calibrated_router())
     assert model.route("x").guarantee == "estimated"
     assert model.route("x").candidate == "llama"
     assert model.route("x", route="small").reason == "forced"
@@ -346,7 +355,7 @@ def test_a_provider_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPat
 def test_a_real_providers_models_are_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("langchain_openai")
     monkeypatch.setenv("OPENAI_API_KEY", SECRETS[0])
-    router = fixed_router(1.0, candidates=("gpt-4o-mini", "gpt-4o"))
+    router = calibrated_router(candidates=("gpt-4o-mini", "gpt-4o"))
     model = HybridChatModel(small="openai:gpt-4o-mini", large="openai:gpt-4o", router=router)
     assert model.route("x").candidate == "gpt-4o-mini"
     assert model.route("x").guarantee == "estimated"

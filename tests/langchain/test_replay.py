@@ -12,8 +12,8 @@ from langchain_hybrid import HybridChatModel, ReplayChatModel
 from shared_router import RoutingDataset
 from shared_router.data.schema import Outcome, RoutingRecord
 from shared_router.errors import DataError
-from shared_router.testing import fixed_router
 from tests.langchain.doubles import decision_of
+from tests.material import calibrated_router
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,7 +167,7 @@ def test_an_unknown_model_is_a_clear_error() -> None:
 
 def test_it_is_named_as_the_router_names_it() -> None:
     small, large = (ReplayChatModel(data=DATA, model=name) for name in ("small", "large"))
-    model = HybridChatModel(small=small, large=large, router=fixed_router(1.0))
+    model = HybridChatModel(small=small, large=large, router=calibrated_router())
     answer = model.invoke(QUERY)
     assert decision_of(answer)["guarantee"] == "estimated"
     assert answer.response_metadata["id"] == "a"

@@ -47,6 +47,7 @@ from tests.llamaindex.fakes import (
     pair,
 )
 from tests.llamaindex.operations import PROMPT, QUESTION, TOOL, VARIABLES, Answer, messages
+from tests.material import calibrated_router
 
 ROUTER = fixed_router(1.0)
 SECRETS = ("sk-very-secret", "Bearer hush", "org-secret")
@@ -139,12 +140,19 @@ def test_candidates_with_what_the_user_knows_of_them() -> None:
         Candidate("tiny", models[0], aliases=("small",), supports_tools=False, context_window=70),
         Candidate("large", models[1]),
     ]
-    llm = HybridLLM(candidates=candidates, router=ROUTER, same_models=True)
+    llm = HybridLLM(candidates=candidates, router=calibrated_router(), same_models=True)
     first = llm.engine.candidates[0]
     assert (first.name, first.supports_tools, first.context_window) == ("tiny", False, 70)
     assert llm.route(QUESTION, tools=[TOOL]).reason == "capability"
     assert llm.metadata.context_window == 70
     assert llm.engine.guarantee == "estimated"
+
+
+async def test_an_uncalibrated_router_estimates_nothing() -> None:
+    llm = hybrid(router=ROUTER, threshold=0.5)
+    answers = [llm.complete("x"), await llm.acomplete("x"), *llm.stream_chat(messages())]
+    assert {decision_of(each)["guarantee"] for each in answers} == {"none: not calibrated"}
+    assert llm.route(QUESTION).guarantee == "none: not calibrated"
 
 
 def test_other_models_than_the_routers_are_warned_of() -> None:

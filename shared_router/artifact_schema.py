@@ -1,0 +1,215 @@
+"""The schema of a router's settings: what `router.json` may hold, older and newer files included.
+
+A field that this version does not know is passed over. Strict: text is no number, and neither are
+true and false.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    model_validator,
+)
+
+from shared_router.checks import check_costs
+from shared_router.data.dataset import check_candidate_names
+from shared_router.data.labels import LabelKind  # noqa: TC001  (pydantic reads it)
+from shared_router.deciding.tasks import ByTask  # noqa: TC001  (pydantic reads it)
+from shared_router.errors import ArtifactError, ConfigurationError
+from shared_router.names import LONGEST_ROUTER_NAME, check_name, shown
+from shared_router.options import Dial, DialName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FEWEST_TOKENS, MOST_TOKENS = 3, 1_000_000
+"""Tokens a router may read of a text: marks before and after, and one of the text between."""
+LONGEST_LABEL = 10_000
+"""Characters of a task's label."""
+WAY_OUT = "The folder was changed or is damaged: copy it again, or fit the router anew."
+
+
+def _router_name(name: str) -> str:
+    return check_name(name, "A router", ConfigurationError, LONGEST_ROUTER_NAME)
+
+
+def _candidates(names: list[str]) -> list[str]:
+    check_candidate_names(names)
+    return names
+
+
+def _distinct(found: list[str]) -> list[str]:
+    if len(set(found)) < len(found):
+        raise ValueError("each stands once")
+    return found
+
+
+Name = Annotated[str, AfterValidator(check_name)]
+Label = Annotated[str, Field(min_length=1, max_length=LONGEST_LABEL)]
+Labels = Annotated[list[Label], AfterValidator(_distinct)]
+Count = Annotated[int, Field(ge=1)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+
+class StoredDial(_Part):
+    """The default dial."""
+
+    name: DialName
+    value: float
+
+    @model_validator(mode="after")
+    def _in_range(self) -> Self:
+        self.dial  # noqa: B018  (refuses a value out of range)
+        return self
+
+    @property
+    def dial(self) -> Dial:
+        """The dial itself."""
+        return Dial(self.name, self.value)
+
+
+class StoredCurve(_Part):
+    """What stands of a curve beside its arrays."""
+
+    n: Count
+    quality_range: tuple[FiniteFloat, FiniteFloat]
+
+
+class StoredTaskCurve(StoredCurve):
+    """The same of a task's curve."""
+
+    label: Label
+
+
+class StoredTasks(_Part):
+    """The calibration by task."""
+
+    by: ByTask
+    least: Count
+    too_few: dict[Label, Count]
+    curves: list[StoredTaskCurve]
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> Self:
+        _distinct([*self.too_few, *(curve.label for curve in self.curves)])
+        return self
+
+
+class StoredCalibration(StoredCurve):
+    """The calibration."""
+
+    graph_sha256: Sha256
+    by_task: StoredTasks | None = None  # older calibrations tell no tasks apart
+
+
+class StoredTaskNames(_Part):
+    """Labels that the graph takes, and those it tells."""
+
+    labels: Labels = []
+    told: Labels = []
+
+
+class _Training(_Part):
+    """Of the facts of the training, what is read again."""
+
+    tasks: dict[str, int] = {}
+    added: list[dict[str, Any]] = []
+
+
+class _Facts(_Part):
+    """Of the facts for the card, what is read again."""
+
+    training: _Training = _Training()
+    calibration: dict[str, Any] = {}
+    notes: dict[str, str] = {}
+    taken_from: list[str] = []
+
+
+def _readable(facts: dict[str, Any]) -> dict[str, Any]:
+    _Facts.model_validate(facts)
+    return facts
+
+
+class Settings(_Part):
+    """A router's settings."""
+
+    name: Annotated[str, AfterValidator(_router_name)]
+    candidates: Annotated[list[str], AfterValidator(_candidates)]
+    aliases: dict[str, list[Name]] = {}
+    tiers: bool = False
+    labels: LabelKind
+    costs_usd: list[float | None] | None
+    default_dial: StoredDial | None
+    max_tokens: Annotated[int, Field(ge=FEWEST_TOKENS, le=MOST_TOKENS)]
+    tail_tokens: Annotated[int, Field(ge=0)] = 0  # older routers were fitted on heads alone
+    features: list[str]
+    retrieval_means: list[FiniteFloat] = []  # older routers see no facts
+    uses_reference: bool
+    reads_terms: bool = False  # older routers read none
+    tasks: StoredTaskNames = StoredTaskNames()  # older routers take no labels
+    calibration: StoredCalibration | None
+    fitted_ids: list[str]
+    calibrated_ids: list[str]
+    facts: Annotated[dict[str, Any], AfterValidator(_readable)]
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> Self:
+        check_costs(self.costs_usd, self.candidates)
+        if self.tail_tokens > self.max_tokens:
+            raise ValueError(
+                f"tail_tokens is at most max_tokens, {self.max_tokens}; got {self.tail_tokens}"
+            )
+        if unknown := self.aliases.keys() - set(self.candidates):
+            raise ValueError(f"aliases are those of candidates; got {shown(min(unknown))}")
+        return self
+
+
+@contextmanager
+def said_of(where: object) -> Iterator[None]:
+    """Say in which file, or part of one, a rule is broken.
+
+    Raises:
+        ArtifactError: For a `ConfigurationError` inside.
+    """
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ArtifactError(f"{where}: {error} {WAY_OUT}") from error
+
+
+def parse_settings(content: bytes, where: str) -> Settings:
+    """Read and check a router's settings.
+
+    Args:
+        content: The JSON text.
+        where: The file, for the message.
+
+    Raises:
+        ArtifactError: Names the file, the field, the rule and what was seen.
+    """
+    try:
+        return Settings.model_validate_json(content)
+    except ValidationError as error:
+        raise ArtifactError(f"{where}: {_first_problem(error)} {WAY_OUT}") from None
+
+
+def _first_problem(error: ValidationError) -> str:
+    first: Any = error.errors(include_url=False, include_context=False)[0]
+    if first["type"] == "json_invalid":
+        return f"not JSON ({first['msg'].removeprefix('Invalid JSON: ')})."
+    place = shown(".".join(map(str, first["loc"])))[1:-1]
+    rule = first["msg"].removeprefix("Value error, ").rstrip(".")
+    seen = "" if "; got" in rule else f"; got {shown(first['input'])}"
+    return f"field {place}: {rule}{seen}." if place else f"{rule}{seen}."

@@ -1,0 +1,122 @@
+"""What a calibration must be, wherever it comes from: a broken one opens the dial silently."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shared_router.errors import ConfigurationError
+from shared_router.names import shown
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from shared_router.deciding.curve import CalibrationCurve
+
+ROUNDING = 1e-6
+"""Share of the greatest quality within which two means are one: sums differ in their last bits."""
+
+
+def check_curve(curve: CalibrationCurve) -> None:
+    """Check that a curve is a line from all-reference to all-cheapest, in finite numbers.
+
+    Raises:
+        ConfigurationError: Names the field, the rule and what was seen.
+    """
+    _check_range(curve.quality_range)
+    _rule(_is_count(curve.n), "n", "is the number of its queries, 1 or more", curve.n)
+    _check_thresholds(curve.thresholds)
+    _check_shares(curve.cost_advantage, len(curve.thresholds))
+    _check_means(curve.quality, len(curve.thresholds), curve.quality_range)
+    _check_queries(curve.scores, curve.outcomes, curve.n)
+
+
+def check_array(name: str, found: Any, dimensions: int, owner: str = "A calibration") -> None:
+    """Check that something is an array of floating-point numbers.
+
+    Raises:
+        ConfigurationError: If it is not.
+    """
+    fits = isinstance(found, np.ndarray) and found.dtype.kind == "f" and found.ndim == dimensions
+    seen = (
+        f"{found.dtype} of shape {found.shape}" if isinstance(found, np.ndarray) else shown(found)
+    )
+    text = f"is an array of floating-point numbers in {dimensions} dimensions"
+    _rule(fits, name, text, seen, owner)
+
+
+def check_finite(name: str, found: NDArray[Any], owner: str = "A calibration") -> None:
+    """Check that an array has no NaN and no infinite number.
+
+    Raises:
+        ConfigurationError: If it has.
+    """
+    finite = np.isfinite(found)
+    if not finite.all():
+        seen = f"{found[~finite][0]} among {found.size}"
+        _rule(False, name, "holds finite numbers alone", seen, owner)
+
+
+def _check_range(found: Any) -> None:
+    pair = isinstance(found, tuple | list) and len(found) == 2 and all(map(is_finite, found))
+    fits = pair and found[0] <= found[1]
+    _rule(fits, "quality_range", "is its least and its greatest quality, finite", shown(found))
+
+
+def _check_thresholds(found: Any) -> None:
+    check_array("thresholds", found, 1)
+    ends = len(found) > 1 and found[0] == np.inf and found[-1] == -np.inf
+    seen = f"{shown(found[:1].tolist())} to {shown(found[-1:].tolist())}"
+    _rule(ends, "thresholds", "fall from infinite to minus infinite", seen)
+    check_finite("thresholds, between its ends,", found[1:-1])
+    _rule(_rises(-found[1:-1]), "thresholds", "fall", "one that rises")
+
+
+def _check_shares(found: Any, points: int) -> None:
+    check_array("cost_advantage", found, 1)
+    _rule(len(found) == points, "cost_advantage", "has a share per threshold", len(found))
+    check_finite("cost_advantage", found)
+    ends = bool(found[0] == 0 and math.isclose(found[-1], 1, abs_tol=ROUNDING))
+    _rule(ends and _rises(found), "cost_advantage", "rises from 0 to 1", shown(found[[0, -1]]))
+
+
+def _check_means(found: Any, points: int, quality_range: tuple[float, float]) -> None:
+    check_array("quality", found, 1)
+    _rule(len(found) == points, "quality", "has a mean per threshold", len(found))
+    check_finite("quality", found)
+    (low, high), room = quality_range, ROUNDING * max(map(abs, quality_range))
+    within = low - room <= found.min() and found.max() <= high + room
+    _rule(bool(within), "quality", f"lies within quality_range, {low:g} to {high:g}", shown(found))
+
+
+def _check_queries(scores: Any, outcomes: Any, n: int) -> None:
+    if scores is None and outcomes is None:  # older calibrations kept none
+        return
+    for name, found in (("scores", scores), ("outcomes", outcomes)):
+        check_array(name, found, 2)
+        _rule(len(found) == n, name, f"has a row per query, {n}", len(found))
+        check_finite(name, found)
+    columns = scores.shape[1]
+    fits = columns > 0 and outcomes.shape[1] == columns + 1
+    _rule(fits, "outcomes", f"has a column more than scores, {columns + 1}", outcomes.shape[1])
+
+
+def _rises(found: NDArray[Any]) -> bool:
+    return bool((found[1:] >= found[:-1]).all())
+
+
+def is_finite(value: Any) -> bool:
+    """Tell whether a value is a finite number; true and false are none."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0
+
+
+def _rule(holds: bool, field: str, rule: str, seen: object, owner: str = "A calibration") -> None:
+    if not holds:
+        raise ConfigurationError(f"{owner}'s {field} {rule}; got {seen}.")

@@ -1,0 +1,64 @@
+"""Names of models and routers: they stand in decisions, tags, terminals and files."""
+
+from __future__ import annotations
+
+import reprlib
+import unicodedata
+
+from shared_router.errors import CandidateError, ConfigurationError
+
+LONGEST_NAME = 1_000
+"""Characters of a candidate's name; paths and addresses name models too."""
+LONGEST_ROUTER_NAME = 4 * LONGEST_NAME
+"""Characters of a router's name, which may spell out three candidates."""
+_CONTROLS = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Unicode's control characters, halves of surrogate pairs, and ends of lines and paragraphs."""
+_OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that show what follows in another order than it is written in."""
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = _short.maxlong = 80
+_short.maxlevel = 3
+
+
+def shown(value: object) -> str:
+    """Show a value in a message: escaped, and no longer than a line."""
+    try:
+        return _short.repr(value)
+    except ValueError:  # an integer of too many digits
+        return f"a {type(value).__name__}"
+
+
+def check_name(
+    name: object,
+    owner: str = "A candidate",
+    error: type[ConfigurationError] = CandidateError,
+    longest: int = LONGEST_NAME,
+) -> str:
+    """Check a name.
+
+    Args:
+        name: The name.
+        owner: Whose it is, for the message.
+        error: What is raised.
+        longest: Most characters.
+
+    Returns:
+        The name.
+
+    Raises:
+        ConfigurationError: If it is blank, no text or too long, or holds what moves a terminal's
+            cursor, breaks a line or cannot be written to a file.
+    """
+    if not isinstance(name, str) or not name.strip():
+        raise error(f"{owner} needs a non-empty name; got {shown(name)}.")
+    if len(name) > longest:
+        raise error(
+            f"{owner}'s name has at most {longest} characters; got {len(name)}: {shown(name)}."
+        )
+    if any(unicodedata.category(sign) in _CONTROLS or sign in _OVERRIDES for sign in name):
+        raise error(
+            f"{owner}'s name holds no control characters, line ends, text direction marks or "
+            f"halves of surrogate pairs; got {shown(name)}."
+        )
+    return name
