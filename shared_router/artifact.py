@@ -18,18 +18,19 @@ from shared_router.deciding.tasks import TaskCurves
 from shared_router.errors import ArtifactError, ConfigurationError
 from shared_router.options import Dial
 from shared_router.retrieval import FACT_NAMES
+from shared_router.scoring.artifact_files import read_folder
 from shared_router.scoring.features import FEATURE_NAMES
 from shared_router.scoring.fitting import Reference
 from shared_router.scoring.persistence import (
     BUNDLED,
+    SETTINGS,
     arrays_from_file,
     arrays_to_bytes,
-    file_sha256,
     json_from_file,
-    read_folder,
     write_folder,
 )
 from shared_router.scoring.serving import GraphScorer, GraphSession
+from shared_router.scoring.swapping import found_again
 from shared_router.scoring.tasks import TaskNames
 from shared_router.scoring.tokens import Tokens
 
@@ -40,8 +41,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shared_router.router import Router
+    from shared_router.scoring.artifact_files import FileRead
 
-GRAPH, TOKENIZER, SETTINGS = "graph.onnx", "tokenizer.json", "router.json"
+GRAPH, TOKENIZER = "graph.onnx", "tokenizer.json"
 CALIBRATION, REFERENCE, CARD = "calibration.safetensors", "reference.safetensors", "README.md"
 
 
@@ -152,7 +154,7 @@ def load(folder: Path) -> dict[str, Any]:
         raise ArtifactError(f"{folder}: its settings are incomplete or wrong ({error}).") from error
 
 
-def _fields(settings: dict[str, Any], files: dict[str, Path]) -> dict[str, Any]:
+def _fields(settings: dict[str, Any], files: dict[str, FileRead]) -> dict[str, Any]:
     means = tuple(map(float, settings.get("retrieval_means", ())))  # older routers see no facts
     terms = bool(settings.get("reads_terms", False))  # older routers read none
     known = len(means) in (0, len(FACT_NAMES))
@@ -172,7 +174,7 @@ def _fields(settings: dict[str, Any], files: dict[str, Path]) -> dict[str, Any]:
         settings["max_tokens"],
         settings.get("tail_tokens", 0),  # older routers were fitted on heads alone
     )
-    scorer = GraphScorer(GraphSession(files[GRAPH], file_sha256(files[GRAPH])), tokens, needed)
+    scorer = GraphScorer(_session(files[GRAPH]), tokens, needed)
     names = settings.get("tasks", {})  # older routers take no labels
     tasks = TaskNames(tuple(names.get("labels", ())), tuple(names.get("told", ())))
     scorer = replace(scorer, tasks=tasks, fact_means=means, reads_terms=terms)
@@ -195,8 +197,13 @@ def _fields(settings: dict[str, Any], files: dict[str, Path]) -> dict[str, Any]:
     }
 
 
+def _session(graph: FileRead) -> GraphSession:
+    """Keep what was read until it is opened: another router may be saved there before."""
+    return GraphSession(graph.path, graph.sha256, graph.content)
+
+
 def _curves(
-    calibration: dict[str, Any] | None, scorer: GraphScorer, files: dict[str, Path]
+    calibration: dict[str, Any] | None, scorer: GraphScorer, files: dict[str, FileRead]
 ) -> tuple[CalibrationCurve | None, TaskCurves | None]:
     if calibration is None:
         return None, None
@@ -236,7 +243,7 @@ def find(name_or_path: str | os.PathLike[str], revision: str | None) -> Path:
     if name_or_path == BUNDLED:
         return Path(__file__).parent / BUNDLED
     path = Path(name_or_path)
-    if path.exists():
+    if path.exists() or found_again(path):
         return path
     name = str(name_or_path)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):

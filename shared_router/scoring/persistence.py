@@ -7,28 +7,35 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shared_router.data.output import keep_owner, sync, sync_folder
+from shared_router.data.targets import refuse_unless
 from shared_router.errors import ArtifactError
+from shared_router.scoring.artifact_files import (
+    FORMAT,
+    FORMAT_VERSION,
+    MANIFEST,
+    FileRead,
+)
+from shared_router.scoring.swapping import NEW, found_again, put_in_place, scratch_beside
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-FORMAT = "hybrid-llm-router"
-FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
+SETTINGS = "router.json"
 BUNDLED = "bundled"
 """The name of the router that ships with the package."""
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write an artifact, replacing an older one of ours only.
+    """Write an artifact, replacing an older one of ours only; a link to a folder stays.
 
     Args:
         folder: The target.
@@ -38,19 +45,22 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
         ArtifactError: If the target holds something else, or cannot be written.
     """
     check_target(folder)
+    target = Path(os.path.realpath(folder))
     checksums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, "sha256": checksums}
+    whole = {**files, MANIFEST: (json.dumps(manifest, indent=2) + "\n").encode()}
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".hybrid-llm-") as scratch:
-            fresh = Path(scratch) / "new"
+        with scratch_beside(target) as scratch:
+            fresh = scratch / NEW
             fresh.mkdir()
-            for name, content in files.items():
+            for name, content in whole.items():
                 (fresh / name).write_bytes(content)
-            (fresh / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-            if folder.exists():
-                folder.replace(Path(scratch) / "old")
-            fresh.replace(folder)
+                sync(fresh / name)
+            for old in (target, *(target / name for name in whole)):
+                if old.exists():
+                    keep_owner(old, fresh / old.relative_to(target))
+            sync_folder(fresh)
+            put_in_place(scratch, target)
     except OSError as error:
         raise ArtifactError(f"{folder}: cannot be written ({error}).") from error
 
@@ -77,6 +87,36 @@ def check_target(folder: Path) -> None:
         )
 
 
+def check_new_target(folder: Path, sources: Sequence[Path] = (), *, force: bool) -> None:
+    """Check that an artifact may be written here, and that no router stands here.
+
+    Args:
+        folder: The target.
+        sources: Routers that are read, none of which may be it, whatever is told.
+        force: Whether a router that stands here may be replaced.
+
+    Raises:
+        ArtifactError: If not.
+    """
+    check_target(folder)
+    found_again(folder)  # where a killed writer left none under its name
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if any(source.is_dir() and folder.samefile(source) for source in sources):
+        raise ArtifactError(f"{folder}: is the router that is read; give another folder.")
+    refuse_unless(force, folder, _described(folder), ArtifactError)
+
+
+def _described(folder: Path) -> str:
+    try:
+        settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        calibration = settings["calibration"]
+        about = f"calibrated on {calibration['n']} queries" if calibration else "not calibrated"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return "a router"
+    return f"a router {about}"
+
+
 def _own_files(folder: Path) -> set[str]:
     """Name the files of the router in a folder; another program's manifest names none."""
     try:
@@ -87,53 +127,10 @@ def _own_files(folder: Path) -> set[str]:
         return set()
 
 
-def read_folder(folder: Path) -> dict[str, Path]:
-    """Check an artifact and return its files by name.
-
-    Raises:
-        ArtifactError: If the folder is missing, foreign, of a newer format, truncated or
-            corrupt.
-    """
-    manifest = _manifest(folder)
-    files = {}
-    for name, expected in manifest["sha256"].items():
-        path = folder / name
-        if Path(name).name != name or not path.is_file():
-            raise ArtifactError(f"{folder}: {name!r} is missing; copy the whole folder again.")
-        seen = file_sha256(path)
-        if seen != expected:
-            raise ArtifactError(
-                f"{path}: corrupt or changed (SHA-256 {seen[:12]}…, expected {expected[:12]}…); "
-                "copy the folder again or fit the router anew."
-            )
-        files[name] = path
-    return files
-
-
 def file_sha256(path: Path) -> str:
     """Hash a file's contents."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise ArtifactError(f"{folder}: no router here (no {MANIFEST}).")
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        version = manifest["format_version"]
-        known = manifest["format"] == FORMAT and isinstance(manifest["sha256"], dict)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path}: corrupt, not a router's manifest.") from error
-    if not known or not isinstance(version, int):
-        raise ArtifactError(f"{path}: not a router of hybrid-llm.")
-    if version > FORMAT_VERSION:
-        raise ArtifactError(
-            f"{folder}: format version {version}, newer than {FORMAT_VERSION}, which this "
-            "hybrid-llm reads; upgrade it (pip install -U hybrid-llm)."
-        )
-    return dict(manifest)
 
 
 def arrays_to_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
@@ -143,31 +140,31 @@ def arrays_to_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     return bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
 
 
-def arrays_from_file(path: Path) -> dict[str, NDArray[Any]]:
+def arrays_from_file(file: FileRead) -> dict[str, NDArray[Any]]:
     """Read arrays from a safetensors file.
 
     Raises:
         ArtifactError: If it is none.
     """
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors.numpy import load
 
     try:
-        return dict(load_file(path))
+        return dict(load(file.content))
     except (SafetensorError, OSError, ValueError) as error:
-        raise ArtifactError(f"{path}: not a safetensors file ({error}).") from error
+        raise ArtifactError(f"{file}: not a safetensors file ({error}).") from error
 
 
-def json_from_file(path: Path) -> dict[str, Any]:
+def json_from_file(file: FileRead) -> dict[str, Any]:
     """Read one JSON object.
 
     Raises:
         ArtifactError: If it is none.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ArtifactError(f"{path}: not JSON ({error}).") from error
+        raise ArtifactError(f"{file}: not JSON ({error}).") from error
     if not isinstance(found, dict):
-        raise ArtifactError(f"{path}: not a JSON object.")
+        raise ArtifactError(f"{file}: not a JSON object.")
     return found

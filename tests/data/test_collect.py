@@ -22,8 +22,8 @@ from shared_router import RoutingDataset
 from shared_router.data.answers import Answer, Judgement, priced
 from shared_router.data.collect import collect
 from shared_router.data.collect_calls import error_kind, may_pass, retry_after_s
-from shared_router.data.collect_output import journal_path
 from shared_router.data.collect_source import SourceQuery, read_queries
+from shared_router.data.journal import journal_path
 from shared_router.data.output import failures_path
 from shared_router.errors import ConfigurationError, DataError
 from shared_router.records import Usage
@@ -276,7 +276,7 @@ async def test_the_output_of_another_run_is_refused(pair, out, queries, samples,
 
 async def test_other_files_are_never_overwritten(pair, out):
     out.write_text("mine")
-    with pytest.raises(DataError, match="not overwritten"):
+    with pytest.raises(DataError, match="is not replaced"):
         await collect(["one"], pair, out, 1, Right())
     out.unlink()
     journal_path(out).write_text("no database, and long enough to be told apart from one")
