@@ -53,6 +53,7 @@ class Verdicts:
         self._file = JournalFile(path, "judge", "OUT", JournalError)
         run = {"format": "judge 1", "judge": judge, "data": data[:16]}
         self._lock = threading.Lock()
+        self._broken: DataError | None = None
         self._db, _ = self._file.open(TABLES, run, any_thread=True)
         ((self.earlier, known),) = self._select("SELECT COUNT(*), TOTAL(cost_usd) FROM verdicts")
         ((lost,),) = self._select("SELECT TOTAL(cost_usd) FROM failed")
@@ -90,8 +91,18 @@ class Verdicts:
                 self._db.executemany(FAILED, [(usd,) for usd in lost_usd])
                 self._db.execute("COMMIT")
             except sqlite3.Error as error:
-                raise self._file.explained(error) from error
+                self._broken = self._file.explained(error)
+                raise self._broken from error
             self.spent_usd += sum(lost_usd) + sum(verdict[-1] or 0.0 for verdict in verdicts)
+
+    def check(self) -> None:
+        """Check that a verdict could be kept, before one is paid for.
+
+        Raises:
+            JournalError: If the disk failed before.
+        """
+        if self._broken is not None:
+            raise self._broken
 
     def of(self, query: str) -> Known:
         """Read what is known of one query."""

@@ -101,6 +101,7 @@ class JudgeWork:
         """Ask, and keep the verdict before anything else can happen: no await lies between."""
         if self.journal is None:
             return await judged(caller, judge.score, *asked.texts)
+        self.journal.check()
         most = self.limits.max_usd
         if most is not None and self.journal.spent_usd >= most:
             raise Spent

@@ -16,10 +16,11 @@ from shared_router import Dial, Router
 from shared_router.bulk.engine import AHEAD, LocalEngine, engine_named, map_in_order
 from shared_router.bulk.score import score_file
 from shared_router.data.collect_source import stream_queries
-from shared_router.errors import ArtifactError, ConfigurationError, DataError, NotCalibratedError
+from shared_router.errors import ConfigurationError, DataError, NotCalibratedError
 from shared_router.scoring.serving import GraphScorer
 from shared_router.testing import fixed_router
 from tests.bulk.conftest import failed, lines_of
+from tests.bulk.killing import score_through_kills
 from tests.material import write_lines
 
 DIALS = [
@@ -401,3 +402,7 @@ def test_a_run_that_breaks_leaves_the_older_output(calibrated, log, tmp_path):
                    force=True)  # fmt: skip
     assert out.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl", "out.jsonl"]
+
+
+def test_killed_and_started_again_nothing_half_is_left(tmp_path):
+    score_through_kills(tmp_path, count=200, kills=3)
