@@ -21,7 +21,8 @@ class Keeping:
         """Write the router to a folder, whole or not at all.
 
         Args:
-            folder: A new or empty folder, or one that holds a router, which is replaced.
+            folder: A new or empty folder, or one that holds a router, which is replaced: whoever
+                reads it meanwhile sees the old one or the new one.
 
         Raises:
             ConfigurationError: If its scorer is no graph.
