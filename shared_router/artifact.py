@@ -20,17 +20,18 @@ from shared_router.deciding.tasks import TaskCurves
 from shared_router.errors import ArtifactError, ConfigurationError
 from shared_router.names import shown
 from shared_router.retrieval import FACT_NAMES
+from shared_router.scoring.artifact_files import read_folder
 from shared_router.scoring.features import FEATURE_NAMES
 from shared_router.scoring.fitting import Reference
 from shared_router.scoring.persistence import (
     BUNDLED,
+    SETTINGS,
     arrays_from_file,
     arrays_to_bytes,
-    file_sha256,
-    read_folder,
     write_folder,
 )
 from shared_router.scoring.serving import GraphScorer, GraphSession
+from shared_router.scoring.swapping import found_again
 from shared_router.scoring.tasks import TaskNames
 from shared_router.scoring.tokens import Tokens
 
@@ -43,8 +44,9 @@ if TYPE_CHECKING:
     from shared_router.artifact_schema import Settings, StoredCurve
     from shared_router.deciding.rule import Rule
     from shared_router.router import Router
+    from shared_router.scoring.artifact_files import FileRead
 
-GRAPH, TOKENIZER, SETTINGS = "graph.onnx", "tokenizer.json", "router.json"
+GRAPH, TOKENIZER = "graph.onnx", "tokenizer.json"
 CALIBRATION, REFERENCE, CARD = "calibration.safetensors", "reference.safetensors", "README.md"
 LINE = ("thresholds", "cost_advantage", "quality")
 """Arrays of a curve that every calibration has."""
@@ -168,20 +170,12 @@ def load(folder: Path) -> dict[str, Any]:
             a rule of the schema.
     """
     files = read_folder(folder)
-    settings = parse_settings(_contents(files, SETTINGS, folder), str(folder / SETTINGS))
+    settings = parse_settings(_file(files, SETTINGS, folder).content, str(folder / SETTINGS))
     _check_features(settings, folder)
     return _fields(settings, files, folder)
 
 
-def _contents(files: Mapping[str, Path], name: str, folder: Path) -> bytes:
-    """Read one file."""
-    try:
-        return _file(files, name, folder).read_bytes()
-    except OSError as error:
-        raise ArtifactError(f"{folder / name}: cannot be read ({error.strerror}).") from error
-
-
-def _file(files: Mapping[str, Path], name: str, folder: Path) -> Path:
+def _file(files: Mapping[str, FileRead], name: str, folder: Path) -> FileRead:
     if name not in files:
         raise ArtifactError(f"{folder}: its manifest lists no {name!r}; copy the folder again.")
     return files[name]
@@ -197,7 +191,7 @@ def _check_features(settings: Settings, folder: Path) -> None:
         )
 
 
-def _fields(settings: Settings, files: Mapping[str, Path], folder: Path) -> dict[str, Any]:
+def _fields(settings: Settings, files: Mapping[str, FileRead], folder: Path) -> dict[str, Any]:
     with said_of(folder / REFERENCE):
         reference = _reference(settings, files)
     scorer = _scorer(settings, reference, files, folder)
@@ -219,7 +213,7 @@ def _fields(settings: Settings, files: Mapping[str, Path], folder: Path) -> dict
     }
 
 
-def _reference(settings: Settings, files: Mapping[str, Path]) -> Reference | None:
+def _reference(settings: Settings, files: Mapping[str, FileRead]) -> Reference | None:
     if REFERENCE not in files:
         if settings.uses_reference:
             raise ConfigurationError("The settings say uses_reference, and there is no such file.")
@@ -239,15 +233,15 @@ def _named(arrays: Mapping[str, NDArray[Any]], names: Sequence[str]) -> list[NDA
 
 
 def _scorer(
-    settings: Settings, reference: Reference | None, files: Mapping[str, Path], folder: Path
+    settings: Settings, reference: Reference | None, files: Mapping[str, FileRead], folder: Path
 ) -> GraphScorer:
     graph = _file(files, GRAPH, folder)
     try:
-        tokenizer = _contents(files, TOKENIZER, folder).decode()
+        tokenizer = _file(files, TOKENIZER, folder).read_text()
     except UnicodeDecodeError as error:
         raise ArtifactError(f"{folder / TOKENIZER}: not UTF-8 text. {WAY_OUT}") from error
     return GraphScorer(
-        GraphSession(graph, file_sha256(graph)),
+        GraphSession(graph.path, graph.sha256, graph.content),  # another may be saved there soon
         Tokens(tokenizer, settings.max_tokens, settings.tail_tokens),
         reference.as_input() if reference and settings.uses_reference else None,
         TaskNames(tuple(settings.tasks.labels), tuple(settings.tasks.told)),
@@ -257,7 +251,7 @@ def _scorer(
 
 
 def _curves(
-    settings: Settings, scorer: GraphScorer, files: Mapping[str, Path], folder: Path
+    settings: Settings, scorer: GraphScorer, files: Mapping[str, FileRead], folder: Path
 ) -> tuple[CalibrationCurve | None, TaskCurves | None]:
     stored = settings.calibration
     if stored is None:
@@ -304,7 +298,7 @@ def find(name_or_path: str | os.PathLike[str], revision: str | None) -> Path:
         return Path(__file__).parent / BUNDLED
     path, name = Path(name_or_path), str(name_or_path)
     try:
-        if path.exists():
+        if path.exists() or found_again(path):
             return path
     except OSError as error:  # such as a name that is too long
         raise ArtifactError(f"{shown(name)}: cannot be read ({error.strerror}).") from error

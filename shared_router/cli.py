@@ -4,6 +4,7 @@ Heavy modules are imported inside the commands, so that `--help` is quick.
 """
 
 # No `from __future__ import annotations` here: typer reads the annotations at run time.
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,6 +22,7 @@ from shared_router.cli_options import (
     Drop,
     DropAbsolute,
     Folder,
+    Force,
     Split,
     Task,
     Threshold,
@@ -129,15 +131,16 @@ def fit(
     words: Annotated[
         bool, typer.Option("--words/--no-words", help="Keep a table of hashed words, if it helps.")
     ] = True,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a router on the `train` split of DATA, and save it."""
     from shared_router.router import Router
     from shared_router.scoring.finetuning import is_main_process
-    from shared_router.scoring.persistence import check_target
+    from shared_router.scoring.persistence import check_new_target
     from shared_router.tables import show_fit
 
-    check_target(out)  # before minutes of work, not after
+    check_new_target(out, force=force)  # before minutes of work, not after
     names = names_from(candidates)
     tuning = _finetuning(finetune, epochs=epochs, checkpoints=checkpoints and str(checkpoints))
     chosen = read_data(data, split, task, usual="train")
@@ -187,22 +190,29 @@ def calibrate(
         str | None,
         typer.Option(metavar="A,...,REFERENCE", help="Calibrate for these other models."),
     ] = None,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure what the dials mean on the `validation` split of DATA, and save that in DIR."""
-    from shared_router.scoring.persistence import BUNDLED, check_target
+    from shared_router.scoring.persistence import BUNDLED, check_new_target, check_target
     from shared_router.tables import calibration_facts, show_calibration
 
     if router_folder == BUNDLED and out is None:
         raise typer.BadParameter("The bundled router stays as it is: name a folder in --out.")
     router = _router(router_folder)
     target = out or Path(router_folder)
-    check_target(target)
+    in_place = candidates is None and os.path.realpath(target) == os.path.realpath(router_folder)
+    if in_place or out is None:
+        check_target(target)
+    else:
+        check_new_target(out, [Path(router_folder)], force=force)
     if candidates is not None:
         if out is None:
             raise typer.BadParameter("--candidates makes another router: name its folder in --out.")
         router = router.for_candidates(names_from(candidates))
     chosen = read_data(data, split, task, usual="validation")
+    if in_place and router.curve is not None:
+        say(f"Replacing the calibration on {router.curve.n} queries that {target} holds.")
     with working("calibrating") as progress:
         router = router.calibrate(
             chosen,
@@ -311,6 +321,7 @@ def score(
     engine: EngineOption = "local",
     workers: Workers = None,
     ray_address: RayAddress = None,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Score every query of IN, and say which candidate a dial chooses for it."""
@@ -336,6 +347,7 @@ def score(
             dial=dial_from(dials),
             engine=at_work,
             keep_text=text,
+            force=force,
             progress=progress,
         )
     _tell_scored(report, as_json=as_json)

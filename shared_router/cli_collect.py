@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from shared_router.cli_options import Force
 from shared_router.console import collecting, print_json, say
 from shared_router.errors import ConfigurationError
 
@@ -93,6 +94,7 @@ def collect(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed for good.")
     ] = False,
+    force: Force = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Ask every model every query, judge the answers, and write DATA. Resumes where it stopped."""
@@ -102,11 +104,13 @@ def collect(
     from shared_router.data.answers import Sampling
     from shared_router.data.collect_source import read_queries
     from shared_router.data.collect_specs import ask_model
+    from shared_router.data.targets import check_not_read
 
     sampling = Sampling(temperature=temperature, seed=seed)
     specs = named(model, "--model")
     prices = {name: two_numbers(told) for name, told in named(price or [], "--price").items()}
     check_prices(prices, [*specs, "judge"])
+    check_not_read(out, [queries, *([rubric] if rubric else [])])
     asked = read_queries(queries)
     sys.path.insert(0, "")  # module:attribute may stand in the working folder
     models = {name: ask_model(spec, prices.get(name), sampling) for name, spec in specs.items()}
@@ -127,6 +131,7 @@ def collect(
                 retry_failed=retry_failed,
                 specs=specs,
                 sampling=sampling,
+                force=force,
                 progress=progress,
             )
         )

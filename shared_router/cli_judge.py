@@ -10,6 +10,7 @@ import typer
 
 from shared_router.cli_collect import (
     Concurrency,
+    Dollars,
     Prices,
     Retries,
     Rubric,
@@ -19,6 +20,7 @@ from shared_router.cli_collect import (
     named,
     two_numbers,
 )
+from shared_router.cli_options import Force
 from shared_router.console import collecting, print_json, say
 from shared_router.errors import ConfigurationError
 
@@ -72,22 +74,30 @@ def judge(
     concurrency: Concurrency = 8,
     timeout: Timeout = 120.0,
     retries: Retries = 4,
+    max_usd: Dollars = None,
     engine: EngineOption = "local",
     workers: Workers = None,
     ray_address: RayAddress = None,
+    force: Force = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
-    """Judge the recorded responses of DATA by any metric, and write OUT with the new qualities."""
+    """Judge the recorded responses of DATA by any metric, and write OUT with the new qualities.
+
+    With a judge llm=SPEC it resumes where it stopped.
+    """
     from shared_router.bulk.engine import engine_named
     from shared_router.bulk.judge import judge_file
     from shared_router.data.right_answers import reference_texts
+    from shared_router.data.targets import check_not_read
 
     prices = {name: two_numbers(told) for name, told in named(price or [], "--price").items()}
     check_prices(prices, ["judge"])
     sys.path.insert(0, "")  # module:attribute may stand in the working folder
+    if rubric is not None:
+        check_not_read(out, [rubric])
     make = judge_spec(judge, rubric, prices.get("judge"), low_and_high(clip) if clip else None)
     at_work = engine_named(engine, workers, ray_address)
-    with collecting("judging") as progress:
+    with collecting("judging", "verdicts") as progress:
         report = judge_file(
             data,
             out,
@@ -97,6 +107,8 @@ def judge(
             concurrency=concurrency,
             timeout_s=timeout,
             retries=retries,
+            max_usd=max_usd,
+            force=force,
             progress=progress,
         )
     tell(report, as_json=as_json)
@@ -121,15 +133,18 @@ def tell(report: "JudgeReport", *, as_json: bool) -> None:
     """Print what was done.
 
     Raises:
-        typer.Exit: With code 1 where nothing could be judged.
+        typer.Exit: With code 1 where the run stopped early, or nothing could be judged.
     """
     import dataclasses
 
     if as_json:
         shown = dataclasses.asdict(report) | {"responses_per_second": report.responses_per_second}
         print_json({k: str(v) if isinstance(v, Path) else v for k, v in shown.items()})
-    if report.failed:
+    if report.failures:
         say(f"warning: {report.failed} could not be judged: {report.failures} lists them.")
+    if report.stopped:
+        say(f"error: stopped: {report.stopped}. The same command goes on from here.")
+        raise typer.Exit(1)
     if report.out is None:
         say("error: no response could be judged; nothing is written.")
         raise typer.Exit(1)

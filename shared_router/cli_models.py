@@ -14,6 +14,7 @@ from shared_router.cli_options import (
     Drop,
     DropAbsolute,
     Folder,
+    Force,
     Split,
     Task,
     Threshold,
@@ -96,13 +97,14 @@ def add_candidate(
     split: Split = None,
     task: Task = None,
     seed: Annotated[int, typer.Option(help="Seed of folds and landmarks.")] = 0,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Add a model to a router, from its outcomes on the `train` split of DATA."""
     from shared_router.router import Router
-    from shared_router.scoring.persistence import check_target
+    from shared_router.scoring.persistence import check_new_target
 
-    check_target(out)
+    check_new_target(out, [Path(router_folder)], force=force)
     router = Router.from_pretrained(router_folder)
     chosen = read_data(data, split, task, usual="train")
     with working("adding") as progress:

@@ -18,6 +18,9 @@ Cost = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=USD", help="Mean cost of a call; repeat for each candidate."),
 ]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace what stands there; never what is read.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Threshold = Annotated[
     float | None, typer.Option(help="A score; higher keeps more calls.", rich_help_panel=DIALS)

@@ -148,17 +148,20 @@ def working(doing: str) -> Iterator[ToldProgress | None]:
 
 
 @contextmanager
-def collecting(doing: str = "asking") -> Iterator[Callable[[CollectProgress], None]]:
+def collecting(
+    doing: str = "asking", what: str = "calls"
+) -> Iterator[Callable[[CollectProgress], None]]:
     """Show how far a collect, or other work on many records, is, on stderr.
 
     Args:
         doing: What is done.
+        what: What an earlier start may have left, which is said once.
 
     Yields:
         What to pass as `progress=`: a bar on a terminal, else a line now and then.
     """
     if not sys.stderr.isatty():
-        yield _Lines()
+        yield _Resumed(what, _Lines())
         return
     with _bars() as bars:
         task = bars.add_task(doing, total=None, count="")
@@ -166,7 +169,20 @@ def collecting(doing: str = "asking") -> Iterator[Callable[[CollectProgress], No
         def show(now: CollectProgress) -> None:
             bars.update(task, completed=now.done, total=now.total, count=progress_line(now))
 
-        yield show
+        yield _Resumed(what, show)
+
+
+class _Resumed:
+    """Says once that an earlier start is gone on with, before it shows how far that is."""
+
+    def __init__(self, what: str, show: Callable[[CollectProgress], None]) -> None:
+        self._what, self._show, self._said = what, show, False
+
+    def __call__(self, now: CollectProgress) -> None:
+        if now.earlier and not self._said:
+            self._said = True
+            say(f"Going on: {now.earlier} {self._what} of an earlier start are taken up.")
+        self._show(now)
 
 
 def progress_line(now: CollectProgress) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from shared_router import artifact
 from shared_router.artifact_schema import said_of
-from shared_router.scoring.persistence import BUNDLED
+from shared_router.scoring.persistence import BUNDLED, SETTINGS
 
 if TYPE_CHECKING:
     import os
@@ -22,7 +22,8 @@ class Keeping:
         """Write the router to a folder, whole or not at all.
 
         Args:
-            folder: A new or empty folder, or one that holds a router, which is replaced.
+            folder: A new or empty folder, or one that holds a router, which is replaced: whoever
+                reads it meanwhile sees the old one or the new one.
 
         Raises:
             ConfigurationError: If its scorer is no graph.
@@ -46,7 +47,7 @@ class Keeping:
         """
         folder = artifact.find(name_or_path, revision)
         fields = artifact.load(folder)
-        with said_of(folder / artifact.SETTINGS):
+        with said_of(folder / SETTINGS):
             return cast("Self", cast("Any", cls)(**fields))
 
     @classmethod

@@ -269,6 +269,38 @@ def test_a_target_that_is_no_router_is_refused_before_work(run, data, tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+def test_a_calibrated_router_is_replaced_only_when_told(run, folder, data, tiny_encoder, tmp_path):
+    out = tmp_path / "router"
+    Router.from_pretrained(folder).save_pretrained(out)
+    fit = ("fit", data, "--candidates", "small,large", "--encoder", tiny_encoder, "--out", out)
+    failed(run(*fit), "holds a router calibrated on 80 queries; it is not replaced", "--force")
+    failed(run("calibrate", folder, data, "--out", out), "calibrated on 80 queries", "--force")
+    assert Router.from_pretrained(out).curve is not None
+    assert run(*fit, "--force").exit_code == 0
+    assert Router.from_pretrained(out).curve is None
+    failed(run(*fit), "holds a router not calibrated; it is not replaced")
+    assert run("calibrate", folder, data, "--out", out, "--force").exit_code == 0
+
+
+def test_force_deletes_no_file_that_is_no_router_s(run, folder, data, tmp_path):
+    out = tmp_path / "router"
+    Router.from_pretrained(folder).save_pretrained(out)
+    (out / "notes.txt").write_text("mine")
+    args = ("fit", data, "--candidates", "small,large", "--force", "--out")
+    failed(run(*args, out), "notes.txt", "would be deleted")
+    failed(run(*args, data), "a file; choose a new or an empty folder")
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_calibrating_a_folder_goes_on_and_says_so(run, uncalibrated, data, tmp_path):
+    out = tmp_path / "router"
+    Router.from_pretrained(uncalibrated).save_pretrained(out)
+    assert run("calibrate", out, data).stderr == ""
+    said = f"Replacing the calibration on 80 queries that {out} holds."
+    assert said in run("calibrate", out, data).stderr
+    assert said in run("calibrate", out, data, "--out", out, "--json").stderr
+
+
 def test_corrupt_and_missing_routers(run, folder, tmp_path):
     broken = tmp_path / "broken"
     Router.from_pretrained(folder).save_pretrained(broken)

@@ -104,6 +104,20 @@ def test_json_and_a_second_start(folder):
     assert again["stopped"] is None
 
 
+def test_the_output_of_another_hand_is_replaced_only_when_told(folder):
+    options = ("--samples", 1, "--judge", "exact", "--out", "d.jsonl")
+    assert run(*options).exit_code == 0
+    corrected = (folder / "d.jsonl").read_text().replace('"quality":[0.0]', '"quality":[1.0]')
+    (folder / "d.jsonl").write_text(corrected)
+    failed(run(*options), "holds a data file that this run did not write", "--force")
+    assert (folder / "d.jsonl").read_text() == corrected
+    again = run(*options, "--force")
+    assert again.exit_code == 0
+    assert "Going on: 4 calls of an earlier start are taken up." in again.stderr
+    assert run(*options).exit_code == 0
+    failed(run("--samples", 1, "--out", "q.csv", "--force"), "is the file that is read")
+
+
 def test_without_a_judge_the_answers_are_kept(folder):
     result = run("--samples", 1, "--out", "d.jsonl")
     assert result.exit_code == 0

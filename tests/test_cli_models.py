@@ -79,6 +79,21 @@ def test_add_candidate_json(run, folder, data, tmp_path):
     assert Router.from_pretrained(tmp_path / "r").costs_usd[0] == 0.0001
 
 
+def test_adding_replaces_a_router_only_when_told_and_never_the_one_it_reads(
+    run, folder, data, tmp_path
+):
+    out = tmp_path / "r"
+    Router.from_pretrained(folder).save_pretrained(out)
+    args = ("add-candidate", folder, data, "--candidate", "mini", "--out")
+    failed(run(*args, out), "holds a router calibrated on 120 queries", "--force")
+    failed(run(*args, folder, "--force"), "is the router that is read")
+    other = ("calibrate", folder, data, "--candidates", "mini,maxi", "--force", "--out", folder)
+    failed(run(*other), "is the router that is read")
+    assert run(*args, out, "--force").exit_code == 0
+    assert "mini" in Router.from_pretrained(out).candidates
+    assert Router.from_pretrained(folder).candidates == ("nano", "maxi")
+
+
 def test_route_between_three(run, three):
     found = [run("route", three, QUERY, "--threshold", at).stdout for at in ("-inf", "inf")]
     low, high = map(json.loads, found)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from shared_router.data.output import write_whole
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -102,7 +104,7 @@ def write_card(figures: dict[str, Any], path: Path) -> None:
         seed=figures["seed"],
         training=TRAINING.format(verdict=_verdict(*pair)),
     )
-    path.write_text(text)
+    write_whole(path, text.encode())
 
 
 def _verdict(small: dict[str, Any], large: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ import torch
 from cookbook.pocket.card import write_card
 from cookbook.pocket.generation import MODELS, answer_all, load_model, parameters_per_token
 from cookbook.pocket.questions import CELLS, Question, questions
+from shared_router.data.output import write_whole
 
 PAIR = ("small", "large")
 
@@ -86,7 +87,8 @@ def main() -> None:
         "only_small_right": round(float((small_right & ~large_right).mean()), 4),
         "neither_right": round(float((~small_right & ~large_right).mean()), 4),
     }
-    (arguments.out / "measured.json").write_text(json.dumps(figures, indent=1) + "\n")
+    measured = json.dumps(figures, indent=1) + "\n"
+    write_whole(arguments.out / "measured.json", measured.encode())
     write_card(figures, arguments.out / "README.md")
     print(f"small {small['accuracy']:.1%}, large {large['accuracy']:.1%}, of {arguments.count}")
 

@@ -27,6 +27,7 @@ from cookbook.pocket.questions import DIFFICULTIES, Question, questions
 from shared_router import FineTuning, Router, RoutingDataset
 from shared_router.data.collect import CollectProgress, SourceQuery, collect
 from shared_router.data.labels import LABEL_KINDS
+from shared_router.data.output import write_whole
 from shared_router.judging.named import metric_named
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def main() -> None:
     text = render(run(plan), plan.known, plan.fresh, plan.samples, plan.temperature)
     Console(markup=False, highlight=False, width=120).print(text)
     if target:
-        target.write_text(text)
+        write_whole(target, text.encode())
 
 
 if __name__ == "__main__":

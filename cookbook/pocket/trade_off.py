@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, NamedTuple
 
 import matplotlib as mpl
 
+from shared_router.data.output import write_whole
 from shared_router.deciding.walk import Walk
 from shared_router.measuring.baselines import baseline_walks
 
@@ -77,5 +79,7 @@ def plot(
     axes.set_xlim(0, 1)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower left", frameon=False)
-    figure.savefig(path, dpi=150)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=150)
+    write_whole(path, drawn.getvalue())
     plt.close(figure)

@@ -14,8 +14,8 @@ Told = Callable[[CollectProgress], object]
 class Meter:
     """Counts finished records, and tells of them."""
 
-    def __init__(self, total: int, told: Told | None) -> None:
-        self._total, self._told, self.done = total, told, 0
+    def __init__(self, total: int, told: Told | None, earlier: int = 0) -> None:
+        self._total, self._told, self.done, self._earlier = total, told, 0, earlier
         self._started_s = time.monotonic()
 
     @property
@@ -29,13 +29,15 @@ class Meter:
         if self._told is None:
             return
         rate = self.done / max(self.seconds, 1e-9)
+        left = self._total - self.done
         self._told(
             CollectProgress(
                 done=self.done,
                 total=self._total,
                 failed=failed,
                 calls_per_second=rate,
-                eta_s=(self._total - self.done) / rate,
+                eta_s=left / rate if rate else None,
                 spent_usd=spent_usd,
+                earlier=self._earlier,
             )
         )

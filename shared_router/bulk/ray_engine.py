@@ -38,6 +38,8 @@ MOST_RECORDS, MOST_CHARACTERS = 256, 1_000_000
 """Size of a bundle: what an actor works on at once, and again if it dies."""
 BUNDLES_PER_WORKER = 8
 """Fewest bundles per worker, so that all have work to the end, where the records suffice."""
+ROUNDS_PER_BUNDLE = 4
+"""How often a worker asks for all it may have in flight, before its results travel back."""
 MOST_ATTEMPTS = 4
 """How often a bundle may be begun: each time but the last, the worker died of it."""
 CONNECT_TIMEOUT_S = 30.0
@@ -91,7 +93,8 @@ class RayEngine:
             stack.enter_context(_settings(ray))
             sent = _sent(ray, work.portable())
             attempts = ray.remote(num_cpus=0)(Attempts).remote()
-            found = _dataset(ray, (sent, attempts), rows.portable(), min(size, total), total)
+            most = _bundle_size(work, min(size, total), total)
+            found = _dataset(ray, (sent, attempts), Reader(rows.portable(), most), size)
             for block in found.iter_batches(batch_size=None, batch_format="pyarrow"):
                 yield from map(_opened, block.column(COLUMN).to_pylist())
 
@@ -189,11 +192,16 @@ def _sent(ray: Any, work: Work) -> Any:
         ) from error
 
 
-def _dataset(ray: Any, given: tuple[Any, Any], rows: Rows, size: int, total: int) -> Any:
+def _bundle_size(work: Work, size: int, total: int) -> int:
+    """Choose how many records travel together; few where they are asked, and may be paid."""
     most = min(MOST_RECORDS, math.ceil(total / (size * BUNDLES_PER_WORKER)))
+    return most if work.concurrency == 1 else min(most, ROUNDS_PER_BUNDLE * work.concurrency)
+
+
+def _dataset(ray: Any, given: tuple[Any, Any], reader: Reader, size: int) -> Any:
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
     read = ray.data.from_items([{"file": 0}]).map_batches(
-        Reader(rows, most), batch_size=1, num_cpus=0, label_selector=here
+        reader, batch_size=1, num_cpus=0, label_selector=here
     )
     # Ray Data restarts actors that die and repeats their tasks, without limit; hence `Attempts`.
     return read.map_batches(

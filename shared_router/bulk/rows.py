@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -106,15 +105,6 @@ def score_rows(path: Path, router: Router) -> QueryRows | ScoredRows:
     if {"scores", "router"} <= set(first):
         return ScoredRows(path, router.candidates, router.version)
     return QueryRows(path)
-
-
-def is_scored(line: str) -> bool:
-    """Tell whether a line is one of an output of `score_file`."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(row, dict) and {"id", "candidate", "scores", "router"} <= set(row)
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,10 @@ from shared_router.binding import as_router
 from shared_router.bulk.decide import Decider
 from shared_router.bulk.engine import LocalEngine, as_line
 from shared_router.bulk.meter import Meter
-from shared_router.bulk.rows import QueryRows, is_scored, score_rows
-from shared_router.data.output import check_regular, check_replaceable, replacing
+from shared_router.bulk.rows import QueryRows, score_rows
+from shared_router.bulk.steady import read_once
+from shared_router.data.output import check_regular, replacing
+from shared_router.data.targets import check_output
 from shared_router.deciding.curve import resolve_dial
 from shared_router.scoring.serving import GraphScorer, GraphSession
 
@@ -77,6 +79,7 @@ def score_file(
     dial: Dial | None = None,
     engine: Engine | None = None,
     keep_text: bool = False,
+    force: bool = False,
     progress: Told | None = None,
 ) -> ScoreReport:
     """Score every query of a file, in bounded memory.
@@ -96,14 +99,15 @@ def score_file(
         dial: Chooses the candidates; the router's own by default.
         engine: Where the work is done; in threads of this process by default.
         keep_text: Whether to write the text of each query.
+        force: Whether a file that stands under `out` may be replaced; never the input.
         progress: Called now and then.
 
     Returns:
         What was done.
 
     Raises:
-        DataError: If a row of the input breaks a rule, or `out` is the input, is something else
-            than such an output, or cannot be written.
+        DataError: If a row of the input breaks a rule, the input changes meanwhile, or `out` is
+            the input, holds something, or cannot be written.
         ArtifactError: If the router cannot be read.
         NotCalibratedError: If the dial needs a calibration and the router has none.
     """
@@ -113,13 +117,14 @@ def score_file(
     threshold = resolve_dial(chosen, using.curve)
     work = ScoreWork(using, chosen, keep_text)
     check_regular(path)
-    check_replaceable(target, [path], is_scored, "output of score")
+    check_output(target, [path], force=force)
     rows = score_rows(path, using)
-    total = sum(1 for _ in rows())  # and every row is checked
+    steady = read_once(rows)  # and every row is checked
+    total = steady.first.rows
     tally = _Tally(Meter(total, progress))
     with (
         replacing(target) as lines,
-        closing((engine or LocalEngine()).map(work, rows, total)) as scored,
+        closing((engine or LocalEngine()).map(work, steady, total)) as scored,
     ):
         for some in scored:
             lines.writelines(as_line(row) + "\n" for row in some)

@@ -96,11 +96,13 @@ def as_judgement(found: float | Judgement) -> Judgement:
     """Take what a judge returned.
 
     Raises:
-        ValueError: If the quality is no finite number.
+        ValueError: If the quality is no finite number; `cost_usd` on it, as it is paid for.
     """
     made = found if isinstance(found, Judgement) else Judgement(float(found))
     if not math.isfinite(made.quality):
-        raise ValueError("a quality is a finite number")
+        error = ValueError("a quality is a finite number")
+        error.cost_usd = made.usage.cost_usd  # type: ignore[attr-defined]
+        raise error
     return made
 
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from shared_router.data.answers import Sampling
 from shared_router.data.collect_calls import Limits
-from shared_router.data.collect_output import check_output, journal_path
+from shared_router.data.collect_output import check_before, check_own
 from shared_router.data.collect_run import CollectProgress, CollectReport, CollectRun
 from shared_router.data.collect_source import SourceQuery, as_queries
 from shared_router.data.collect_store import Journal, fingerprint
+from shared_router.data.journal import journal_path
 from shared_router.errors import ConfigurationError, DataError
 from shared_router.names import check_name
 
@@ -39,6 +40,7 @@ async def collect(
     retry_failed: bool = False,
     specs: Mapping[str, str] | None = None,
     sampling: Sampling | None = None,
+    force: bool = False,
     progress: Callable[[CollectProgress], None] | None = None,
 ) -> CollectReport:
     """Ask, judge and write a data file; may be killed and started again at any moment.
@@ -61,14 +63,16 @@ async def collect(
         specs: Model name to what it stands for: a start with other ones is another run.
         sampling: How the callables sample. They do so by themselves; it is recorded, and a start
             with another one is another run.
-        progress: Called after each finished call.
+        force: Whether a file under `out` that this run did not write may be replaced.
+        progress: Called after each finished call, and first where a journal goes on.
 
     Returns:
         What was done, and why the run stopped early if it did.
 
     Raises:
         ConfigurationError: If an argument is wrong, or `max_usd` is given and a call has no cost.
-        DataError: If the queries break a rule, the output is of another run, or the disk fails.
+        DataError: If the queries break a rule, the output is of another run or was changed by
+            another hand, or the disk fails.
     """
     limits = Limits(
         samples=samples,
@@ -80,12 +84,13 @@ async def collect(
         give_up_after=give_up_after,
     )
     asked, target = _checked(queries, models, judge), Path(out)
-    check_output(target)
+    check_before(target, force=force)
     run = fingerprint(asked, list(models), samples, specs or {}, sampling or Sampling())
     with Journal(journal_path(target), run) as journal:
+        await check_own(target, journal, force=force)
         at_work = CollectRun(asked, models, judge, journal, limits, progress)
         await at_work.work(retry_failed=retry_failed)
-        return await at_work.finish(target)
+        return await at_work.finish(target, force=force)
 
 
 def _checked(

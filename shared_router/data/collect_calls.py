@@ -136,11 +136,16 @@ async def judged(caller: Caller, score: Callable[..., Awaitable[Any]], *asked: A
             raise
 
     try:
-        found = as_judgement(await caller.call(attempt))
+        told = await caller.call(attempt)
     except Exception as error:
         if any(spent):
             with suppress(AttributeError):
                 error.cost_usd = sum(spent)  # type: ignore[attr-defined]
+        raise
+    try:
+        found = as_judgement(told)
+    except ValueError as error:
+        error.cost_usd = sum(spent) + (getattr(error, "cost_usd", None) or 0.0)  # type: ignore[attr-defined]
         raise
     if not any(spent):
         return found

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING
 
+from shared_router.data.journal import journal_path
 from shared_router.data.output import check_folder, failures_path, replacing
 from shared_router.data.schema import Outcome, RoutingRecord, storable
-from shared_router.errors import DataError
+from shared_router.data.targets import (
+    DATA_FILE,
+    check_failures,
+    described,
+    refuse_unless,
+    stands,
+    unreachable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,13 +31,14 @@ IN_JOURNAL = (
 )
 
 
-def journal_path(out: Path) -> Path:
-    """Say where the journal of a run lies."""
-    return out.with_name(out.name + ".journal")
-
-
 async def write_data(
-    out: Path, queries: Sequence[SourceQuery], models: Sequence[str], journal: Journal, judge: str
+    out: Path,
+    queries: Sequence[SourceQuery],
+    models: Sequence[str],
+    journal: Journal,
+    judge: str,
+    *,
+    force: bool = False,
 ) -> int:
     """Write the data file at once or not at all.
 
@@ -36,9 +46,18 @@ async def write_data(
 
     Returns:
         The number of records written.
+
+    Raises:
+        DataError: If it cannot be written, or something else stands there since this start.
     """
     written = 0
-    with replacing(out, IN_JOURNAL) as lines:
+    known = await journal.written()
+
+    def about_to(complete: Path) -> None:
+        _check_own(out, known, force=force)
+        journal.note_written(_sha256(complete))
+
+    with replacing(out, IN_JOURNAL, about_to=about_to) as lines:
         for query in queries:
             record = _record(query, models, await journal.calls_of(query.id, judge))
             if record.outcomes:
@@ -96,19 +115,46 @@ async def write_failures(out: Path, journal: Journal, judge: str | None) -> int:
     return len(failed)
 
 
-def check_output(out: Path) -> None:
-    """Check that `out` is new or of a run with a journal.
+def check_before(out: Path, *, force: bool) -> None:
+    """Check, before there is a journal, that an output may be of this run.
 
     Raises:
         DataError: If its folder is missing, or it exists and no journal says whose it is.
     """
     check_folder(out)
+    check_failures(out, (), force=force)
+    if stands(out) and not _exists(journal_path(out)):
+        refuse_unless(force, out, f"{described(out)} that is not of this run")
+
+
+def _exists(journal: Path) -> bool:
     try:
-        there, known = out.exists(), journal_path(out).exists()
+        return journal.exists()
     except OSError as error:
-        raise DataError(f"{out}: cannot be reached ({error.strerror}); give permission.") from error
-    if there and not known:
-        raise DataError(
-            f"{out}: exists, and no journal ({journal_path(out).name}) beside it says that it is "
-            "of this run; it is not overwritten. Give another --out, or move it away."
-        )
+        raise unreachable(journal, error) from error
+
+
+async def check_own(out: Path, journal: Journal, *, force: bool) -> None:
+    """Check that what stands under `out` was written from this journal, as it is.
+
+    Raises:
+        DataError: If it was not: data corrected by hand would be lost.
+    """
+    _check_own(out, await journal.written(), force=force)
+
+
+def _check_own(out: Path, written: set[str] | None, *, force: bool) -> None:
+    if not stands(out):
+        return
+    held = described(out)
+    ours = held == DATA_FILE if written is None else _sha256(out) in written
+    if not ours:
+        refuse_unless(force, out, f"{held} that this run did not write, or that was changed since")
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise unreachable(path, error) from error

@@ -45,6 +45,8 @@ class CollectProgress:
     """Seconds left at this rate; `None` before the first call."""
     spent_usd: float
     """Dollars so far, those of earlier starts included; 0 where no price is known."""
+    earlier: int = 0
+    """Calls of earlier starts that are taken up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,8 @@ class CollectReport:
     """Why the run stopped early; `None` where it is complete."""
     unvaried: tuple[str, ...] = ()
     """Models of a complete run whose samples of a query were all alike, on every query."""
+    earlier: int = 0
+    """Calls of earlier starts that were taken up."""
 
 
 class _Work(NamedTuple):
@@ -93,7 +97,7 @@ class CollectRun:
         self._judging = Caller(dataclasses.replace(limits, requests_per_minute=None))
         self._in_a_row: Counter[str] = Counter()
         self._total = len(queries) * len(models) * limits.samples
-        self._calls = self._failed = self._done = self._finished = 0
+        self._calls = self._failed = self._done = self._finished = self._earlier = 0
         self._spent_usd = 0.0
         self._stopped: str | None = None
 
@@ -104,8 +108,11 @@ class CollectRun:
         answered = await self._journal.answered()
         to_judge = await self._journal.to_judge(self._judge.name) if self._judge else set()
         self._done = len(answered - to_judge)
+        self._earlier = len(answered)
         self._spend(await self._journal.spent_usd())
         self._started_s = time.monotonic()
+        if self._earlier:
+            self._tell()
         left = self._left(answered, to_judge)
         try:
             async with asyncio.TaskGroup() as group:
@@ -129,6 +136,8 @@ class CollectRun:
             )
             if response is not None and self._judge is not None:
                 await self._score(self._judge, item, response)
+            self._done += 1
+            self._finished += 1
             self._tell()
 
     async def _ask(self, item: _Work) -> str | None:
@@ -205,8 +214,6 @@ class CollectRun:
             self._stopped = f"${self._spent_usd:.4f} are spent of max_usd={most:g}"
 
     def _tell(self) -> None:
-        self._done += 1
-        self._finished += 1
         if self._progress is None:
             return
         rate = self._finished / max(time.monotonic() - self._started_s, 1e-9)
@@ -216,12 +223,13 @@ class CollectRun:
                 total=self._total,
                 failed=self._failed,
                 calls_per_second=rate,
-                eta_s=(self._total - self._done) / rate,
+                eta_s=(self._total - self._done) / rate if self._finished else None,
                 spent_usd=self._spent_usd,
+                earlier=self._earlier,
             )
         )
 
-    async def finish(self, out: Path) -> CollectReport:
+    async def finish(self, out: Path, *, force: bool = False) -> CollectReport:
         """Write what there is to write, and report."""
         await self._journal.flush()
         name = self._judge.name if self._judge else None
@@ -233,7 +241,12 @@ class CollectRun:
             unvaried = await self._journal.unvaried()
             if name is not None:
                 records = await write_data(
-                    out, self._queries, list(self._models), self._journal, name
+                    out,
+                    self._queries,
+                    list(self._models),
+                    self._journal,
+                    name,
+                    force=force,
                 )
         return CollectReport(
             out=out if records else None,
@@ -244,4 +257,5 @@ class CollectRun:
             spent_usd=self._spent_usd,
             stopped=self._stopped,
             unvaried=tuple(unvaried),
+            earlier=self._earlier,
         )

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from shared_router.errors import DataError
+from shared_router.data.journal import JournalFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from shared_router.data.answers import Sampling
     from shared_router.data.collect_source import SourceQuery
+    from shared_router.errors import DataError
 
 TABLES = """
-CREATE TABLE IF NOT EXISTS run (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS answers (
     query TEXT, model TEXT, sample INTEGER, response TEXT, input_tokens INTEGER,
     output_tokens INTEGER, cost_usd REAL, error TEXT, PRIMARY KEY (query, model, sample));
@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS judgements (
     query TEXT, model TEXT, sample INTEGER, judge TEXT, quality REAL, cost_usd REAL, error TEXT,
     PRIMARY KEY (query, model, sample, judge));
 CREATE TABLE IF NOT EXISTS forgotten (cost_usd REAL);
+CREATE TABLE IF NOT EXISTS written (sha256 TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 ANSWER = "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 JUDGEMENT = "INSERT INTO judgements VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -88,7 +89,9 @@ class Journal:
     """
 
     def __init__(self, path: Path, run: Mapping[str, str]) -> None:
-        self.path = path
+        self._file = JournalFile(path, "collect")
+        self.new = True
+        """Whether it was made by this start."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="collect-journal")
         self._waiting: list[tuple[str, Sequence[Any]]] = []
         self._added = self._written = 0
@@ -121,55 +124,10 @@ class Journal:
                 raise
 
     def _open(self, run: Mapping[str, str]) -> sqlite3.Connection:
-        try:
-            db = sqlite3.connect(self.path, timeout=0.2, isolation_level=None)
-            try:
-                return self._prepared(db, run)
-            except BaseException:
-                db.close()
-                raise
-        except sqlite3.Error as error:
-            raise self._explained(error) from error
-
-    def _prepared(self, db: sqlite3.Connection, run: Mapping[str, str]) -> sqlite3.Connection:
-        # Exclusive: a second collect into the same file would ask everything twice. The system
-        # drops the lock with the process, however it ends.
-        db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute("BEGIN EXCLUSIVE")
-        for statement in TABLES.split(";"):
-            db.execute(statement)
-        stored = dict(db.execute("SELECT key, value FROM run"))
-        if not stored:
-            db.executemany("INSERT INTO run VALUES (?, ?)", run.items())
-        elif stored != run:
-            self._refuse(stored, run)
-        db.execute("COMMIT")
+        db, self.new = self._file.open(TABLES, run)
+        if self.new:  # journals of older versions note nothing
+            db.execute("INSERT OR IGNORE INTO written VALUES ('')")
         return db
-
-    def _refuse(self, stored: Mapping[str, str], run: Mapping[str, str]) -> None:
-        other = [key for key in {**run, **stored} if stored.get(key) != run.get(key)]
-        shown = ", ".join(
-            f"{key} ({stored.get(key, 'none')} there, {run.get(key, 'none')} now)" for key in other
-        )
-        raise DataError(
-            f"{self.path}: this is the journal of another run, with other {shown}. Start that run "
-            "again as it was, give another --out, or remove the journal to start anew."
-        )
-
-    def _explained(self, error: sqlite3.Error) -> DataError:
-        if "locked" in str(error):
-            return DataError(
-                f"{self.path}: another collect is at work on this output; let it finish, or give "
-                "another --out."
-            )
-        if isinstance(error, sqlite3.OperationalError):
-            return DataError(
-                f"{self.path}: cannot be written ({error}). Everything recorded so far is safe: "
-                "make room or give permission, and start the same command again."
-            )
-        return DataError(f"{self.path}: this is no journal of a collect ({error}).")
 
     async def add_answer(self, key: Key, *values: Any) -> None:
         """Record a finished call: response, input and output tokens, dollars, error kind."""
@@ -211,7 +169,7 @@ class Journal:
                 self._db.execute(statement, values)
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
-            self._broken = self._explained(error)
+            self._broken = self._file.explained(error)
             raise self._broken from error
 
     async def _run(self, work: Callable[..., Any], *args: Any) -> Any:
@@ -270,6 +228,19 @@ class Journal:
             "HAVING MAX(kinds) = 1 AND MAX(samples) > 1 ORDER BY model"
         )
         return [str(name) for (name,) in rows]
+
+    async def written(self) -> set[str] | None:
+        """List the digests of the data files that were written from this journal.
+
+        `None` where it is of a version that did not note them.
+        """
+        found = {str(digest) for (digest,) in await self.select("SELECT sha256 FROM written")}
+        return found or None
+
+    def note_written(self, sha256: str) -> None:
+        """Note a data file before it is put in place; for callers outside of the journal."""
+        row = ("INSERT OR IGNORE INTO written VALUES (?)", (sha256,))
+        self._thread.submit(self._commit, [row]).result()
 
     async def calls_of(self, query: str, judge: str) -> list[StoredCall]:
         """Read all calls of one query, samples in order."""

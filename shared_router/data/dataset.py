@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared_router.data.schema import Outcome, RoutingRecord, open_text, read_records
+from shared_router.data.output import replacing
+from shared_router.data.schema import Outcome, RoutingRecord, read_records
 from shared_router.errors import CandidateError, DataError
 from shared_router.names import check_name, shown
 from shared_router.tasks import answers_to
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from shared_router.retrieval import RetrievalFacts
 
 __all__ = ["Outcome", "RoutingDataset", "RoutingRecord", "SplitLeakWarning"]
+
+SAVE_AGAIN = "Make room or give permission, and save again."
 
 
 class SplitLeakWarning(UserWarning):
@@ -74,9 +77,14 @@ class RoutingDataset:
         return read_records(Path(path))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the records as JSON lines, gzip where the name ends in `.gz`."""
-        target = Path(path)
-        with open_text(target, "w") as out:
+        """Write the records as JSON lines, gzip where the name ends in `.gz`.
+
+        An older file is replaced, at once or not at all.
+
+        Raises:
+            DataError: If it cannot be written; an older file is left as it was.
+        """
+        with replacing(Path(path), SAVE_AGAIN, even_empty=True) as out:
             for record in self.records:
                 out.write(record.model_dump_json(exclude_none=True) + "\n")
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import glob
-import gzip
+import errno
+import itertools
 import os
-import zlib
+import re
+import stat
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from shared_router.data.schema import open_text
 from shared_router.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
 START_AGAIN = "Make room or give permission, and start the same command again."
+_NUMBERS = itertools.count()
+_LEFT = re.compile(r"(\d+)(~\d+)?")
+"""What stands before the name of a file in the making: the process, and its how many-th."""
 
 
 def failures_path(out: Path) -> Path:
@@ -25,49 +29,136 @@ def failures_path(out: Path) -> Path:
 
 
 @contextmanager
-def replacing(path: Path, way_out: str = START_AGAIN) -> Iterator[IO[str]]:
+def replacing(
+    path: Path,
+    way_out: str = START_AGAIN,
+    *,
+    even_empty: bool = False,
+    about_to: Callable[[Path], None] | None = None,
+) -> Iterator[IO[str]]:
     """Write beside `path` and put it there when complete and on disk; nothing where it is empty.
 
     Args:
         path: The file to write, gzip where it ends in `.gz`.
         way_out: What to tell a user whose disk is full or closed.
+        even_empty: Whether an empty file is put there too.
+        about_to: Called with the complete file before it is put in place.
 
     Raises:
         DataError: If it cannot be written; an older file is left as it was.
     """
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        _clear_left_behind(path)
+    with placing(path, way_out, about_to) as beside:
         with open_text(beside, "w") as lines:
             yield lines
-            empty = lines.tell() == 0
-        if not empty:
-            with beside.open("rb") as written:
-                os.fsync(written.fileno())
-            beside.replace(path)
+            empty = lines.seekable() and lines.tell() == 0
+        if empty and not even_empty and beside.is_file():
+            beside.unlink()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file at once or not at all.
+
+    Raises:
+        DataError: If it cannot be written; an older file is left as it was.
+    """
+    with placing(path) as beside:
+        beside.write_bytes(content)
+
+
+@contextmanager
+def placing(
+    path: Path, way_out: str = START_AGAIN, about_to: Callable[[Path], None] | None = None
+) -> Iterator[Path]:
+    """Give the name of a file to write; what is written there takes the place of `path`.
+
+    A link stays, and what it points at is replaced; a device or a pipe is written to.
+
+    Raises:
+        DataError: If it cannot be written; an older file is left as it was.
+    """
+    beside = None
+    try:
+        target = Path(os.path.realpath(path))
+        if target.exists() and not target.is_file():
+            yield target
+            return
+        _check_writable(target)
+        _clear_left_behind(target)
+        beside = target.with_name(f".{os.getpid()}~{next(_NUMBERS)}.{target.name}")
+        yield beside
+        if beside.exists():
+            _settle(beside, target, about_to)
     except OSError as error:
         raise DataError(
             f"{path}: cannot be written ({error.strerror or error}). {way_out}"
         ) from error
     finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
+        if beside is not None:
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
+
+
+def _check_writable(target: Path) -> None:
+    """Heed a file's write protection, which putting another in its place would pass by."""
+    own = os.access in os.supports_effective_ids
+    if target.exists() and not os.access(target, os.W_OK, effective_ids=own):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def _settle(beside: Path, target: Path, about_to: Callable[[Path], None] | None) -> None:
+    if target.exists():
+        keep_owner(target, beside)
+    sync(beside)
+    if about_to is not None:
+        about_to(beside)
+    beside.replace(target)
+    sync_folder(target.parent)
+
+
+def keep_owner(old: Path, new: Path) -> None:
+    """Give what replaces a file or a folder its permissions, and where possible its owner."""
+    was, now = old.stat(), new.stat()
+    with suppress(OSError, AttributeError):  # no chown on Windows
+        if (was.st_uid, was.st_gid) != (now.st_uid, now.st_gid):
+            os.chown(new, was.st_uid, was.st_gid)
+    with suppress(OSError):
+        new.chmod(stat.S_IMODE(was.st_mode))
+
+
+def sync(path: Path) -> None:
+    """Have a file on disk."""
+    with path.open("rb") as written:
+        os.fsync(written.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on disk, where the system can."""
+    with suppress(OSError):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def _clear_left_behind(path: Path) -> None:
     """Remove what processes that were killed in the middle have left beside `path`."""
-    for left in path.parent.glob(f".*.{glob.escape(path.name)}"):
-        process = left.name[1 : -len(path.name) - 1]
-        if process.isdigit() and not _running(int(process)):
-            left.unlink(missing_ok=True)
+    with suppress(OSError):  # a folder that may be written to and not listed
+        for left in path.parent.iterdir():
+            if not (left.name.startswith(".") and left.name.endswith(f".{path.name}")):
+                continue
+            found = _LEFT.fullmatch(left.name[1 : -len(path.name) - 1])
+            if found and not running(int(found[1])):
+                left.unlink(missing_ok=True)
 
 
-def _running(process: int) -> bool:
+def running(process: int) -> bool:
+    """Tell whether a process of this machine is at work still."""
     if os.name == "nt":  # there, signal 0 is no question
         return True
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:  # someone else's
         return True
@@ -81,7 +172,7 @@ def check_folder(out: Path) -> None:
         DataError: If it is not.
     """
     try:
-        if not out.parent.is_dir():
+        if not Path(os.path.realpath(out)).parent.is_dir():
             raise DataError(f"{out}: its folder does not exist; make it first.")
     except OSError as error:
         raise DataError(f"{out}: cannot be reached ({error.strerror}); give permission.") from error
@@ -95,58 +186,3 @@ def check_regular(source: Path) -> None:
     """
     if source.exists() and not source.is_file():
         raise DataError(f"{source}: is no regular file, and it is read twice; write it to one.")
-
-
-def check_new(out: Path) -> None:
-    """Check that `out` is not there yet, or is empty.
-
-    Raises:
-        DataError: If it is, so that nothing that was measured is overwritten.
-    """
-    check_folder(out)
-    try:
-        there = out.exists() and (not out.is_file() or out.stat().st_size > 0)
-    except OSError as error:
-        raise DataError(f"{out}: cannot be reached ({error.strerror}); give permission.") from error
-    if there:
-        raise DataError(f"{out}: exists; it is not overwritten. Give another, or move it away.")
-
-
-def check_replaceable(
-    out: Path, sources: Sequence[Path], is_ours: Callable[[str], bool], what: str
-) -> None:
-    """Check that `out` is new, or an earlier output of the same kind.
-
-    Args:
-        out: The file to be written.
-        sources: Files that are read; none of them may be `out`.
-        is_ours: Tells by its first line whether a file is such an output.
-        what: What such an output is called.
-
-    Raises:
-        DataError: If it is anything else, so that nothing of value is overwritten.
-    """
-    check_folder(out)
-    try:
-        if not out.exists():
-            return
-        for source in sources:
-            if source.exists() and out.samefile(source):
-                raise DataError(f"{out}: is the file that is read; give another output.")
-        ours = out.is_file() and _first_line_is(out, is_ours)
-    except OSError as error:
-        raise DataError(f"{out}: cannot be reached ({error.strerror}); give permission.") from error
-    if not ours:
-        raise DataError(
-            f"{out}: exists and is no {what}; it is not overwritten. Give another output, or move "
-            "it away."
-        )
-
-
-def _first_line_is(path: Path, is_ours: Callable[[str], bool]) -> bool:
-    try:
-        with open_text(path, "r") as lines:
-            first = lines.readline()
-    except (EOFError, ValueError, zlib.error, gzip.BadGzipFile):  # not text, or broken gzip
-        return False
-    return not first or is_ours(first)

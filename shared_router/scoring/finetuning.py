@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shared_router.data.output import write_whole
 from shared_router.errors import ConfigurationError, DataError
 from shared_router.scoring.encoder import cache_folder
 from shared_router.scoring.features import FEATURE_NAMES, feature_matrix
@@ -248,7 +249,8 @@ def _checkpoint_folder(settings: FineTuning, digest: str) -> Path:
     note = folder / _TRAINING
     try:
         known = json.loads(note.read_text())["digest"] if note.is_file() else None
-        held = folder.is_dir() and any(folder.iterdir())
+        half = f".{_TRAINING}"  # a note that was killed in the middle
+        held = folder.is_dir() and any(not p.name.endswith(half) for p in folder.iterdir())
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(
@@ -260,5 +262,6 @@ def _checkpoint_folder(settings: FineTuning, digest: str) -> Path:
             "(data, settings, encoder or seed differ), and would be deleted at the end; name a new "
             "or an empty folder."
         )
-    note.write_text(json.dumps({"digest": digest}))
+    if known is None:
+        write_whole(note, json.dumps({"digest": digest}).encode())
     return folder

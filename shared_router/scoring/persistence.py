@@ -7,33 +7,36 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-import tempfile
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic_core import from_json
 
+from shared_router.data.output import keep_owner, sync, sync_folder
+from shared_router.data.targets import refuse_unless
 from shared_router.errors import ArtifactError
-from shared_router.names import shown
+from shared_router.scoring.artifact_files import (
+    FORMAT,
+    FORMAT_VERSION,
+    MANIFEST,
+    FileRead,
+)
+from shared_router.scoring.swapping import NEW, found_again, put_in_place, scratch_beside
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-FORMAT = "hybrid-llm-router"
-FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
+SETTINGS = "router.json"
 BUNDLED = "bundled"
 """The name of the router that ships with the package."""
-LONGEST_FILE_NAME = 255
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write an artifact, replacing an older one of ours only.
+    """Write an artifact, replacing an older one of ours only; a link to a folder stays.
 
     Args:
         folder: The target.
@@ -45,17 +48,20 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     check_target(folder)
     checksums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, "sha256": checksums}
+    whole = {**files, MANIFEST: (json.dumps(manifest, indent=2) + "\n").encode()}
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".hybrid-llm-") as scratch:
-            fresh = Path(scratch) / "new"
+        target = Path(os.path.realpath(folder))
+        with scratch_beside(target) as scratch:
+            fresh = scratch / NEW
             fresh.mkdir()
-            for name, content in files.items():
+            for name, content in whole.items():
                 (fresh / name).write_bytes(content)
-            (fresh / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-            if folder.exists():
-                folder.replace(Path(scratch) / "old")
-            fresh.replace(folder)
+                sync(fresh / name)
+            for old in (target, *(target / name for name in whole)):
+                if old.exists():
+                    keep_owner(old, fresh / old.relative_to(target))
+            sync_folder(fresh)
+            put_in_place(scratch, target)
     except (OSError, ValueError) as error:  # no name of a folder, where it is no OSError
         raise ArtifactError(f"{folder}: cannot be written ({error}).") from error
 
@@ -85,6 +91,36 @@ def check_target(folder: Path) -> None:
         )
 
 
+def check_new_target(folder: Path, sources: Sequence[Path] = (), *, force: bool) -> None:
+    """Check that an artifact may be written here, and that no router stands here.
+
+    Args:
+        folder: The target.
+        sources: Routers that are read, none of which may be it, whatever is told.
+        force: Whether a router that stands here may be replaced.
+
+    Raises:
+        ArtifactError: If not.
+    """
+    check_target(folder)
+    found_again(folder)  # where a killed writer left none under its name
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if any(source.is_dir() and folder.samefile(source) for source in sources):
+        raise ArtifactError(f"{folder}: is the router that is read; give another folder.")
+    refuse_unless(force, folder, _described(folder), ArtifactError)
+
+
+def _described(folder: Path) -> str:
+    try:
+        settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        calibration = settings["calibration"]
+        about = f"calibrated on {calibration['n']} queries" if calibration else "not calibrated"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return "a router"
+    return f"a router {about}"
+
+
 def _own_files(folder: Path) -> set[str]:
     """Name the files of the router in a folder; another program's manifest names none."""
     try:
@@ -95,66 +131,10 @@ def _own_files(folder: Path) -> set[str]:
         return set()
 
 
-def read_folder(folder: Path) -> dict[str, Path]:
-    """Check an artifact and return its files by name.
-
-    Raises:
-        ArtifactError: If the folder is missing, foreign, of a newer format, truncated or
-            corrupt.
-    """
-    manifest = _manifest(folder)
-    files = {}
-    for name, expected in manifest["sha256"].items():
-        path = folder / name
-        if not path.is_file():
-            raise ArtifactError(f"{folder}: {name!r} is missing; copy the whole folder again.")
-        seen = file_sha256(path)
-        if seen != expected:
-            raise ArtifactError(
-                f"{path}: corrupt or changed (SHA-256 {seen[:12]}…, expected {expected[:12]}…); "
-                "copy the folder again or fit the router anew."
-            )
-        files[name] = path
-    return files
-
-
 def file_sha256(path: Path) -> str:
     """Hash a file's contents."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise ArtifactError(f"{folder}: no router here (no {MANIFEST}).")
-    try:
-        manifest = from_json(path.read_bytes())
-        version = manifest["format_version"]
-        known = manifest["format"] == FORMAT and isinstance(manifest["sha256"], dict)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path}: corrupt, not a router's manifest.") from error
-    if not known or type(version) is not int or version < 1:
-        raise ArtifactError(f"{path}: not a router of hybrid-llm.")
-    if version > FORMAT_VERSION:
-        raise ArtifactError(
-            f"{folder}: format version {version}, newer than {FORMAT_VERSION}, which this "
-            "hybrid-llm reads; upgrade it (pip install -U hybrid-llm)."
-        )
-    for name, digest in manifest["sha256"].items():
-        _check_entry(path, name, digest)
-    return dict(manifest)
-
-
-def _check_entry(path: Path, name: str, digest: object) -> None:
-    plain = Path(name).name == name and len(name.encode()) <= LONGEST_FILE_NAME and "\0" not in name
-    if not plain:
-        raise ArtifactError(
-            f"{path}: a router's files stand in its folder, under names of at most "
-            f"{LONGEST_FILE_NAME} bytes; got {shown(name)}."
-        )
-    if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
-        raise ArtifactError(f"{path}: the SHA-256 of {name!r} is hexadecimal; got {shown(digest)}.")
 
 
 def arrays_to_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
@@ -164,16 +144,16 @@ def arrays_to_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     return bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
 
 
-def arrays_from_file(path: Path) -> dict[str, NDArray[Any]]:
+def arrays_from_file(file: FileRead) -> dict[str, NDArray[Any]]:
     """Read arrays from a safetensors file.
 
     Raises:
         ArtifactError: If it is none.
     """
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors.numpy import load
 
     try:
-        return dict(load_file(path))
+        return dict(load(file.content))
     except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{path}: not a safetensors file ({error}).") from error
+        raise ArtifactError(f"{file}: not a safetensors file ({error}).") from error

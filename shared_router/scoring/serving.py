@@ -68,16 +68,27 @@ class GraphSession:
         source: Path of the model, or its bytes.
         sha256: What the file must hash to, now and whenever it is opened: it may be replaced by
             another router's before the first query comes.
+        held: What was read of the file, kept until the session is open.
     """
 
-    def __init__(self, source: Path | bytes, sha256: str | None = None) -> None:
+    def __init__(
+        self, source: Path | bytes, sha256: str | None = None, held: bytes | None = None
+    ) -> None:
         self._source = source
+        self._held = held
         self._expected = sha256
         self._session: Any = None
         self._process = -1
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"source": self._source, "sha256": self._expected}
+        """Leave out what is held where the file still has it: pickles stay small."""
+        there = self._held is None or _content(self._source, self._expected) is not None
+        held = None if there else self._held
+        return {"source": self._source, "sha256": self._expected, "held": held}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> GraphSession:
+        """Share it: nothing of it changes, and a copy would read the file anew."""
+        return self
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
@@ -95,13 +106,16 @@ class GraphSession:
         """
         if isinstance(self._source, bytes):
             return self._source
-        try:
-            found = self._source.read_bytes()
-        except OSError as error:
-            raise ArtifactError(f"{self._source}: cannot be read ({error.strerror}).") from error
-        if self._expected not in (None, hashlib.sha256(found).hexdigest()):
+        if (held := self._held) is not None:
+            return held
+        if (found := _content(self._source, self._expected)) is None:
             raise ArtifactError(f"{self._source}: replaced since it was loaded; load it again.")
         return found
+
+    def release(self) -> None:
+        """Hold no more what a file has: the session is open."""
+        if _content(self._source, self._expected) is not None:
+            self._held = None
 
     @cached_property
     def sha256(self) -> str:
@@ -117,6 +131,17 @@ class GraphSession:
         return self._session
 
 
+def _content(source: Path | bytes, sha256: str | None) -> bytes | None:
+    """Read a model; `None` where its file is not the expected one any more."""
+    if isinstance(source, bytes):
+        return source
+    try:
+        found = source.read_bytes()
+    except OSError:
+        return None
+    return found if sha256 in (None, hashlib.sha256(found).hexdigest()) else None
+
+
 def _shared_session(wanted: GraphSession) -> Any:
     """Take the process's session of a model, or open it; a model is read and checked each time."""
     model = wanted.bytes
@@ -124,6 +149,7 @@ def _shared_session(wanted: GraphSession) -> Any:
     session = _OPEN.get(key)
     if session is None:
         session = _OPEN[key] = _new_session(model)
+    wanted.release()
     return session
 
 

@@ -343,11 +343,12 @@ def test_answers_that_belong_elsewhere(run, answered, tmp_path):
 
 def test_outputs_of_another_kind(run, answered, tmp_path):
     told = ("--judge", "exact", "--against", "large")
-    failed(run("judge", answered, answered, *told), "exists; it is not overwritten")
+    for more in ((), ("--force",)):
+        failed(run("judge", answered, answered, *told, *more), "is the file that is read")
     (tmp_path / "notes.txt").write_text("mine")
-    failed(run("judge", answered, tmp_path / "notes.txt", *told), "exists; it is not overwritten")
+    failed(run("judge", answered, tmp_path / "notes.txt", *told), "it is not replaced")
     (tmp_path / "out.jsonl.failed.jsonl").write_text("mine")
-    failed(run("judge", answered, tmp_path / "out.jsonl", *told), "is no list of failures")
+    failed(run("judge", answered, tmp_path / "out.jsonl", *told), "failures are to be listed")
     failed(run("judge", answered, tmp_path / "none" / "o.jsonl", *told), "folder does not exist")
     failed(run("judge", tmp_path / "none.jsonl", tmp_path / "o.jsonl", *told), "no such data file")
     assert (tmp_path / "notes.txt").read_text() == "mine"

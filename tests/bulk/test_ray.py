@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import os
@@ -33,6 +34,8 @@ from shared_router.errors import (
 from shared_router.judging.overlap import RougeL
 from shared_router.testing import fixed_router
 from tests.bulk.conftest import failed, lines_of, row
+from tests.bulk.judging import USD, Paid, asked_in, material
+from tests.bulk.killing import complete
 from tests.material import write_lines
 
 pytestmark = [
@@ -207,6 +210,46 @@ def test_qualities_are_those_of_the_local_engine_though_a_worker_is_killed(
     assert pids.count(here) == 3  # twice to check, once for the local engine
     assert all(pids.count(pid) == 1 for pid in pids if pid != here)  # once per worker
     assert str(killer.killed[0]) in pids
+
+
+class PaidFar(Paid):
+    """A paid judge, held at the gate once it has judged some records."""
+
+    def __init__(self, notes: Path, gate: Gate) -> None:
+        super().__init__(notes)
+        self._gate = gate
+
+    async def score(self, query, response, answer):
+        """Score, once the gate is open."""
+        number = int(query.removeprefix("question ").removesuffix("?"))
+        await asyncio.to_thread(self._gate.pass_, number)
+        return await super().score(query, response, answer)
+
+
+def test_verdicts_of_a_cluster_are_kept_as_they_come_back(tmp_path, engine):
+    data, notes, out = material(tmp_path, 60), tmp_path / "notes", tmp_path / "out.jsonl"
+    gate = Gate(tmp_path)
+
+    def make():
+        return PaidFar(notes, gate)
+
+    def interrupt(now):
+        if now.done >= 16:
+            (tmp_path / "killed").touch()  # opens the gate
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        judge_file(data, out, make, engine=engine, concurrency=2, progress=interrupt)
+    kept = asked_in(notes)
+    report = judge_file(data, out, make, engine=engine, concurrency=2)
+    assert report.earlier >= 16 * 3
+    assert report.spent_usd == 180 * USD
+    assert kept
+    repeated = sum(asked_in(notes).values()) - 180
+    assert repeated <= sum(kept.values()) - report.earlier
+    complete(out, 60)
+    with pytest.raises(ConfigurationError, match="max_usd is for --engine local"):
+        judge_file(data, tmp_path / "2.jsonl", make, engine=engine, max_usd=1.0)
 
 
 # -- what is refused ------------------------------------------------------------------------------

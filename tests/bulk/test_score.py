@@ -16,10 +16,11 @@ from shared_router import Dial, Router
 from shared_router.bulk.engine import AHEAD, LocalEngine, engine_named, map_in_order
 from shared_router.bulk.score import score_file
 from shared_router.data.collect_source import stream_queries
-from shared_router.errors import ArtifactError, ConfigurationError, DataError, NotCalibratedError
+from shared_router.errors import ConfigurationError, DataError, NotCalibratedError
 from shared_router.scoring.serving import GraphScorer
 from shared_router.testing import fixed_router
 from tests.bulk.conftest import failed, lines_of
+from tests.bulk.killing import score_through_kills
 from tests.material import write_lines
 
 DIALS = [
@@ -68,7 +69,7 @@ def test_the_router_s_own_dial_is_said_and_text_is_kept_only_on_demand(run, rout
     assert "using the router's own, max_quality_drop=0.01" in result.stderr
     assert "Scored 90 queries" in result.stdout
     assert set(lines_of(out)[0]) == {"id", "candidate", "scores", "length", "router"}
-    result = run("score", router_folder, log, out, "--text", "--threshold", "0")
+    result = run("score", router_folder, log, out, "--text", "--threshold", "0", "--force")
     assert result.stderr == ""
     assert lines_of(out)[0]["text"] == next(stream_queries(log)).text
 
@@ -234,9 +235,9 @@ def test_a_router_replaced_while_it_works(calibrated, log, tmp_path):
     calibrated.save_pretrained(folder)
     router = Router.from_pretrained(folder)
     (folder / "graph.onnx").write_bytes(b"another")
-    with pytest.raises(ArtifactError, match="replaced since"):
-        score_file(router, log, tmp_path / "out.jsonl")
-    assert not (tmp_path / "out.jsonl").exists()
+    score_file(router, log, tmp_path / "out.jsonl")
+    score_file(calibrated, log, tmp_path / "same.jsonl")
+    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "same.jsonl").read_bytes()
 
 
 def test_the_log_is_not_overwritten(run, router_folder, log, tmp_path):
@@ -254,22 +255,80 @@ def test_the_log_is_not_overwritten(run, router_folder, log, tmp_path):
 def test_another_kind_of_file_is_not_overwritten(run, router_folder, log, tmp_path, content):
     out = tmp_path / "mine.jsonl"
     out.write_bytes(content)
-    failed(run("score", router_folder, log, out), "exists and is no output of score")
+    failed(run("score", router_folder, log, out), "holds a file of another kind", "not replaced")
     assert out.read_bytes() == content
 
 
-def test_an_earlier_output_is_replaced(run, router_folder, log, tmp_path):
+def test_an_earlier_output_is_replaced_only_when_told(run, router_folder, log, tmp_path):
     out = tmp_path / "out.jsonl"
     out.touch()
     assert run("score", router_folder, log, out, "--threshold", "inf").exit_code == 0
-    assert run("score", router_folder, log, out, "--threshold=-inf").exit_code == 0
+    failed(run("score", router_folder, log, out, "--threshold=-inf"),
+           "holds an output of score; it is not replaced", "--force")  # fmt: skip
+    assert only("small", lines_of(out)) == []
+    assert run("score", router_folder, log, out, "--threshold=-inf", "--force").exit_code == 0
     assert len(only("small", lines_of(out))) == 90
+    failed(run("score", router_folder, out, out, "--force"), "is the file that is read")
+
+
+class Meddling(LocalEngine):
+    """Lets someone change the log between its two readings."""
+
+    def __init__(self, act):
+        super().__init__()
+        object.__setattr__(self, "act", act)
+
+    def map(self, work, rows, total):
+        self.act()
+        yield from super().map(work, rows, total)
+
+
+def appended(log):
+    with log.open("a") as lines:
+        lines.writelines(f'{{"query": "late {i}"}}\n' for i in range(25))
+
+
+def edited(log):
+    was, text = log.stat(), log.read_text()
+    log.write_text(text.replace("0", "1"))
+    os.utime(log, ns=(was.st_atime_ns, was.st_mtime_ns))
+
+
+def rotated(log):
+    log.replace(log.with_name("log.1"))
+    log.write_text('{"query": "a new day"}\n')
+
+
+CHANGES = {
+    "appended to": appended,
+    "cut": lambda log: log.write_text("".join(log.read_text().splitlines(keepends=True)[:40])),
+    "cut within a line": lambda log: os.truncate(log, log.stat().st_size - 5),
+    "edited in place": edited,
+    "rotated": rotated,
+    "copied and cut": lambda log: os.truncate(log, 0),
+    "removed": Path.unlink,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_log_that_changes_between_its_readings_is_told(log, tmp_path, change):
+    out, engine = tmp_path / "out.jsonl", Meddling(lambda: CHANGES[change](log))
+    with pytest.raises(DataError, match=r"log\.jsonl: changed while it was read.*nothing was"):
+        score_file(fixed_router(), log, out, engine=engine)
+    assert not out.exists()
+
+
+def test_a_log_that_grows_while_it_is_scored_is_told(log, tmp_path):
+    with pytest.raises(DataError, match="changed while it was read"):
+        score_file(fixed_router(), log, tmp_path / "out.jsonl", engine=LocalEngine(1),
+                   progress=lambda now: now.done == 50 and appended(log))  # fmt: skip
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_an_output_that_cannot_be_written(run, router_folder, log, tmp_path):
     result = run("score", router_folder, log, tmp_path / "none" / "out.jsonl")
     failed(result, "its folder does not exist")
-    failed(run("score", router_folder, log, tmp_path), "is no output of score")
+    failed(run("score", router_folder, log, tmp_path), "is no regular file")
 
 
 def test_no_permission(calibrated, nobody):
@@ -342,6 +401,11 @@ def test_a_run_that_breaks_leaves_the_older_output(calibrated, log, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        score_file(calibrated, log, out, dial=Dial("threshold", 9.0), progress=interrupt)
+        score_file(calibrated, log, out, dial=Dial("threshold", 9.0), progress=interrupt,
+                   force=True)  # fmt: skip
     assert out.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl", "out.jsonl"]
+
+
+def test_killed_and_started_again_nothing_half_is_left(tmp_path):
+    score_through_kills(tmp_path, count=200, kills=3)

@@ -165,7 +165,7 @@ def test_on_the_command_line(given: Router, run, log: Path, tmp_path: Path) -> N
     asked = ("score", tmp_path / "router", log, tmp_path / "out.jsonl", "--max-quality-drop", 0.1)
     result = run(*asked)
     assert "Within their own task or suite (3 of them): 30" in result.stdout
-    found = json.loads(run(*asked, "--json").stdout)
+    found = json.loads(run(*asked, "--json", "--force").stdout)
     assert found["within"] == {"made": 10, "made/bad": 10, "made/good": 10}
     rows = lines_of(tmp_path / "out.jsonl")
     edited = write_lines(tmp_path / "edited.jsonl", [rows[0] | {"scored_under": 3}])

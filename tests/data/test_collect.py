@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import json
 import os
 import random
@@ -22,8 +23,8 @@ from shared_router import RoutingDataset
 from shared_router.data.answers import Answer, Judgement, priced
 from shared_router.data.collect import collect
 from shared_router.data.collect_calls import error_kind, may_pass, retry_after_s
-from shared_router.data.collect_output import journal_path
 from shared_router.data.collect_source import SourceQuery, read_queries
+from shared_router.data.journal import journal_path
 from shared_router.data.output import failures_path
 from shared_router.errors import ConfigurationError, DataError
 from shared_router.records import Usage
@@ -276,7 +277,7 @@ async def test_the_output_of_another_run_is_refused(pair, out, queries, samples,
 
 async def test_other_files_are_never_overwritten(pair, out):
     out.write_text("mine")
-    with pytest.raises(DataError, match="not overwritten"):
+    with pytest.raises(DataError, match="is not replaced"):
         await collect(["one"], pair, out, 1, Right())
     out.unlink()
     journal_path(out).write_text("no database, and long enough to be told apart from one")
@@ -284,6 +285,54 @@ async def test_other_files_are_never_overwritten(pair, out):
         await collect(["one"], pair, out, 1, Right())
     with pytest.raises(DataError, match="folder does not exist"):
         await collect(["one"], pair, out.parent / "none" / "data.jsonl", 1, Right())
+
+
+@pytest.mark.parametrize("journal", [None, "empty", "of a run without an output"])
+async def test_what_this_run_did_not_write_is_replaced_only_when_told(pair, out, journal):
+    if journal == "empty":
+        journal_path(out).touch()
+    elif journal:
+        await collect(["one"], pair, out, 1)
+    out.write_text("mine")
+    with pytest.raises(DataError, match="it is not replaced"):
+        await collect(["one"], pair, out, 1, Right())
+    assert out.read_text() == "mine"
+    report = await collect(["one"], pair, out, 1, Right(), force=True)
+    assert (report.records, len(RoutingDataset.load(out))) == (1, 1)
+    assert (await collect(["one"], pair, out, 1, Right())).earlier == 2
+
+
+async def test_what_is_changed_while_it_works_stays(pair, out):
+    await collect(["one"], pair, out, 1, Right())
+
+    class Half(Right):
+        name = "half"
+
+        def score(self, query, response, answer):
+            out.write_text("mine")
+            return 0.5
+
+    with pytest.raises(DataError, match="not write, or that was changed since"):
+        await collect(["one"], pair, out, 1, Half())
+    assert out.read_text() == "mine"
+
+
+async def test_a_users_list_of_failures_stays(pair, out):
+    failures_path(out).write_text("mine")
+    with pytest.raises(DataError, match="where the failures are to be listed"):
+        await collect(["one"], pair, out, 1, Right())
+    assert failures_path(out).read_text() == "mine"
+
+
+async def test_a_journal_of_an_older_version_goes_on(pair, out):
+    await collect(["one"], pair, out, 2, Right())
+    with contextlib.closing(sqlite3.connect(journal_path(out))) as db, db:
+        db.execute("DROP TABLE written")
+    out.write_bytes(gzip.compress(gzip.decompress(out.read_bytes())))
+    assert (await collect(["one"], pair, out, 2, Right())).calls == 0
+    out.write_text("mine")
+    with pytest.raises(DataError, match="it is not replaced"):
+        await collect(["one"], pair, out, 2, Right())
 
 
 async def test_two_at_once_on_one_output(pair, out):

@@ -20,7 +20,7 @@ from cookbook.pocket.answering import PocketModel
 from cookbook.pocket.questions import questions
 from cookbook.pocket.server import pocket_server
 from shared_router import RoutingDataset
-from shared_router.data.collect_output import journal_path
+from shared_router.data.journal import journal_path
 from tests.conftest import REPOSITORY
 
 if TYPE_CHECKING:

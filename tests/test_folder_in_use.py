@@ -1,0 +1,177 @@
+"""A router saved over a folder in use: readers see the old one or the new one, whole."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared_router import Router
+from shared_router.errors import ArtifactError
+from shared_router.scoring import swapping
+from tests.killing_savers import save_through_kills, saved_through_kills
+from tests.material import EASY, PAIR, known_truth
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.usefixtures("in_tiny_cache")
+
+
+@pytest.fixture(params=["exchanged", "in two steps"])
+def system(request, monkeypatch):
+    """Give a system that exchanges names at once, then one that cannot."""
+    if request.param == "in two steps":
+        monkeypatch.setattr(swapping, "_linux", lambda: False)
+    return request.param
+
+
+@pytest.fixture
+def folder(calibrated, tmp_path) -> Path:
+    """Return the folder of a saved router."""
+    calibrated.save_pretrained(tmp_path / "router")
+    return tmp_path / "router"
+
+
+def names_left(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.parent.iterdir())
+
+
+def test_readers_beside_a_saver_see_a_router(calibrated, fitted, folder, system):
+    seen, over = [], threading.Event()
+
+    def read():
+        while not over.is_set():
+            seen.append(Router.from_pretrained(folder))
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for i in range(30):
+        (fitted if i % 2 else calibrated).save_pretrained(folder)
+    over.set()
+    for reader in readers:
+        reader.join()
+    versions = {calibrated.version, fitted.version}
+    assert {router.version for router in seen} <= versions
+    assert all(router.score(EASY[:1]).size for router in seen[:: len(seen) // 8 or 1])
+    assert len(seen) > 4
+    assert names_left(folder) == ["router"]
+
+
+def test_many_savers_at_once(calibrated, fitted, tmp_path, system):
+    folder = tmp_path / "new"
+    savers = [
+        threading.Thread(target=router.save_pretrained, args=(folder,))
+        for router in (calibrated, fitted) * 4
+    ]
+    for saver in savers:
+        saver.start()
+    for saver in savers:
+        saver.join()
+    assert Router.from_pretrained(folder).version in {calibrated.version, fitted.version}
+    assert names_left(folder) == ["new"]
+
+
+def test_a_killed_writer_is_recovered_and_cleared(fitted, folder, tmp_path):
+    """As a system without an exchange leaves it: the old router and the new one, none in place."""
+    scratch = tmp_path / f"{swapping.PREFIX}999999999~0.router"
+    scratch.mkdir()
+    folder.rename(scratch / "old")
+    fitted.save_pretrained(scratch / "new")
+    assert Router.from_pretrained(folder).curve is None
+    assert names_left(folder) == ["router"]
+
+
+@pytest.mark.parametrize("held", [["old"], ["new"], []])
+def test_leftovers_of_dead_writers_are_cleared_and_of_living_ones_stay(
+    fitted, folder, tmp_path, held
+):
+    parent = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    dead, living = (
+        tmp_path / f"{swapping.PREFIX}{pid}~3.router" for pid in (999999999, parent.pid)
+    )
+    for scratch in (dead, living):
+        scratch.mkdir()
+        for name in held:
+            (scratch / name).mkdir()
+    fitted.save_pretrained(folder)
+    parent.communicate(b"\n")
+    assert names_left(folder) == [living.name, "router"]
+
+
+def test_a_deleted_router_is_not_found_again(fitted, folder, tmp_path):
+    scratch = tmp_path / f"{swapping.PREFIX}999999999~0.router"
+    fitted.save_pretrained(scratch / "new")
+    (folder).rename(tmp_path / "elsewhere")
+    with pytest.raises(ArtifactError, match="no such folder"):
+        Router.from_pretrained(folder)
+
+
+def test_a_link_to_a_folder_stays(fitted, folder, tmp_path):
+    link = tmp_path / "current"
+    link.symlink_to("router")
+    fitted.save_pretrained(link)
+    assert link.is_symlink()
+    assert Router.from_pretrained(folder).curve is None
+    assert names_left(folder) == ["current", "router"]
+
+
+def test_permissions_stay(fitted, folder):
+    folder.chmod(0o750)
+    (folder / "router.json").chmod(0o640)
+    fitted.save_pretrained(folder)
+    assert folder.stat().st_mode & 0o777 == 0o750
+    assert (folder / "router.json").stat().st_mode & 0o777 == 0o640
+
+
+def test_what_was_loaded_outlives_its_folder(calibrated, folder, tiny_encoder, tmp_path):
+    expected = calibrated.score(EASY).tobytes()
+    used, unused = Router.from_pretrained(folder), Router.from_pretrained(folder)
+    assert len(pickle.dumps(unused.scorer.session)) < 1_000
+    used.score(EASY[:1])
+    other = Router.fit(known_truth(40, seed=11), PAIR, encoder=tiny_encoder)
+    other.save_pretrained(folder)
+    assert used.score(EASY).tobytes() == expected
+    sent = pickle.loads(pickle.dumps(unused))  # noqa: S301  our own
+    for router in (copy.deepcopy(unused), sent, unused):
+        router.save_pretrained(tmp_path / "again")
+        assert router.score(EASY).tobytes() == expected
+        assert Router.from_pretrained(tmp_path / "again").score(EASY).tobytes() == expected
+
+
+FULL_DISK = """
+import resource, signal, sys
+from shared_router import HybridRoutingError, Router
+router = Router.from_pretrained(sys.argv[1])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as a full disk: an error, no signal
+resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))
+try:
+    router.save_pretrained(sys.argv[1])
+except HybridRoutingError as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+"""
+
+
+def test_a_full_disk_leaves_the_older_router(calibrated, folder):
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, folder], capture_output=True, text=True, check=False
+    )
+    assert done.stderr.startswith(f"ArtifactError: {folder}: cannot be written")
+    assert Router.from_pretrained(folder).version == calibrated.version
+    assert names_left(folder) == ["router"]
+
+
+@pytest.mark.parametrize("two_steps", [False, True])
+def test_killed_savers_leave_a_router(folder, two_steps):
+    save_through_kills(folder, kills=3, two_steps=two_steps)
+    assert names_left(folder) == ["router"]
+
+
+def test_killed_while_a_data_file_is_saved(tmp_path):
+    saved_through_kills(tmp_path, kills=3)
