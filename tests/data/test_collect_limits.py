@@ -53,6 +53,15 @@ async def test_what_failures_cost_counts_though_they_are_forgotten(out):
     assert "of max_usd=7" in stopped.stopped
 
 
+@pytest.mark.parametrize("name", ["", "a\x1b[2Jb", "a\nb"])
+async def test_a_name_that_no_router_takes_costs_nothing(out, name):
+    with pytest.raises(
+        ConfigurationError, match=r"A model('s name holds no control| needs a non-e)"
+    ):
+        await collect(["a"], {name: answering}, out, 1, Right())
+    assert not list(out.parent.iterdir())
+
+
 async def test_verdicts_before_a_lost_connection_are_paid(out):
     class Flaky:
         """Pays for every first order, and loses the connection on the first second order."""
