@@ -78,15 +78,23 @@ def judge(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Judge the recorded responses of DATA by any metric, and write OUT with the new qualities."""
-    from shared_router.bulk.engine import engine_named
+    from functools import partial
+
+    from shared_router.bulk.engine import check_engine, engine_named
     from shared_router.bulk.judge import judge_file
     from shared_router.data.right_answers import reference_texts
+    from shared_router.extras import Needs
 
     prices = {name: two_numbers(told) for name, told in named(price or [], "--price").items()}
     check_prices(prices, ["judge"])
     sys.path.insert(0, "")  # module:attribute may stand in the working folder
     make = judge_spec(judge, rubric, prices.get("judge"), low_and_high(clip) if clip else None)
     at_work = engine_named(engine, workers, ray_address)
+    needs = Needs()
+    for check in (make.check, make, partial(check_engine, engine)):
+        with needs:
+            check()
+    needs.check()
     with collecting("judging") as progress:
         report = judge_file(
             data,
