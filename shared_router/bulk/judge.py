@@ -154,7 +154,8 @@ def _is_failure(line: str) -> bool:
         row = json.loads(line)
     except ValueError:
         return False
-    return isinstance(row, dict) and {"id", "model", "sample", "stage", "error"} == set(row)
+    known = {"id", "model", "sample", "stage", "error"}
+    return isinstance(row, dict) and known == set(row) - {"reason"}
 
 
 def _checked(rows: RecordRows, judge: Judge) -> int:

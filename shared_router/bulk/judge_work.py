@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from shared_router.data.answers import as_judgement
-from shared_router.data.collect_calls import Caller, error_kind, judged
+from shared_router.data.collect_calls import Caller, judged
+from shared_router.data.reasons import fields_of, told
 from shared_router.data.schema import Outcome, RoutingRecord
 from shared_router.errors import ConfigurationError, MissingExtraError
 
@@ -143,7 +144,7 @@ class _Judged:
                 raise
             except Exception as error:  # noqa: BLE001  a judge may raise anything; it is recorded
                 self.spent_usd += getattr(error, "cost_usd", None) or 0.0
-                self.fail(name, sample, "judge", error_kind(error))
+                self.fail(name, sample, "judge", told(error))
             else:
                 self.spent_usd += found.usage.cost_usd or 0.0
                 kept.append((found.quality, response))
@@ -153,9 +154,8 @@ class _Judged:
             self.outcomes[name] = outcome.model_copy(update=changed)
 
     def fail(self, model: str | None, sample: int | None, stage: str, error: str) -> None:
-        self.failures.append(
-            {"id": self.record.id, "model": model, "sample": sample, "stage": stage, "error": error}
-        )
+        about = {"id": self.record.id, "model": model, "sample": sample, "stage": stage}
+        self.failures.append(about | fields_of(error))
 
     def row(self) -> Row:
         judged = self.record.model_copy(update={"outcomes": self.outcomes})

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared_router.data.answers import Sampling
 from shared_router.data.collect_calls import Limits
 from shared_router.data.collect_output import check_output, journal_path
-from shared_router.data.collect_run import CollectProgress, CollectReport, CollectRun
+from shared_router.data.collect_report import CollectProgress, CollectReport
+from shared_router.data.collect_run import CollectRun
 from shared_router.data.collect_source import SourceQuery, as_queries
 from shared_router.data.collect_store import Journal, fingerprint
+from shared_router.data.schema import storable
 from shared_router.errors import ConfigurationError, DataError
 
 if TYPE_CHECKING:
@@ -38,6 +41,7 @@ async def collect(
     retry_failed: bool = False,
     specs: Mapping[str, str] | None = None,
     sampling: Sampling | None = None,
+    split: str | None = None,
     progress: Callable[[CollectProgress], None] | None = None,
 ) -> CollectReport:
     """Ask, judge and write a data file; may be killed and started again at any moment.
@@ -60,10 +64,13 @@ async def collect(
         specs: Model name to what it stands for: a start with other ones is another run.
         sampling: How the callables sample. They do so by themselves; it is recorded, and a start
             with another one is another run.
+        split: The split that all queries fall into; each one's own where `None`. A later start
+            may name another one.
         progress: Called after each finished call.
 
     Returns:
-        What was done, and why the run stopped early if it did.
+        What was done, and why the run stopped early if it did: each model is asked one query
+        before the rest, and the run stops where one does not answer.
 
     Raises:
         ConfigurationError: If an argument is wrong, or `max_usd` is given and a call has no cost.
@@ -78,7 +85,7 @@ async def collect(
         max_usd=max_usd,
         give_up_after=give_up_after,
     )
-    asked, target = _checked(queries, models, judge), Path(out)
+    asked, target = _in_split(_checked(queries, models, judge), split), Path(out)
     check_output(target)
     run = fingerprint(asked, list(models), samples, specs or {}, sampling or Sampling())
     with Journal(journal_path(target), run) as journal:
@@ -95,6 +102,14 @@ def _checked(
     asked = _listed(queries)
     _check_answers(asked, judge)
     return asked
+
+
+def _in_split(queries: list[SourceQuery], split: str | None) -> list[SourceQuery]:
+    if split is None:
+        return queries
+    if not split.strip():
+        raise ConfigurationError(f"split is a name that is not empty, or none; got {split!r}.")
+    return [replace(query, split=storable(split)) for query in queries]
 
 
 def _listed(queries: Sequence[SourceQuery | str]) -> list[SourceQuery]:
