@@ -113,6 +113,7 @@ def _settings(router: Router, scorer: GraphScorer) -> dict[str, Any]:
     return {
         "name": router.name,
         "candidates": list(router.candidates),
+        "aliases": {name: list(known) for name, known in router.aliases.items()},
         "tiers": router.tiers,
         "labels": router.labels,
         "costs_usd": list(router.costs_usd) if router.costs_usd else None,
@@ -181,6 +182,7 @@ def _fields(settings: dict[str, Any], files: dict[str, Path]) -> dict[str, Any]:
     return {
         "name": settings["name"],
         "candidates": tuple(settings["candidates"]),
+        "aliases": _aliases(settings.get("aliases", {}), settings["candidates"]),
         "tiers": bool(settings.get("tiers", False)),
         "labels": settings["labels"],
         "costs_usd": tuple(costs) if costs else None,
@@ -193,6 +195,14 @@ def _fields(settings: dict[str, Any], files: dict[str, Path]) -> dict[str, Any]:
         "calibrated_ids": frozenset(settings["calibrated_ids"]),
         "facts": settings["facts"],
     }
+
+
+def _aliases(stored: Any, candidates: list[str]) -> dict[str, tuple[str, ...]]:
+    """Take the aliases of the candidates; older routers know none."""
+    found = {name: tuple(known) for name, known in stored.items() if name in candidates}
+    if not all(isinstance(alias, str) for known in found.values() for alias in known):
+        raise TypeError("aliases are lists of names")
+    return found
 
 
 def _curves(

@@ -40,7 +40,7 @@ FORBIDDEN = (
     "ray",
 )
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors",),
+    ("errors", "extras", "naming", "warned"),
     ("records", "retrieval", "options", "tasks"),
     ("context", "questions"),
     ("data", "deciding"),
