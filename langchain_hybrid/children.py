@@ -10,6 +10,7 @@ from langchain_core.runnables.base import RunnableBindingBase
 from pydantic import ValidationError
 
 from shared_router.errors import CandidateError, MissingExtraError
+from shared_router.extras import listed, of_langchain
 from shared_router.fronts import described
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def resolve_model(model: Any, role: str) -> Runnable[Any, Any]:
 
     Raises:
         CandidateError: If it is neither, or a string that names no provider.
-        MissingExtraError: If a string is given and `langchain` is not installed.
+        MissingExtraError: If a string is given, and `langchain` or the package of its provider is
+            not installed; it names all that is missing.
     """
     if isinstance(model, str):
         return _init_chat_model(model, role)
@@ -42,13 +44,17 @@ def resolve_model(model: Any, role: str) -> Runnable[Any, Any]:
 def _init_chat_model(name: str, role: str) -> Runnable[Any, Any]:
     try:
         from langchain.chat_models import init_chat_model
-    except ImportError as error:
-        raise MissingExtraError(
-            f"Model {name!r} is given by name, which needs langchain: pip install langchain, or "
-            "give the chat model itself."
-        ) from error
-    try:
+
         return cast("Runnable[Any, Any]", init_chat_model(name))
+    except ImportError as error:
+        missing = of_langchain(name)
+        if not missing:
+            raise MissingExtraError(f"Model {name!r} cannot be made: {error}") from error
+        raise MissingExtraError(
+            f"Model {name!r} is given by name, which needs {listed(missing)} (or give the chat "
+            "model itself)",
+            missing,
+        ) from error
     except ValidationError:  # the provider's own, about keys and the like
         raise
     except ValueError as error:

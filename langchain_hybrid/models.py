@@ -11,7 +11,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.base import RunnableBindingBase
 
-from langchain_hybrid.children import map_models, resolve_model
+from langchain_hybrid.children import map_models, model_name, resolve_model
 from shared_router.data.answers import Answer, Sampling
 from shared_router.data.collect_specs import FORMS, imported, shown, why_not_imported
 from shared_router.errors import (
@@ -20,10 +20,11 @@ from shared_router.errors import (
     HybridRoutingError,
     MissingExtraError,
 )
+from shared_router.naming import told_names
 from shared_router.records import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from shared_router.data.answers import AskModel
 
@@ -46,11 +47,14 @@ def resolve(spec: str, sampling: Sampling | None = None) -> AskModel | None:
         MissingExtraError: If `langchain` or `langchain-openai` is needed and not installed.
     """
     if spec.startswith(("http://", "https://")):
-        return asking(_openai_compatible(spec), sampling)
+        name = urldefrag(spec).fragment.partition("?")[0]
+        return asking(_openai_compatible(spec), sampling, [name])
     found = imported(spec)
     if isinstance(found, Runnable):
         return asking(found, sampling)
-    return None if found is not None else asking(_by_provider(spec), sampling)
+    if found is not None:
+        return None
+    return asking(_by_provider(spec), sampling, [spec, spec.partition(":")[2]])
 
 
 def _by_provider(spec: str) -> Runnable[Any, Any]:
@@ -62,8 +66,6 @@ def _by_provider(spec: str) -> Runnable[Any, Any]:
         ) from error
     except HybridRoutingError:
         raise
-    except ImportError as error:
-        raise MissingExtraError(f"Model {spec!r}: {error}") from error
     except Exception as error:  # providers raise what they like: a missing key, a wrong name
         kind = type(error).__name__
         raise ConfigurationError(
@@ -81,9 +83,9 @@ def _openai_compatible(spec: str) -> Runnable[Any, Any]:
     try:
         from langchain_openai import ChatOpenAI
     except ImportError as error:
+        needed = ["langchain-openai"]
         raise MissingExtraError(
-            f"Model {shown(spec)!r} is a URL, which needs langchain-openai: pip install "
-            "langchain-openai."
+            f"Model {shown(spec)!r} is a URL, which needs langchain-openai", needed
         ) from error
     # collect retries by itself; local servers take any key, and the client insists on one.
     key = os.environ.get("OPENAI_API_KEY") or "none"
@@ -91,8 +93,15 @@ def _openai_compatible(spec: str) -> Runnable[Any, Any]:
     return made
 
 
-def asking(model: Runnable[Any, Any], sampling: Sampling | None = None) -> AskModel:
+def asking(
+    model: Runnable[Any, Any], sampling: Sampling | None = None, names: Sequence[str] = ()
+) -> AskModel:
     """Make an async callable of a chat model, a completion model or a Runnable around one.
+
+    Args:
+        model: What to ask.
+        sampling: The temperature and the seed to ask with.
+        names: What the user calls it; each answer tells these, and its provider's.
 
     Raises:
         ConfigurationError: If `sampling` asks for something and there is no model it can reach.
@@ -102,7 +111,9 @@ def asking(model: Runnable[Any, Any], sampling: Sampling | None = None) -> AskMo
 
     async def ask(query: str, sample: int, /) -> Answer:
         reply = await sampled(model, chosen.keywords(sample)).ainvoke(query)
-        return Answer(_text(reply), _usage(reply))
+        told = getattr(reply, "response_metadata", {})
+        answered = (told.get("model_name"), told.get("model"))
+        return Answer(_text(reply), _usage(reply), told_names(*names, model_name(model), *answered))
 
     return ask
 

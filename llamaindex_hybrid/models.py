@@ -8,8 +8,10 @@ from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.callbacks.token_counting import get_tokens_from_response
 from llama_index.core.llms import LLM
 
+from llamaindex_hybrid.children import model_name
 from shared_router.data.answers import Answer, Sampling
 from shared_router.data.collect_specs import imported
+from shared_router.naming import told_names
 from shared_router.records import Usage
 
 if TYPE_CHECKING:
@@ -46,9 +48,9 @@ def asking(model: LLM, sampling: Sampling | None = None) -> AskModel:
         if asked.metadata.is_chat_model:
             message = ChatMessage(role=MessageRole.USER, content=query)
             chatted = await asked.achat([message], **keywords)
-            return Answer(chatted.message.content or "", _usage(chatted))
+            return Answer(chatted.message.content or "", _usage(chatted), _names(model, chatted))
         completed = await asked.acomplete(query, **keywords)
-        return Answer(completed.text, _usage(completed))
+        return Answer(completed.text, _usage(completed), _names(model, completed))
 
     return ask
 
@@ -65,6 +67,13 @@ def sampled(model: LLM, keywords: Mapping[str, Any]) -> tuple[LLM, dict[str, Any
     fields = {name: value for name, value in keywords.items() if name in type(model).model_fields}
     rest = {name: value for name, value in keywords.items() if name not in fields}
     return (model.model_copy(update=fields) if fields else model), rest
+
+
+def _names(model: LLM, response: Any) -> tuple[str, ...]:
+    """Read what the model is called, by its class and by the provider that answered."""
+    raw = response.raw
+    answered = raw.get("model") if isinstance(raw, dict) else getattr(raw, "model", None)
+    return told_names(model_name(model), answered)
 
 
 def _usage(response: Any) -> Usage:

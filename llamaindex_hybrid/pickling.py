@@ -11,7 +11,6 @@ import copy
 import dataclasses
 import pickle
 import re
-import warnings
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.llms import LLM
@@ -19,6 +18,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 
 from shared_router.errors import ConfigurationError
 from shared_router.records import Candidate
+from shared_router.warned import warn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -151,10 +151,9 @@ def _restored(kind: type[LLM], state: dict[str, Any], left_out: list[str]) -> LL
     model.__setstate__(state)
     missing = [name for name in left_out if not getattr(model, name, None)]
     if missing:
-        warnings.warn(
+        warn(
             f"A {kind.__name__} came out of a pickle without {', '.join(missing)}: pickles hold no "
             "secrets. Set it in the environment, or on the model again.",
             SecretLeftOutWarning,
-            stacklevel=2,
         )
     return model

@@ -137,6 +137,7 @@ def _settings(router: Router, scorer: GraphScorer) -> dict[str, Any]:
     return {
         "name": router.name,
         "candidates": list(router.candidates),
+        "aliases": {name: list(known) for name, known in router.aliases.items()},
         "tiers": router.tiers,
         "labels": router.labels,
         "costs_usd": list(router.costs_usd) if router.costs_usd else None,
@@ -199,6 +200,7 @@ def _fields(settings: Settings, files: Mapping[str, FileRead], folder: Path) -> 
     return {
         "name": settings.name,
         "candidates": tuple(settings.candidates),
+        "aliases": {name: tuple(known) for name, known in settings.aliases.items()},
         "tiers": settings.tiers,
         "labels": settings.labels,
         "costs_usd": tuple(settings.costs_usd) if settings.costs_usd is not None else None,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from shared_router.data.costs import typical_costs
 from shared_router.deciding.rule import savings_from_costs
 from shared_router.errors import CandidateError
+from shared_router.naming import fit, places
 from shared_router.router import Router
 
 if TYPE_CHECKING:
@@ -33,6 +35,52 @@ def check_binding(router: Router, candidates: Sequence[Candidate]) -> None:
             f"({', '.join(router.candidates)}); {len(candidates)} models are given. Bind one model "
             "per candidate, in that order."
         )
+
+
+def other_models(router: Router, candidates: Sequence[Candidate]) -> list[str]:
+    """List the bound models that are not those the router knows, by all names told of both.
+
+    Raises:
+        CandidateError: If they are those, in another order.
+    """
+    bound = [(candidate.name, *candidate.aliases) for candidate in candidates]
+    known = [(name, *router.aliases.get(name, ())) for name in router.candidates]
+    order = places(bound, known)
+    own = list(range(len(known)))
+    if order != own and sorted(at for at in order if at is not None) == own:
+        raise CandidateError(
+            f"The models are bound in another order ({', '.join(c.name for c in candidates)}) than "
+            f"the router was trained for ({', '.join(router.candidates)}, the reference last): "
+            "swap them."
+        )
+    return [
+        f"{candidate.name!r} for {_shown(names)}"
+        for candidate, names, at, position in zip(candidates, known, order, own, strict=True)
+        if at != position
+    ]
+
+
+def _shown(names: Sequence[str]) -> str:
+    name, *aliases = names
+    return f"{name!r}" + (f" ({', '.join(aliases)})" if aliases else "")
+
+
+def renamed(router: Router, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Let each model answer to the router's name of its position too, as `route=` may call it.
+
+    It answers to the aliases where it is that model. A name that is a bound model's own stays with
+    that one.
+    """
+    taken = {name for candidate in candidates for name in (candidate.name, *candidate.aliases)}
+
+    def with_names(candidate: Candidate, name: str) -> Candidate:
+        known = (name, *router.aliases.get(name, ()))
+        if not fit((candidate.name, *candidate.aliases), known):
+            known = (name,)
+        more = [each for each in known if each not in taken]
+        return replace(candidate, aliases=(*candidate.aliases, *more)) if more else candidate
+
+    return tuple(map(with_names, candidates, router.candidates))
 
 
 def priced(router: Router, candidates: Sequence[Candidate]) -> Router:

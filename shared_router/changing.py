@@ -11,8 +11,10 @@ from shared_router import measured, transferring
 from shared_router.data.costs import given_costs
 from shared_router.data.dataset import check_candidate_names
 from shared_router.errors import CandidateError, ConfigurationError, DataError
+from shared_router.extras import need
 from shared_router.measuring.bootstrap import RESAMPLES
 from shared_router.names import check_name
+from shared_router.naming import joined
 from shared_router.options import only_dial
 from shared_router.records import joined_names
 from shared_router.scoring.adding import add_column
@@ -73,6 +75,7 @@ class Changing:
             candidates=tuple(candidates),
             tiers=False,
             name=name or joined_names(candidates),
+            aliases={name: known for name, known in router.aliases.items() if name in candidates},
             costs_usd=None,
             curve=None,
             task_curves=None,
@@ -114,6 +117,7 @@ class Changing:
                 no outcomes, or it is dearer than the reference.
             DataError: If no query has outcomes of both.
             LabelError: If nothing can be learned from the outcomes.
+            MissingExtraError: If scipy or onnx is not installed.
         """
         router = cast("Router", self)
         scorer = router.scorer
@@ -122,6 +126,7 @@ class Changing:
                 "A candidate is added to a fitted router; this one scores with a "
                 f"{type(scorer).__name__}."
             )
+        need("Adding a candidate", "train", "scipy", "onnx")
         if not data.records:
             raise DataError(f"{data.name}: empty; a candidate is added from its outcomes.")
         at = _position(router, name, before)
@@ -138,7 +143,9 @@ class Changing:
             seed=seed,
             progress=counter(progress, "score", len(complete)),
         )
-        return _grown(router, column, names, costs, frozenset(complete.ids))
+        grown = _grown(router, column, names, costs, frozenset(complete.ids))
+        told = complete.aliases([name, router.candidates[-1]])
+        return dataclasses.replace(grown, aliases=joined(router.aliases, told))
 
     def transfer_report(
         self,

@@ -239,6 +239,13 @@ def evaluate(
     cost_advantage: Advantage = None,
     split: Split = None,
     task: Task = None,
+    skip_seen: Annotated[
+        bool,
+        typer.Option(
+            "--skip-seen",
+            help="Leave out queries fitted on; and calibrated on, where others remain.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure a router beside its baselines on the `validation` split of DATA."""
@@ -254,7 +261,9 @@ def evaluate(
     router = _router(router_folder, **dials)
     chosen = read_data(data, split, task, usual="validation")
     with working("evaluating") as progress:
-        report = router.evaluate(chosen, progress=progress, **dials)
+        report = router.evaluate(chosen, skip_seen=skip_seen, progress=progress, **dials)
+    if skip_seen:
+        say(f"Left out {report.left_out} queries that the router has seen; {report.n} remain.")
     if as_json:
         print_json(report.to_dict())
     else:
@@ -325,7 +334,7 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score every query of IN, and say which candidate a dial chooses for it."""
-    from shared_router.bulk.engine import engine_named
+    from shared_router.bulk.engine import check_engine, engine_named
     from shared_router.bulk.score import score_file
     from shared_router.options import dial_from
 
@@ -335,6 +344,7 @@ def score(
         max_quality_drop_absolute=max_quality_drop_absolute,
         cost_advantage=cost_advantage,
     )
+    check_engine(engine)
     at_work = engine_named(engine, workers, ray_address)
     router = _router(router_folder, **dials)
     if not dials:

@@ -46,6 +46,24 @@ Prices = Annotated[
         help="Dollars per million tokens read and written; `judge` is a name too.",
     ),
 ]
+OneModel = Annotated[
+    bool,
+    typer.Option(
+        "--one-model",
+        help="Ask one --model alone, to measure it. A router chooses between two or more, asked "
+        "the same queries.",
+    ),
+]
+SplitName = Annotated[
+    str | None,
+    typer.Option(
+        "--split",
+        metavar="NAME",
+        help="Put all queries into this split, such as `test`. By default each goes where its "
+        "column `split` says, or to `train` or `validation`, four to one, by its words.",
+        show_default=False,
+    ),
+]
 Concurrency = Annotated[int, typer.Option(help="Calls in flight.", rich_help_panel=LIMITS)]
 Rate = Annotated[
     float | None, typer.Option(help="Calls started per model.", rich_help_panel=LIMITS)
@@ -80,6 +98,8 @@ def collect(
     queries: Queries,
     model: Models,
     out: Out,
+    one_model: OneModel = False,
+    split: SplitName = None,
     samples: Annotated[int, typer.Option(help="Responses per query and model.")] = 10,
     judge: JudgeName = None,
     rubric: Rubric = None,
@@ -105,6 +125,7 @@ def collect(
     from shared_router.data.collect_source import read_queries
     from shared_router.data.collect_specs import ask_model
     from shared_router.data.targets import check_not_read
+    from shared_router.extras import Needs
 
     sampling = Sampling(temperature=temperature, seed=seed)
     specs = named(model, "--model")
@@ -113,8 +134,17 @@ def collect(
     check_not_read(out, [queries, *([rubric] if rubric else [])])
     asked = read_queries(queries)
     sys.path.insert(0, "")  # module:attribute may stand in the working folder
-    models = {name: ask_model(spec, prices.get(name), sampling) for name, spec in specs.items()}
-    scoring = judge_spec(judge, rubric, prices.get("judge"))() if judge else None
+    models, scoring, needs = {}, None, Needs()
+    for name, spec in specs.items():
+        with needs:
+            models[name] = ask_model(spec, prices.get(name), sampling)
+    if judge:
+        make = judge_spec(judge, rubric, prices.get("judge"))
+        with needs:
+            scoring = make()
+            make.check()
+    needs.check()
+    check_number(specs, one_model=one_model)
     with collecting() as progress:
         report = asyncio.run(
             library.collect(
@@ -132,6 +162,7 @@ def collect(
                 specs=specs,
                 sampling=sampling,
                 force=force,
+                split=split,
                 progress=progress,
             )
         )
@@ -151,6 +182,23 @@ def named(pairs: list[str], option: str) -> dict[str, str]:
             raise ConfigurationError(f"{option} is NAME=VALUE, each name once; got {name!r}.")
         found[name] = value
     return found
+
+
+def check_number(specs: dict[str, str], *, one_model: bool) -> None:
+    """Check that there are models to choose between, or one that is meant to be alone.
+
+    Raises:
+        ConfigurationError: If not.
+    """
+    if one_model != (len(specs) == 1):
+        listed = ", ".join(specs)
+        raise ConfigurationError(
+            f"--one-model is for one --model alone; got {len(specs)}: {listed}. Leave it out."
+            if one_model
+            else "A router chooses between two or more models, asked the same queries: give "
+            f"another --model NAME=SPEC beside {listed}, the large one last; or --one-model, to "
+            "measure this one alone."
+        )
 
 
 def two_numbers(told: str) -> tuple[float, float]:
@@ -208,13 +256,33 @@ def tell(report: "CollectReport", names: list[str], *, judged: bool, as_json: bo
     """Print what was done.
 
     Raises:
-        typer.Exit: With code 1 where the run stopped early, or nothing could be written.
+        typer.Exit: With code 1 where the run stopped early, or a model gave no answer.
     """
     import dataclasses
 
     if as_json:
         shown = dataclasses.asdict(report)
         print_json({k: str(v) if isinstance(v, Path) else v for k, v in shown.items()})
+    warn_of(report)
+    problem = problem_of(report, judged=judged)
+    saved = report.out is not None and not as_json
+    if saved:
+        cost = f", ${report.spent_usd:.4f}" if report.spent_usd else ""
+        typer.echo(f"Saved {report.records} queries in {report.out}{cost}")
+    if saved or not (judged or report.stopped or as_json):
+        tell_models(report)
+    if problem:
+        say(f"error: {problem}")
+        raise typer.Exit(1)
+    if not judged:
+        say("No judge: the answers are kept in the journal. Start again with --judge.")
+    elif saved and len(names) > 1:
+        listed = shlex.quote(",".join(names))
+        typer.echo(f"Next: hybrid-llm fit {shlex.quote(str(report.out))} --candidates {listed}")
+
+
+def warn_of(report: "CollectReport") -> None:
+    """Say what a user should look at, though there is a data file."""
     if report.failed:
         say(f"warning: {report.failed} calls failed for good: {report.failures} lists them.")
     if report.unvaried:
@@ -223,16 +291,27 @@ def tell(report: "CollectReport", names: list[str], *, judged: bool, as_json: bo
             f"{', '.join(report.unvaried)}: one tells as much. A higher --temperature may vary "
             "them, where the provider heeds it."
         )
+
+
+def problem_of(report: "CollectReport", *, judged: bool) -> str | None:
+    """Say why no router can be fitted on what was collected, if none can."""
     if report.stopped:
-        say(f"error: stopped: {report.stopped}. The same command goes on from here.")
-    elif not judged:
-        say("No judge: the answers are kept in the journal. Start again with --judge.")
-    elif report.out is None:
-        say("error: no answer could be had and judged; nothing is written.")
-    elif not as_json:
-        cost = f", ${report.spent_usd:.4f}" if report.spent_usd else ""
-        typer.echo(f"Saved {report.records} queries in {report.out}{cost}")
-        listed = shlex.quote(",".join(names))
-        typer.echo(f"Next: hybrid-llm fit {shlex.quote(str(report.out))} --candidates {listed}")
-    if report.stopped or (judged and report.out is None):
-        raise typer.Exit(1)
+        return f"stopped: {report.stopped}. The same command goes on from here."
+    if judged and report.out is None:
+        return "no answer could be had and judged; nothing is written."
+    lacking = report.lacking(judged=judged)
+    if not lacking:
+        return None
+    of_use = " that could be judged" if judged else ""
+    return (
+        f"{', '.join(lacking)} gave no answer{of_use}, and a router needs answers of each model. "
+        "--retry-failed tries again what failed."
+    )
+
+
+def tell_models(report: "CollectReport") -> None:
+    """Print how each model did: its mean quality, where judged, and its calls."""
+    for name, tally in report.models.items():
+        quality = "     -" if tally.quality is None else f"{tally.quality:.4f}"
+        failed = f", {tally.failed} failed" if tally.failed else ""
+        typer.echo(f"  {quality}  {name}, {tally.answered} answered{failed}")

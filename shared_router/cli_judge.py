@@ -85,10 +85,13 @@ def judge(
 
     With a judge llm=SPEC it resumes where it stopped.
     """
-    from shared_router.bulk.engine import engine_named
+    from functools import partial
+
+    from shared_router.bulk.engine import check_engine, engine_named
     from shared_router.bulk.judge import judge_file
     from shared_router.data.right_answers import reference_texts
     from shared_router.data.targets import check_not_read
+    from shared_router.extras import Needs
 
     prices = {name: two_numbers(told) for name, told in named(price or [], "--price").items()}
     check_prices(prices, ["judge"])
@@ -97,6 +100,11 @@ def judge(
         check_not_read(out, [rubric])
     make = judge_spec(judge, rubric, prices.get("judge"), low_and_high(clip) if clip else None)
     at_work = engine_named(engine, workers, ray_address)
+    needs = Needs()
+    for check in (make.check, make, partial(check_engine, engine)):
+        with needs:
+            check()
+    needs.check()
     with collecting("judging", "verdicts") as progress:
         report = judge_file(
             data,

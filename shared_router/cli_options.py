@@ -12,7 +12,9 @@ Folder = Annotated[
     str, typer.Argument(metavar="DIR", help="A router's folder or hub name, or `bundled`.")
 ]
 Data = Annotated[list[Path], typer.Argument(metavar="DATA", help="JSON lines, plain or gzip.")]
-Split = Annotated[str | None, typer.Option(help="The split to read.", show_default=False)]
+Split = Annotated[
+    str | None, typer.Option(help="The split to read, or `all` of them.", show_default=False)
+]
 Task = Annotated[str | None, typer.Option(help="The task, or the suite before its slash.")]
 Cost = Annotated[
     list[str] | None,

@@ -34,6 +34,8 @@ PIPED_WIDTH = 110
 """Columns of a table that goes to a file or a pipe."""
 LINE_EVERY_S = 30.0
 """Seconds between lines of progress that go to a file or a pipe."""
+EVERY_SPLIT = "all"
+"""What `--split` names all splits by."""
 STAGES = {
     "embed": "embedding queries",
     "score": "scoring queries",
@@ -107,7 +109,8 @@ def read_data(
 
     Args:
         paths: Data files.
-        split: The split asked for, `usual` where `None`.
+        split: The split asked for, `usual` where `None`; `all` is every one, unless one is called
+            so.
         task: The task or suite, all where `None`.
         usual: The split this command reads when none is asked for.
 
@@ -121,6 +124,8 @@ def read_data(
 
     data = RoutingDataset.load(*paths)
     wanted = split or usual
+    if wanted == EVERY_SPLIT and wanted not in data.splits:
+        return data.task(task) if task else data
     if wanted not in data.splits and len(data.splits) == 1:
         (sole,) = data.splits
         say(f"{data.name}: no split {wanted!r}; using the sole one present, {sole!r}.")

@@ -7,17 +7,17 @@ import inspect
 import logging
 import secrets
 import time
-import warnings
 from typing import TYPE_CHECKING, Any
 
-from shared_router.binding import as_router, check_binding, priced
+from shared_router.binding import as_router, check_binding, other_models, priced, renamed
 from shared_router.deciding.attempts import adrive, attempting, drive
 from shared_router.deciding.curve import resolve_dial
 from shared_router.deciding.deadline import Deadline
 from shared_router.deciding.record import decision_record
-from shared_router.errors import CandidateError, ConfigurationError
+from shared_router.errors import ConfigurationError
 from shared_router.questions import GuessedQueryWarning, warn_of_guess
 from shared_router.records import ESTIMATED, NOT_CALIBRATED
+from shared_router.warned import warn
 
 if TYPE_CHECKING:
     import os
@@ -79,8 +79,9 @@ class RoutingEngine:
                 f"timeout_s is above 0 and at most {LONGEST_TIMEOUT_S:g} seconds; got {timeout_s}."
             )
         self.router = as_router(router)
-        self.candidates = tuple(candidates)
-        check_binding(self.router, self.candidates)
+        check_binding(self.router, candidates)
+        self.guarantee = self._guarantee(candidates, same_models)
+        self.candidates = renamed(self.router, candidates)
         self.router = priced(self.router, self.candidates)
         self.dial = dial or self.router.dial
         resolve_dial(self.dial, self.router.curve)
@@ -92,7 +93,6 @@ class RoutingEngine:
                 self.dial.value,
             )
         self.policy = self.router.policy(self.candidates, self.dial)
-        self.guarantee = self._guarantee(same_models)
         self.record_query = record_query
         self.on_decision = tuple(on_decision)
         _check_listeners(self.on_decision)
@@ -112,23 +112,15 @@ class RoutingEngine:
         names = ", ".join(candidate.name for candidate in self.candidates)
         return f"RoutingEngine({self.router.name!r}, [{names}], {self.dial})"
 
-    def _guarantee(self, same_models: bool) -> str:
-        bound, known = [c.name for c in self.candidates], list(self.router.candidates)
-        if bound != known and sorted(bound) == sorted(known):
-            raise CandidateError(
-                f"The models are bound in another order ({', '.join(bound)}) than the router was "
-                f"trained for ({', '.join(known)}, the reference last): swap them."
-            )
-        pairs = zip(self.candidates, self.router.candidates, strict=True)
-        other = [f"{c.name!r} for {name!r}" for c, name in pairs if not c.answers_to(name)]
+    def _guarantee(self, candidates: Sequence[Candidate], same_models: bool) -> str:
+        other = other_models(self.router, candidates)
         if not other or same_models or self.router.tiers:
             return NOT_CALIBRATED if self.router.curve is None else ESTIMATED
-        warnings.warn(
+        warn(
             f"Router {self.router.name!r} was calibrated with other models: bound are "
             f"{', '.join(other)}. Its quality estimates are void for these: calibrate it with "
             "their outcomes, name them by Candidate(aliases=...), or state same_models=True.",
             OtherCandidatesWarning,
-            stacklevel=4,
         )
         return VOID_OTHER_CANDIDATES
 

@@ -18,6 +18,15 @@ HybridRoutingError
 A message states the rule, the value seen and the way out.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+OURS = "hybrid-llm["
+
 
 class HybridRoutingError(Exception):
     """Base of every error this library raises on purpose."""
@@ -63,7 +72,26 @@ class JudgeError(HybridRoutingError):
 
 
 class MissingExtraError(HybridRoutingError, ImportError):
-    """An optional dependency is not installed."""
+    """An optional dependency is not installed.
+
+    Args:
+        need: What is missing, and for what; the whole message where no packages are given.
+        packages: What brings it, as pip takes it; `--no-deps` may stand before a name.
+    """
+
+    def __init__(self, need: str, packages: Sequence[str] = ()) -> None:
+        self.need, self.packages = need, tuple(packages)
+        super().__init__(f"{need}: {_installing(packages)}." if packages else need)
+
+
+def _installing(packages: Sequence[str]) -> str:
+    """Write the one command that installs packages: our extras in one, what brings none apart."""
+    wanted = dict.fromkeys(packages)
+    extras = [name[len(OURS) : -1] for name in wanted if name.startswith(OURS)]
+    own = [f"'{OURS}{','.join(extras)}]'"] if extras else []
+    others = [name for name in wanted if not name.startswith((OURS, "-"))]
+    commands = [" ".join(own + others), *(name for name in wanted if name.startswith("-"))]
+    return " && ".join(f"pip install {command}" for command in commands if command)
 
 
 class ScoringError(HybridRoutingError):

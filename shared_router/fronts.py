@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import logging
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from shared_router.errors import CandidateError, ConfigurationError
 from shared_router.options import dial_from
 from shared_router.records import Candidate
 from shared_router.scoring.persistence import BUNDLED
+from shared_router.warned import warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -57,10 +57,9 @@ def check_parameters(
             raise ConfigurationError(f"{owner} cannot honour {name}: {why}.")
     ignored = sorted(OF_MODELS.intersection(values))
     if ignored:
-        warnings.warn(
+        warn(
             f"{owner} ignores {', '.join(ignored)}: give them to the wrapped models.",
             IgnoredParameterWarning,
-            stacklevel=6,
         )
     for name in sorted(set(values) - set(known) - OF_MODELS):
         near = difflib.get_close_matches(name, known, n=1)

@@ -133,11 +133,13 @@ def evaluate(
     dial: Dial | None,
     resamples: int,
     progress: Progress | None,
+    skip_seen: bool = False,
 ) -> RoutingReport:
     """Measure a router beside its baselines; see `Router.evaluate`."""
     if not data.records:
         raise DataError(f"{data.name}: empty; there is nothing to evaluate on.")
-    complete = _unseen(router, data, "evaluate")
+    given = data.candidates(router.candidates)
+    complete = _fresh(router, given) if skip_seen else _unseen(router, given, "evaluate")
     if dial is not None:
         resolve_dial(dial, router.curve)  # says that a quality dial needs a calibration
     curve = None if router.calibrated_ids.intersection(complete.ids) else router.curve
@@ -160,6 +162,7 @@ def evaluate(
         baselines=baselines,
         dial=_at_dial(router, dial, curve, scores, complete, outcomes, resamples) if dial else None,
         cost_quality=costs,
+        left_out=len(given) - len(complete),
     )
 
 
@@ -187,14 +190,33 @@ def _at_dial(
     }
 
 
+def _fresh(router: Router, data: RoutingDataset) -> RoutingDataset:
+    """Leave out what the router was fitted on, and calibrated on where others remain.
+
+    Raises:
+        DataError: If it was fitted on all of them.
+    """
+    unfitted = data.where(lambda record: record.id not in router.fitted_ids)
+    if not unfitted.records:
+        raise DataError(
+            f"{data.name}: all {len(data)} queries were fitted on, and none is left to evaluate "
+            "on: give other queries, such as a file of fresh ones by `hybrid-llm collect --split "
+            "test`."
+        )
+    fresh = unfitted.where(lambda record: record.id not in router.calibrated_ids)
+    return fresh if fresh.records else unfitted
+
+
 def _unseen(router: Router, data: RoutingDataset, purpose: str) -> RoutingDataset:
     """Keep complete records, and refuse those the router was fitted on."""
     complete = data.candidates(router.candidates)
     seen = router.fitted_ids.intersection(complete.ids)
     if seen:
+        leave = ", or leave them out with skip_seen=True (--skip-seen)"
         raise DataError(
             f"{data.name}: {len(seen)} of {len(complete)} queries were fitted on (id "
-            f"{min(seen)!r}): {purpose} on others, such as data.split('validation')."
+            f"{min(seen)!r}): {purpose} on others, such as data.split('validation')"
+            f"{leave if purpose == 'evaluate' else ''}."
         )
     return complete
 

@@ -7,11 +7,11 @@ encoder's 256 tokens; in an agent the last user message may be harness noise.
 from __future__ import annotations
 
 import re
-import warnings
 from typing import TYPE_CHECKING
 
 from shared_router.records import RoutingQuery
 from shared_router.texts import MAX_CHARACTERS, text_ends
+from shared_router.warned import warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,9 +107,8 @@ def warn_of_guess(ways: str) -> None:
     if _warned:
         return
     _warned = True
-    warnings.warn(
+    warn(
         "The last user message is longer than the router's encoder reads; it is routed by its "
         f"final question paragraph (query_source='guessed'). State the question with {ways}.",
         GuessedQueryWarning,
-        stacklevel=3,
     )

@@ -22,6 +22,7 @@ from shared_router.deciding.tasks import LEAST_PER_TASK, resolve_setting
 from shared_router.errors import ConfigurationError, DataError
 from shared_router.keeping import Keeping
 from shared_router.measuring.bootstrap import RESAMPLES
+from shared_router.naming import joined
 from shared_router.options import CallOptions, Dial, only_dial
 from shared_router.processes import cached_property, native_work
 from shared_router.questions import narrowed
@@ -29,6 +30,7 @@ from shared_router.records import Candidate, RoutingDecision, RoutingQuery, join
 from shared_router.scoring.encoder import DEFAULT_MAX_TOKENS
 from shared_router.scoring.finetuning import FineTuning
 from shared_router.scoring.fitting import Reference, fit_scorer
+from shared_router.scoring.needs import check_training
 from shared_router.scoring.serving import GraphScorer, Scorer
 
 if TYPE_CHECKING:
@@ -67,6 +69,8 @@ class Router(Changing, Keeping):
     """Stands in every decision."""
     tiers: bool = False
     """Whether the candidates are tiers of models: then any model may stand for each."""
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What else the models are called that were measured, by candidate: they bind to it."""
     costs_usd: tuple[float | None, ...] | None = None
     """Mean cost of one call per candidate in US dollars, where the data told."""
     curve: CalibrationCurve | None = None
@@ -144,6 +148,7 @@ class Router(Changing, Keeping):
             CandidateError: If a candidate is unknown, alone, given twice or dearer than the
                 reference, or if costs are wrong or missing for some.
             LabelError: If nothing can be learned from the labels.
+            MissingExtraError: If what training needs is not installed; it names all of it.
 
         Source: Hybrid LLM (Ding et al., ICLR 2024), section 3.
         """
@@ -153,6 +158,7 @@ class Router(Changing, Keeping):
         complete = data.candidates(names)
         costs = call_costs(candidates, complete, costs_usd)
         savings_from_costs(costs.usd, len(names), names)  # refuses one dearer than the reference
+        check_training(encoder, finetuning=bool(finetune))  # before minutes of work, not after
         fitted = fit_scorer(
             complete,
             names,
@@ -172,6 +178,7 @@ class Router(Changing, Keeping):
             scorer=fitted.scorer,
             labels=labels,
             name=name or joined_names(names),
+            aliases=joined({}, complete.aliases(names)),
             costs_usd=costs.usd,
             reference=fitted.reference,
             fitted_ids=frozenset(complete.ids),
@@ -219,6 +226,7 @@ class Router(Changing, Keeping):
             curve=found.curve,
             task_curves=found.tasks,
             default_dial=dial,
+            aliases=joined(self.aliases, found.data.aliases(self.candidates)),
             calibrated_ids=frozenset(found.data.ids),
             facts=self.facts | {"calibration": measured.calibration_facts(found)},
         )
@@ -344,12 +352,17 @@ class Router(Changing, Keeping):
             TypeError: If `retrieval` is something else.
         """
         started = time.perf_counter()
-        policy = self.policy(tuple(map(Candidate, self.candidates)), self.dial)
+        policy = self.policy(self.named_candidates(), self.dial)
         asked = RoutingQuery(text=query, retrieval=retrieval)
         request = RoutingRequest(query=asked, options=CallOptions.parse(options))
         verdict = drive(policy.deciding(request), self.scored)
         latency_ms = (time.perf_counter() - started) * 1e3
         return decision_record(verdict, request, policy, self, latency_ms)
+
+    def named_candidates(self) -> tuple[Candidate, ...]:
+        """Return the candidates without models, by all names that are known of them."""
+        known = self.aliases
+        return tuple(Candidate(name, aliases=known.get(name, ())) for name in self.candidates)
 
     def policy(self, candidates: tuple[Candidate, ...], dial: Dial) -> Policy:
         """Make the rules of deciding over bound candidates."""
@@ -370,6 +383,7 @@ class Router(Changing, Keeping):
         data: RoutingDataset,
         *,
         resamples: int = RESAMPLES,
+        skip_seen: bool = False,
         progress: Progress | None = None,
         **dial: float,
     ) -> RoutingReport:
@@ -378,6 +392,9 @@ class Router(Changing, Keeping):
         Args:
             data: Queries with outcomes that it was not fitted on.
             resamples: Bootstrap resamples behind the intervals.
+            skip_seen: Whether to leave out queries it was fitted on, and those it was calibrated
+                on where others remain: then a dial is measured as it was calibrated. The report
+                says how many.
             progress: Told of long work.
             **dial: One dial, to measure at it.
 
@@ -391,4 +408,4 @@ class Router(Changing, Keeping):
             NotCalibratedError: If the dial needs a calibration and there is none.
             ScoringError: If the scorer gives something else than numbers.
         """
-        return measured.evaluate(self, data, only_dial(dial), resamples, progress)
+        return measured.evaluate(self, data, only_dial(dial), resamples, progress, skip_seen)

@@ -210,6 +210,17 @@ def test_an_absent_split_among_several_is_an_error(run, folder, data):
     failed(result, "no split 'dev'", "'train', 'validation'")
 
 
+def test_evaluate_on_every_split_leaves_out_what_was_seen(
+    run: Callable[..., Any], folder: Path, data: Path
+) -> None:
+    refused = run("evaluate", folder, data, "--split", "all")
+    assert refused.exit_code == 1
+    assert "--skip-seen" in refused.stderr
+    result = run("evaluate", folder, data, "--split", "all", "--skip-seen", "--json")
+    assert "Left out 120 queries that the router has seen; 80 remain." in result.stderr
+    assert json.loads(result.stdout)["n"] == 80
+
+
 def test_warnings_are_one_line_each(run, folder, tmp_path):
     leaking = tmp_path / "leaking.jsonl"
     rows = known_truth(30, split="validation", seed=6).records

@@ -39,6 +39,11 @@ async def large(query, sample):
 async def broken(query, sample):
     raise PermissionError("no such key")
 
+async def picky(query, sample):
+    if "the answer is 4" not in query:
+        raise PermissionError("of this answer")
+    return await verdict(query, sample)
+
 async def verdict(query, sample):
     return Answer('{"better": "tie"}', USED)
 
@@ -50,6 +55,19 @@ made = Object()
 chat = FakeListChatModel(responses=["from a chat model"])
 chain = RunnableLambda(lambda text: text.upper())
 number = 7
+
+class Dated(FakeListChatModel):
+    model: str = "nano"
+
+    def _call(self, *args, **kwargs):
+        return "answer"
+
+    def _generate(self, *args, **kwargs):
+        result = super()._generate(*args, **kwargs)
+        result.generations[0].message.response_metadata["model_name"] = "nano-2025-08-07"
+        return result
+
+dated = Dated(responses=["x"])
 """
 
 
@@ -145,14 +163,52 @@ def test_max_usd_stops_with_a_way_on(folder):
 
 def test_a_model_that_always_fails(folder):
     models = ("small=own_models:broken", "large=own_models:large")
-    result = run("--samples", 1, "--judge", "numeric", "--retries", 0, "--out", "d.jsonl",
-                 models=models)  # fmt: skip
+    options = ("--samples", 1, "--judge", "numeric", "--retries", 0, "--out", "d.jsonl")
+    result = run(*options, models=models)
+    failed(result, "model 'small' does not answer (PermissionError)", "goes on from here")
+    assert "no such key" not in result.output
+    assert not (folder / "d.jsonl").exists()
+    own = (folder / "own_models.py").read_text()
+    (folder / "own_models.py").write_text(
+        own.replace("async def broken", "broken = small\n\nasync def other")
+    )
+    del sys.modules["own_models"]
+    assert run(*options, models=models).exit_code == 0
+
+
+def test_how_each_model_did(folder):
+    result = run("--samples", 4, "--judge", "numeric", "--out", "d.jsonl")
+    assert "  0.5000  small, 8 answered\n  1.0000  large, 8 answered\nNext" in result.stdout
+    told = json.loads(
+        run("--samples", 4, "--judge", "numeric", "--out", "d.jsonl", "--json").stdout
+    )
+    assert told["models"]["small"] == {"answered": 8, "failed": 0, "quality": 0.5}
+
+
+def test_all_go_into_one_split(folder):
+    run("--samples", 1, "--judge", "exact", "--out", "d.jsonl", "--split", "test")
+    assert dict(RoutingDataset.load("d.jsonl").splits) == {"test": 2}
+
+
+def test_a_judge_that_is_nearly_named(folder):
+    failed(run("--out", "d.jsonl", "--judge", "exat"), "Did you mean 'exact'?")
+
+
+def test_one_model_is_asked_only_when_meant(folder):
+    one = ("small=own_models:small",)
+    failed(run("--out", "d.jsonl", models=one), "another --model", "--one-model")
+    failed(run("--out", "d.jsonl", "--one-model"), "for one --model alone; got 2")
+    result = run("--samples", 1, "--judge", "exact", "--out", "d.jsonl", "--one-model", models=one)
     assert result.exit_code == 0
-    assert "2 calls failed for good: d.jsonl.failed.jsonl lists them" in result.stderr
-    assert "no such key" not in (folder / "d.jsonl.failed.jsonl").read_text()
-    alone = run("--samples", 1, "--judge", "numeric", "--retries", 0, "--out", "e.jsonl",
-                models=models[:1])  # fmt: skip
-    failed(alone, "nothing is written")
+    assert "Next" not in result.stdout
+
+
+def test_a_model_without_a_judged_answer_is_an_error(folder):
+    judge = ("--judge", "llm=own_models:picky", "--retries", 0)
+    result = run("--samples", 1, *judge, "--out", "d.jsonl")
+    assert (result.exit_code, "Next" in result.stdout) == (1, False)
+    assert "       -  small, 2 answered, 2 failed" in result.stdout
+    assert "error: small gave no answer that could be judged" in result.stderr
 
 
 def test_the_output_of_another_run(folder):
@@ -215,6 +271,7 @@ async def test_async_functions_and_objects(importable, registered):
 
 async def test_langchain_models_by_attribute(importable, registered):
     registered(LANGCHAIN)
+    assert (await resolve_spec("own_models:dated")("q", 0)).names == ("nano", "nano-2025-08-07")
     assert (await resolve_spec("own_models:chat")("q", 0)).text == "from a chat model"
     assert (await resolve_spec("own_models:chain")("q", 0)) == Answer("Q")
 

@@ -128,7 +128,7 @@ def test_numbers_out_of_range(wrong):
 
 def run(*args, models=("fields",)):
     chosen = [part for name in models for part in ("--model", f"{name}=sampled_models:{name}")]
-    shared = ["--judge", "exact", "--out", "d.jsonl"]
+    shared = ["--judge", "exact", "--out", "d.jsonl", *(["--one-model"] * (len(models) == 1))]
     return CliRunner().invoke(app, ["collect", "q.csv", *chosen, *shared, *map(str, args)])
 
 

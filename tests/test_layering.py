@@ -40,7 +40,7 @@ FORBIDDEN = (
     "ray",
 )
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "texts"),
+    ("errors", "extras", "naming", "texts", "warned"),
     ("processes",),
     ("names", "records", "retrieval", "options", "tasks"),
     ("context", "questions"),

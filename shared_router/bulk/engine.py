@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, get_args
 
 from shared_router.errors import ConfigurationError
+from shared_router.extras import need
 from shared_router.scoring.serving import workers as cores
 
 if TYPE_CHECKING:
@@ -102,6 +103,16 @@ def engine_named(name: str, workers: int | None = None, ray_address: str | None 
     if ray_address is not None:
         raise ConfigurationError("--ray-address is for --engine ray; got --engine local.")
     return LocalEngine(workers)
+
+
+def check_engine(name: str) -> None:
+    """Check, before the input is read, that what an engine needs is installed.
+
+    Raises:
+        MissingExtraError: If it is not.
+    """
+    if name == "ray":
+        need("--engine ray", "ray", "ray", "pyarrow")
 
 
 def check_workers(workers: int | None) -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shared_router.bulk.judge_store import JournalError, asked_digest
 from shared_router.data.answers import as_judgement
-from shared_router.data.collect_calls import Caller, error_kind, judged
+from shared_router.data.collect_calls import Caller, judged
+from shared_router.data.reasons import fields_of, told
 from shared_router.data.schema import Outcome, RoutingRecord
 from shared_router.errors import ConfigurationError, MissingExtraError
 
@@ -228,16 +229,15 @@ class _Judged:
             lost_usd = getattr(error, "cost_usd", None) or 0.0
             self.spent_usd += lost_usd
             self.lost_usd += [lost_usd] if self.keep and lost_usd else []
-            self.fail(asked.model, asked.sample, "judge", error_kind(error))
+            self.fail(asked.model, asked.sample, "judge", told(error))
             return None
         self.spent_usd += found.usage.cost_usd or 0.0
         self.verdicts += [asked.verdict(found)] if self.keep else []
         return found.quality
 
     def fail(self, model: str | None, sample: int | None, stage: str, error: str) -> None:
-        self.failures.append(
-            {"id": self.record.id, "model": model, "sample": sample, "stage": stage, "error": error}
-        )
+        about = {"id": self.record.id, "model": model, "sample": sample, "stage": stage}
+        self.failures.append(about | fields_of(error))
 
     def row(self) -> Row:
         judged = self.record.model_copy(update={"outcomes": self.outcomes})

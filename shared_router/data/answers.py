@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from shared_router.errors import ConfigurationError
@@ -21,6 +21,8 @@ class Answer:
     """The response."""
     usage: Usage = field(default_factory=Usage)
     """What the call consumed; `cost_usd=None` where the price is unknown."""
+    names: tuple[str, ...] = ()
+    """What the model is called: by who asks for it, and by the provider that answered."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,6 @@ def priced(
             used.input_tokens * input_usd_per_million_tokens
             + used.output_tokens * output_usd_per_million_tokens
         ) / 1e6
-        return Answer(answer.text, used.model_copy(update={"cost_usd": cost_usd}))
+        return replace(answer, usage=used.model_copy(update={"cost_usd": cost_usd}))
 
     return asking

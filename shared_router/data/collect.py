@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared_router.data.answers import Sampling
 from shared_router.data.collect_calls import Limits
 from shared_router.data.collect_output import check_before, check_own
-from shared_router.data.collect_run import CollectProgress, CollectReport, CollectRun
+from shared_router.data.collect_report import CollectProgress, CollectReport
+from shared_router.data.collect_run import CollectRun
 from shared_router.data.collect_source import SourceQuery, as_queries
 from shared_router.data.collect_store import Journal, fingerprint
 from shared_router.data.journal import journal_path
+from shared_router.data.schema import storable
 from shared_router.errors import ConfigurationError, DataError
 from shared_router.names import check_name
 
@@ -40,6 +43,7 @@ async def collect(
     retry_failed: bool = False,
     specs: Mapping[str, str] | None = None,
     sampling: Sampling | None = None,
+    split: str | None = None,
     force: bool = False,
     progress: Callable[[CollectProgress], None] | None = None,
 ) -> CollectReport:
@@ -63,11 +67,14 @@ async def collect(
         specs: Model name to what it stands for: a start with other ones is another run.
         sampling: How the callables sample. They do so by themselves; it is recorded, and a start
             with another one is another run.
+        split: The split that all queries fall into; each one's own where `None`. A later start
+            may name another one.
         force: Whether a file under `out` that this run did not write may be replaced.
         progress: Called after each finished call, and first where a journal goes on.
 
     Returns:
-        What was done, and why the run stopped early if it did.
+        What was done, and why the run stopped early if it did: each model is asked one query
+        before the rest, and the run stops where one does not answer.
 
     Raises:
         ConfigurationError: If an argument is wrong, or `max_usd` is given and a call has no cost.
@@ -83,7 +90,7 @@ async def collect(
         max_usd=max_usd,
         give_up_after=give_up_after,
     )
-    asked, target = _checked(queries, models, judge), Path(out)
+    asked, target = _in_split(_checked(queries, models, judge), split), Path(out)
     check_before(target, force=force)
     run = fingerprint(asked, list(models), samples, specs or {}, sampling or Sampling())
     with Journal(journal_path(target), run) as journal:
@@ -103,6 +110,14 @@ def _checked(
     asked = _listed(queries)
     _check_answers(asked, judge)
     return asked
+
+
+def _in_split(queries: list[SourceQuery], split: str | None) -> list[SourceQuery]:
+    if split is None:
+        return queries
+    if not split.strip():
+        raise ConfigurationError(f"split is a name that is not empty, or none; got {split!r}.")
+    return [replace(query, split=storable(split)) for query in queries]
 
 
 def _listed(queries: Sequence[SourceQuery | str]) -> list[SourceQuery]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from shared_router.data.journal import journal_path
 from shared_router.data.output import check_folder, failures_path, replacing
+from shared_router.data.reasons import fields_of
 from shared_router.data.schema import Outcome, RoutingRecord, storable
 from shared_router.data.targets import (
     DATA_FILE,
@@ -19,7 +20,7 @@ from shared_router.data.targets import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from shared_router.data.collect_source import SourceQuery
@@ -50,7 +51,7 @@ async def write_data(
     Raises:
         DataError: If it cannot be written, or something else stands there since this start.
     """
-    written = 0
+    written, aliases = 0, await journal.aliases()
     known = await journal.written()
 
     def about_to(complete: Path) -> None:
@@ -59,7 +60,7 @@ async def write_data(
 
     with replacing(out, IN_JOURNAL, about_to=about_to) as lines:
         for query in queries:
-            record = _record(query, models, await journal.calls_of(query.id, judge))
+            record = _record(query, models, await journal.calls_of(query.id, judge), aliases)
             if record.outcomes:
                 lines.write(record.model_dump_json(exclude_none=True) + "\n")
                 written += 1
@@ -67,7 +68,10 @@ async def write_data(
 
 
 def _record(
-    query: SourceQuery, models: Sequence[str], calls: Sequence[StoredCall]
+    query: SourceQuery,
+    models: Sequence[str],
+    calls: Sequence[StoredCall],
+    aliases: Mapping[str, tuple[str, ...]],
 ) -> RoutingRecord:
     good = {
         name: [call for call in calls if call.model == name and call.quality is not None]
@@ -79,16 +83,17 @@ def _record(
         task=query.task and storable(query.task),
         split=query.split,
         retrieval=query.retrieval,
-        outcomes={name: _outcome(judged) for name, judged in good.items() if judged},
+        outcomes={n: _outcome(judged, aliases.get(n)) for n, judged in good.items() if judged},
     )
 
 
-def _outcome(judged: Sequence[StoredCall]) -> Outcome:
+def _outcome(judged: Sequence[StoredCall], aliases: tuple[str, ...] | None) -> Outcome:
     known = [call.cost_usd for call in judged if call.cost_usd is not None]
     return Outcome(
         quality=tuple(call.quality for call in judged if call.quality is not None),
         response=tuple(call.response or "" for call in judged),
         cost_usd=sum(known) / len(known) if known else None,
+        aliases=aliases,
     )
 
 
@@ -109,9 +114,9 @@ async def write_failures(out: Path, journal: Journal, judge: str | None) -> int:
         path.unlink(missing_ok=True)
         return 0
     with replacing(path, IN_JOURNAL) as lines:
-        for row in failed:
-            fields = dict(zip(("id", "model", "sample", "stage", "error"), row, strict=True))
-            lines.write(json.dumps(fields) + "\n")
+        for *row, error in failed:
+            fields = dict(zip(("id", "model", "sample", "stage"), row, strict=True))
+            lines.write(json.dumps(fields | fields_of(error)) + "\n")
     return len(failed)
 
 

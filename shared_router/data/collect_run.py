@@ -8,18 +8,20 @@ import functools
 import inspect
 import time
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shared_router.data.answers import Answer, as_judgement
-from shared_router.data.collect_calls import Caller, error_kind, judged
+from shared_router.data.collect_calls import Caller, error_kind, judged, status_of
 from shared_router.data.collect_output import write_data, write_failures
+from shared_router.data.collect_report import CollectProgress, CollectReport, ModelTally
 from shared_router.data.output import failures_path
+from shared_router.data.reasons import OF_THE_QUERY, told
 from shared_router.data.schema import storable
 from shared_router.errors import ConfigurationError, HybridRoutingError, MissingExtraError
+from shared_router.naming import told_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from shared_router.data.answers import AskModel, Judge, Judgement
@@ -29,48 +31,8 @@ if TYPE_CHECKING:
     from shared_router.records import Usage
 
 
-@dataclass(frozen=True, kw_only=True)
-class CollectProgress:
-    """How far a run is."""
-
-    done: int
-    """Calls finished, those of earlier starts included."""
-    total: int
-    """Calls of the whole run: queries x models x samples."""
-    failed: int
-    """Calls that failed for good since this start, judgements included."""
-    calls_per_second: float
-    """Rate since this start."""
-    eta_s: float | None
-    """Seconds left at this rate; `None` before the first call."""
-    spent_usd: float
-    """Dollars so far, those of earlier starts included; 0 where no price is known."""
-    earlier: int = 0
-    """Calls of earlier starts that are taken up."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CollectReport:
-    """What a run left behind."""
-
-    out: Path | None
-    """The data file; `None` where the run stopped early, has no judge or no good answer."""
-    records: int
-    """Queries in the data file."""
-    calls: int
-    """Calls made since this start."""
-    failed: int
-    """Calls and judgements that failed for good, listed in `failures`."""
-    failures: Path | None
-    """The list of failures, JSON lines; `None` where nothing failed."""
-    spent_usd: float
-    """Dollars of the whole run, judging included."""
-    stopped: str | None
-    """Why the run stopped early; `None` where it is complete."""
-    unvaried: tuple[str, ...] = ()
-    """Models of a complete run whose samples of a query were all alike, on every query."""
-    earlier: int = 0
-    """Calls of earlier starts that were taken up."""
+PROBES = 3
+"""Queries to try before a model that refuses each of them is taken for one that does not answer."""
 
 
 class _Work(NamedTuple):
@@ -113,13 +75,63 @@ class CollectRun:
         self._started_s = time.monotonic()
         if self._earlier:
             self._tell()
+        unheard = iter(await self._unheard(answered))
+        await self._together(lambda: self._prober(unheard, answered))
         left = self._left(answered, to_judge)
+        await self._together(lambda: self._worker(left))
+
+    async def _together(self, worker: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run as many workers as calls may be in flight, until all is done or one fails."""
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._limits.concurrency):
-                    group.create_task(self._worker(left))
+                    group.create_task(worker())
         except* HybridRoutingError as errors:
             raise errors.exceptions[0] from None
+
+    async def _unheard(self, answered: set[Key]) -> list[list[_Work]]:
+        """List the first calls to each model that has never answered, a query each."""
+        heard = await self._journal.heard()
+        first = [
+            [
+                _Work(key, query, False)
+                for query in self._queries
+                if (key := (query.id, model, 0)) not in answered
+            ][:PROBES]
+            for model in self._models
+            if model not in heard
+        ]
+        return [items for items in first if items]
+
+    async def _prober(self, unheard: Iterator[list[_Work]], answered: set[Key]) -> None:
+        while self._stopped is None and (items := next(unheard, None)) is not None:
+            await self._probe(items, answered)
+
+    async def _probe(self, items: list[_Work], answered: set[Key]) -> None:
+        """Ask a model for the first time; whether it answers is known before the rest is asked.
+
+        What it answers is recorded like any answer. That it does not is no failure of a query:
+        the same command asks again.
+        """
+        failed: list[tuple[_Work, Exception]] = []
+        for item in items:
+            try:
+                answer = await self._call(item)
+            except MissingExtraError:
+                raise
+            except Exception as error:  # noqa: BLE001  a model may raise anything
+                failed.append((item, error))
+                if status_of(error) not in OF_THE_QUERY:
+                    break
+            else:
+                for refused in failed:
+                    await self._note_unanswered(*refused)
+                    self._count()
+                await self._finish(item, await self._note_answer(item, answer))
+                answered.update(done.key for done, _ in [*failed, (item, None)])
+                return
+        silent = f"model {items[0].key[1]!r} does not answer ({told(failed[-1][1])})"
+        self._stopped = f"{self._stopped}; {silent}" if self._stopped else silent
 
     def _left(self, answered: set[Key], to_judge: set[Key]) -> Iterator[_Work]:
         for query in self._queries:
@@ -134,23 +146,34 @@ class CollectRun:
             response = await (
                 self._journal.response(item.key) if item.answered else self._ask(item)
             )
-            if response is not None and self._judge is not None:
-                await self._score(self._judge, item, response)
-            self._done += 1
-            self._finished += 1
-            self._tell()
+            await self._finish(item, response)
+
+    async def _finish(self, item: _Work, response: str | None) -> None:
+        if response is not None and self._judge is not None:
+            await self._score(self._judge, item, response)
+        self._count()
 
     async def _ask(self, item: _Work) -> str | None:
-        _, model, sample = item.key
-        self._calls += 1
         try:
-            answer = await self._callers[model].call(self._models[model], item.query.text, sample)
+            answer = await self._call(item)
         except MissingExtraError:
             raise
         except Exception as error:  # noqa: BLE001  a model may raise anything; it is recorded
-            await self._journal.add_answer(item.key, None, None, None, None, error_kind(error))
-            self._note_failure(f"model {model!r}", error_kind(error))
+            await self._note_unanswered(item, error)
             return None
+        return await self._note_answer(item, answer)
+
+    async def _call(self, item: _Work) -> Any:
+        _, model, sample = item.key
+        self._calls += 1
+        return await self._callers[model].call(self._models[model], item.query.text, sample)
+
+    async def _note_unanswered(self, item: _Work, error: Exception) -> None:
+        await self._journal.add_answer(item.key, None, None, None, None, told(error))
+        self._note_failure(f"model {item.key[1]!r}", error_kind(error))
+
+    async def _note_answer(self, item: _Work, answer: Any) -> str:
+        model = item.key[1]
         if not isinstance(answer, Answer) or not isinstance(answer.text, str):
             got = answer.text if isinstance(answer, Answer) else answer
             raise ConfigurationError(
@@ -158,6 +181,7 @@ class CollectRun:
                 f"{type(got).__name__}."
             )
         text, used = storable(answer.text), answer.usage
+        self._journal.add_names(model, told_names(*answer.names))
         await self._journal.add_answer(
             item.key, text, used.input_tokens, used.output_tokens, used.cost_usd, None
         )
@@ -183,7 +207,7 @@ class CollectRun:
         except Exception as error:  # noqa: BLE001  a judge may raise anything; it is recorded
             self._note_failure("the judge", error_kind(error))
             cost_usd = getattr(error, "cost_usd", None)
-            await record(item.key, judge.name, None, cost_usd, error_kind(error))
+            await record(item.key, judge.name, None, cost_usd, told(error))
         else:
             self._in_a_row["the judge"] = 0
             cost_usd = made.usage.cost_usd
@@ -212,6 +236,11 @@ class CollectRun:
         most = self._limits.max_usd
         if most is not None and self._spent_usd >= most:
             self._stopped = f"${self._spent_usd:.4f} are spent of max_usd={most:g}"
+
+    def _count(self) -> None:
+        self._done += 1
+        self._finished += 1
+        self._tell()
 
     def _tell(self) -> None:
         if self._progress is None:
@@ -258,4 +287,13 @@ class CollectRun:
             stopped=self._stopped,
             unvaried=tuple(unvaried),
             earlier=self._earlier,
+            models=await self._tallies(name),
         )
+
+    async def _tallies(self, judge: str | None) -> dict[str, ModelTally]:
+        """Tell how each model did, those that never answered included."""
+        found = {
+            model: ModelTally(answered=answered, failed=failed, quality=quality)
+            for model, answered, failed, quality in await self._journal.tallies(judge)
+        }
+        return {name: found.get(name, ModelTally()) for name in self._models}

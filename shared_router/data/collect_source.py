@@ -39,13 +39,19 @@ class SourceQuery:
     """The right answer, the tests or the reference text: what the judge compares with."""
     retrieval: RetrievalFacts | None = None
     """What was retrieved for it, in numbers."""
+    split: str = ""
+    """Any name; where none is given `train` or `validation`, by a hash of the words: the same
+    question, the same side."""
 
-    @property
-    def split(self) -> str:
-        """`train` or `validation`, by a hash of the words: the same question, the same side."""
-        return (
-            "validation" if int(words_digest(self.text), 16) % 100 < VALIDATION_PERCENT else "train"
-        )
+    def __post_init__(self) -> None:
+        if not self.split:
+            object.__setattr__(self, "split", split_by_words(self.text))
+
+
+def split_by_words(text: str) -> str:
+    """Deal a text to `train` or `validation`."""
+    dealt = int(words_digest(text), 16) % 100
+    return "validation" if dealt < VALIDATION_PERCENT else "train"
 
 
 def words_digest(text: str) -> str:
@@ -67,8 +73,8 @@ def stream_queries(path: str | os.PathLike[str]) -> Iterator[SourceQuery]:
     Args:
         path: `.csv` with a column `query`; `.jsonl`, `.ndjson` or `.json` with one object a
             line and a field `query`; anything else is text with one query a line. CSV and JSON
-            lines may give `id`, `task` and `answer` too, JSON lines `retrieval`; other columns are
-            left alone.
+            lines may give `id`, `task`, `answer` and `split` too, JSON lines `retrieval`; other
+            columns are left alone.
 
     Yields:
         At least one query. Where no id is given it is a hash of the words.
@@ -204,6 +210,7 @@ def _query(row: Mapping[str, Any], where: str, seen: SeenIds) -> SourceQuery:
         task=text_field(row, "task", where),
         answer=text_field(row, "answer", where),
         retrieval=_facts(row.get("retrieval"), where),
+        split=storable((text_field(row, "split", where) or "").strip()),
     )
 
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from shared_router.data.answers import priced
 from shared_router.errors import ConfigurationError, MissingExtraError
+from shared_router.extras import listed, of_langchain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from shared_router.data.answers import Answer, AskModel, Sampling
 
@@ -48,7 +49,7 @@ def resolve_spec(spec: str, sampling: Sampling | None = None) -> AskModel:
 
 
 def _by_adapter(spec: str, asked: Mapping[str, Any]) -> AskModel:
-    missing: list[ImportError] = []
+    missing: list[tuple[str, ImportError]] = []
     unable: list[str] = []
     for resolve in _resolvers(missing):
         if not _takes(resolve, asked):
@@ -57,7 +58,7 @@ def _by_adapter(spec: str, asked: Mapping[str, Any]) -> AskModel:
         try:
             found = resolve(spec, **asked)
         except MissingExtraError as error:
-            missing.append(error)
+            missing.append((resolve.__module__, error))
             continue
         if found is not None:
             return found
@@ -67,13 +68,23 @@ def _by_adapter(spec: str, asked: Mapping[str, Any]) -> AskModel:
             f"{', '.join(unable)} does not. Set them in the model itself, and leave the option out."
         )
     if missing:
-        raise MissingExtraError(
-            f"Model {shown(spec)!r} cannot be read: {'; '.join(map(str, missing))}"
-        ) from missing[0]
+        raise _missing(spec, missing)
     raise ConfigurationError(
         f"Nothing installed can read the model {shown(spec)!r}. A SPEC is {FORMS}; providers and "
         "URLs need an adapter: pip install 'hybrid-llm[langchain]' langchain."
     )
+
+
+def _missing(spec: str, missing: Sequence[tuple[str, ImportError]]) -> MissingExtraError:
+    """Say the one simplest thing to install; other adapters could not read the SPEC either."""
+    for _, error in missing:
+        if isinstance(error, MissingExtraError):
+            return error
+    packages = of_langchain(spec)
+    if packages and any(module.startswith("langchain_hybrid") for module, _ in missing):
+        return MissingExtraError(f"Model {shown(spec)!r} needs {listed(packages)}", packages)
+    said = "; ".join(str(error) for _, error in missing)
+    return MissingExtraError(f"Model {shown(spec)!r} cannot be read: {said}")
 
 
 def ask_model(
@@ -95,12 +106,12 @@ def shown(spec: str) -> str:
     return f"{scheme}{mark}***{at}{path}" if mark and host else spec
 
 
-def _resolvers(missing: list[ImportError]) -> Iterator[Callable[..., AskModel | None]]:
+def _resolvers(missing: list[tuple[str, ImportError]]) -> Iterator[Callable[..., AskModel | None]]:
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         try:
             yield point.load()
         except ImportError as error:  # an adapter whose extra is not installed
-            missing.append(error)
+            missing.append((point.value, error))
 
 
 def _async_function(spec: str) -> AskModel | None:

@@ -30,9 +30,11 @@ CREATE TABLE IF NOT EXISTS judgements (
     PRIMARY KEY (query, model, sample, judge));
 CREATE TABLE IF NOT EXISTS forgotten (cost_usd REAL);
 CREATE TABLE IF NOT EXISTS written (sha256 TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS names (model TEXT, name TEXT, PRIMARY KEY (model, name));
 """
 ANSWER = "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 JUDGEMENT = "INSERT INTO judgements VALUES (?, ?, ?, ?, ?, ?, ?)"
+NAME = "INSERT OR IGNORE INTO names VALUES (?, ?)"
 
 Key = tuple[str, str, int]
 """Query id, model name, sample from 0."""
@@ -95,6 +97,7 @@ class Journal:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="collect-journal")
         self._waiting: list[tuple[str, Sequence[Any]]] = []
         self._added = self._written = 0
+        self._named: set[tuple[str, str]] = set()
         self._turn = asyncio.Lock()
         self._broken: DataError | None = None
         try:
@@ -133,6 +136,13 @@ class Journal:
         """Record a finished call: response, input and output tokens, dollars, error kind."""
         self._add(ANSWER, (*key, *values))
         await self.flush()
+
+    def add_names(self, model: str, names: Sequence[str]) -> None:
+        """Record what else a model is called, with the next row that is written."""
+        for name in names:
+            if (model, name) not in self._named:
+                self._named.add((model, name))
+                self._add(NAME, (model, name))
 
     async def add_judgement(self, key: Key, *values: Any, wait: bool) -> None:
         """Record a finished judging: judge, quality, dollars, error kind.
@@ -219,6 +229,29 @@ class Journal:
         tables = ("answers", "judgements", "forgotten")
         sums = [await self.select(f"SELECT TOTAL(cost_usd) FROM {name}") for name in tables]  # noqa: S608
         return float(sum(rows[0][0] for rows in sums))
+
+    async def aliases(self) -> dict[str, tuple[str, ...]]:
+        """Read what else each model is called, in the order in which it was told."""
+        found: dict[str, tuple[str, ...]] = {}
+        for model, name in await self.select("SELECT model, name FROM names ORDER BY rowid"):
+            found[model] = (*found.get(model, ()), name)
+        return found
+
+    async def heard(self) -> set[str]:
+        """List the models that have answered at least once."""
+        rows = await self.select("SELECT DISTINCT model FROM answers WHERE error IS NULL")
+        return {str(name) for (name,) in rows}
+
+    async def tallies(self, judge: str | None) -> list[tuple[Any, ...]]:
+        """Count each model's answers and failures, and average its qualities query by query."""
+        return await self.select(
+            "SELECT model, SUM(answered), SUM(failed), AVG(quality) FROM ("
+            "SELECT a.model AS model, COUNT(a.response) AS answered, "
+            "COUNT(a.error) + COUNT(j.error) AS failed, AVG(j.quality) AS quality "
+            "FROM answers a LEFT JOIN judgements j ON j.query = a.query AND j.model = a.model "
+            "AND j.sample = a.sample AND j.judge = ? GROUP BY a.query, a.model) GROUP BY model",
+            judge or "",
+        )
 
     async def unvaried(self) -> list[str]:
         """List the models whose samples of a query were all alike, on every query."""

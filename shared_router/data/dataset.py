@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ from shared_router.data.schema import Outcome, RoutingRecord, read_records
 from shared_router.errors import CandidateError, DataError
 from shared_router.names import check_name, shown
 from shared_router.tasks import answers_to
+from shared_router.warned import warn
 
 if TYPE_CHECKING:
     import os
@@ -100,11 +100,10 @@ class RoutingDataset:
         leaks = self.leaks()
         if leaks:
             shown = ", ".join("/".join(ids[:2]) for ids in leaks[:3])
-            warnings.warn(
+            warn(
                 f"{self.name}: {len(leaks)} queries stand in two splits (ids {shown}): figures "
                 "measured on one of them are flattered.",
                 SplitLeakWarning,
-                stacklevel=3,
             )
 
     def leaks(self) -> list[tuple[str, ...]]:
@@ -196,13 +195,21 @@ class RoutingDataset:
         if not found.records:
             raise DataError(f"{self.name}: no query has outcomes of all of {', '.join(names)}.")
         if len(found) < len(self):
-            warnings.warn(
+            warn(
                 f"{self.name}: {len(self) - len(found)} of {len(self)} queries lack an outcome of "
                 f"{', '.join(names)} and are left out.",
                 UserWarning,
-                stacklevel=2,
             )
         return found
+
+    def aliases(self, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Return what else each of these models is called, as the outcomes tell."""
+        found: dict[str, dict[str, None]] = {name: {} for name in names}
+        for record in self.records:
+            for name, others in found.items():
+                if name in record.outcomes:
+                    others.update(dict.fromkeys(record.outcomes[name].aliases or ()))
+        return {name: tuple(n for n in others if n != name) for name, others in found.items()}
 
     @property
     def ids(self) -> tuple[str, ...]:

@@ -6,13 +6,13 @@ which tells a tie from a win. Source: Hybrid LLM (Ding et al., ICLR 2024), secti
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from shared_router.errors import LabelError
+from shared_router.warned import warn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -167,11 +167,10 @@ def _column(
         return np.array([float(s[0] >= r[0]) for s, r in pairs]), 0.0
     t = find_t(small, reference) if kind == "trans" else 0.0
     if kind == "trans" and t == 0:
-        warnings.warn(
+        warn(
             "`trans` found t* = 0: no relaxation spreads these labels further, so they are those "
             "of `prob`.",
             DegenerateLabelWarning,
-            stacklevel=4,
         )
     return np.array([win_probability(s, r, t) for s, r in pairs]), t
 
@@ -186,11 +185,10 @@ def _check_samples(data: RoutingDataset, candidates: Sequence[str], kind: LabelK
             "is one of each. On such hard labels t* is no more than a median: use `gap` or `det`, "
             "or sample more responses."
         )
-    warnings.warn(
+    warn(
         f"{data.name}: `prob` from one sampled response per model is the same as `det`; sample "
         "several responses for soft labels.",
         DegenerateLabelWarning,
-        stacklevel=4,
     )
 
 

@@ -45,6 +45,8 @@ class Outcome(BaseModel):
     """The sampled responses, in the order of `quality`."""
     cost_usd: Cost | None = None
     """Cost of one call in US dollars."""
+    aliases: tuple[str, ...] | None = None
+    """Other names of the model, such as its provider's: by them it binds to a router."""
 
     @model_validator(mode="after")
     def _one_response_per_quality(self) -> Outcome:

@@ -55,9 +55,12 @@ def position_of(name: str, candidates: Sequence[Candidate]) -> int:
     Raises:
         CandidateError: If no candidate answers to the name.
     """
-    for index, candidate in enumerate(candidates):
-        if candidate.answers_to(name):
-            return index
+    own = (i for i, candidate in enumerate(candidates) if candidate.name == name)
+    others = (i for i, candidate in enumerate(candidates) if candidate.answers_to(name))
+    index = next(own, None)
+    index = next(others, None) if index is None else index
+    if index is not None:
+        return index
     if name in ("small", "large"):
         return 0 if name == "small" else len(candidates) - 1
     names = ", ".join(repr(candidate.name) for candidate in candidates)

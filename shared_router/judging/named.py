@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from shared_router.data.collect_specs import ask_model
 from shared_router.errors import ConfigurationError
+from shared_router.extras import need
 from shared_router.judging.metric import Clipped
 
 if TYPE_CHECKING:
@@ -26,6 +28,13 @@ METRICS = {
     "similarity": ("similarity", "EmbeddingSimilarity"),
 }
 """Name to where the metric is; loaded when asked for."""
+NEEDS = {
+    "rouge-l": ("judge", "rouge_score"),
+    "bleu": ("judge", "sacrebleu"),
+    "chrf": ("judge", "sacrebleu"),
+    "bartscore": ("train", "torch", "transformers"),
+}
+"""Name to the extra that a metric needs, and the modules of it."""
 OF_A_MODEL = ("bartscore", "similarity")
 """Metrics that take `NAME=MODEL`, a hub name or a folder."""
 
@@ -41,9 +50,11 @@ def metric_named(name: str) -> QualityMetric:
     """
     kind, given, model = name.partition("=")
     if kind not in METRICS or (given and not (model and kind in OF_A_MODEL)):
+        near = difflib.get_close_matches(kind, METRICS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near and near[0] != kind else ""
         raise ConfigurationError(
             f"No metric {name!r}; there are {', '.join(METRICS)}, and "
-            f"{', '.join(f'{each}=MODEL' for each in OF_A_MODEL)}."
+            f"{', '.join(f'{each}=MODEL' for each in OF_A_MODEL)}.{hint}"
         )
     module, attribute = METRICS[kind]
     found = getattr(importlib.import_module(f"shared_router.judging.{module}"), attribute)
@@ -78,6 +89,22 @@ class JudgeSpec:
             raise ConfigurationError(f"--rubric is for --judge llm=SPEC; got --judge {self.told}.")
         metric = metric_named(self.told)
         return Clipped(metric, *self.clip) if self.clip else metric
+
+    def check(self) -> None:
+        """Check that what the metric needs is installed: it looks for it at its first score.
+
+        Raises:
+            MissingExtraError: If something is not; it names all of it.
+            ConfigurationError: If its encoder is nowhere.
+        """
+        kind, _, model = self.told.partition("=")
+        if kind in NEEDS:
+            extra, *modules = NEEDS[kind]
+            need(f"The judge {kind}", extra, *modules)
+        elif kind == "similarity":
+            from shared_router.scoring.needs import check_encoder
+
+            check_encoder(f"The judge {kind}", model or "minilm")
 
     def _model(self, spec: str) -> QualityMetric:
         from shared_router.judging.model_judge import RUBRIC, LLMJudge

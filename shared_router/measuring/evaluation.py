@@ -81,6 +81,8 @@ class RoutingReport:
     cost_quality: dict[str, Any] | None = None
     """Quality against cost: AIQ and the curve, beside every candidate alone and the baselines;
     `None` where two candidates have no known costs, so that the cost advantage says all."""
+    left_out: int = 0
+    """Queries left out because the router had seen them, where that was asked."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain JSON-ready values."""
@@ -92,7 +94,11 @@ class RoutingReport:
             "router": self.router,
             "baselines": self.baselines,
         }
-        more = {"dial": self.dial, "cost_quality": self.cost_quality}
+        more = {
+            "dial": self.dial,
+            "cost_quality": self.cost_quality,
+            "left_out": self.left_out or None,
+        }
         return found | {name: value for name, value in more.items() if value is not None}
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-import warnings
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -16,6 +15,7 @@ import numpy as np
 
 from shared_router.scoring.encoder import cache_folder
 from shared_router.scoring.serving import GraphSession, map_texts
+from shared_router.warned import warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -138,10 +138,9 @@ class _Cache:
         if self._trusted:
             self._trusted = False
             outcome = "it is built anew" if self._usable else "embeddings are computed anew"
-            warnings.warn(
+            warn(
                 f"Embedding cache {self._path} cannot be used ({error}): {outcome}.",
                 EmbeddingCacheWarning,
-                stacklevel=2,
             )
 
     def _remove(self) -> bool:

@@ -104,6 +104,11 @@ def load_encoder(name: str = "minilm") -> ExportedEncoder:
     )
 
 
+def is_exported(source: Path) -> bool:
+    """Tell whether the cache has an encoder's graph already."""
+    return (cache_folder() / "encoders" / _folder_sha256(source) / "encoder.json").is_file()
+
+
 def source_folder(name: str) -> Path:
     """Find an encoder's transformers files; see `load_encoder`."""
     return minilm_folder() if name in ("minilm", MINILM) else encoder_folder(name)

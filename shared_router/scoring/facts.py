@@ -6,7 +6,6 @@ score by next to nothing.
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from shared_router.errors import DataError
 from shared_router.retrieval import FACT_NAMES
 from shared_router.scoring.features import fact_columns, feature_matrix
+from shared_router.warned import warn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,11 +71,10 @@ def facts_for(data: RoutingDataset, means: Sequence[float]) -> list[RetrievalFac
         return None
     lacking = sum(facts is None for facts in data.retrieval)
     if lacking:
-        warnings.warn(
+        warn(
             f"{data.name}: {lacking} of {len(data)} queries have no facts of retrieval, which this "
             "router sees: they are scored at the means of its training data.",
             MissingFactsWarning,
-            stacklevel=2,
         )
     return data.retrieval
 

@@ -23,6 +23,7 @@ from shared_router import RoutingDataset
 from shared_router.data.answers import Answer, Judgement, priced
 from shared_router.data.collect import collect
 from shared_router.data.collect_calls import error_kind, may_pass, retry_after_s
+from shared_router.data.collect_report import ModelTally
 from shared_router.data.collect_source import SourceQuery, read_queries
 from shared_router.data.journal import journal_path
 from shared_router.data.output import failures_path
@@ -168,8 +169,9 @@ async def test_lasting_failures_are_recorded_and_tried_again_only_when_asked(pai
     assert (report.failed, report.failures) == (2, failures_path(out))
     assert pair["small"].asked["one", 1] == 1
     listed = [json.loads(line) for line in failures_path(out).read_text().splitlines()]
-    assert {(row["model"], row["sample"], row["stage"], row["error"]) for row in listed} == {
-        ("small", 1, "ask", "StatusError (400)")
+    keys = ("model", "sample", "stage", "error", "reason")
+    assert {tuple(row[key] for key in keys) for row in listed} == {
+        ("small", 1, "ask", "StatusError (400)", "the request was refused")
     }
     assert len(RoutingDataset.load(out).records[0].outcomes["small"].quality) == 1
     pair["small"].fail = lambda *_: None
@@ -179,15 +181,21 @@ async def test_lasting_failures_are_recorded_and_tried_again_only_when_asked(pai
     complete(out, ["one", "two"], 2)
 
 
-async def test_a_model_that_always_fails(pair, out):
-    pair["large"].fail = lambda *_: StatusError(401)
+async def test_a_model_that_fails_after_its_first_answer(pair, out):
+    pair["large"].fail = lambda query, sample, _: (
+        StatusError(401) if (query, sample) > ("q0", 0) else None
+    )
     report = await collect([f"q{i}" for i in range(5)], pair, out, 2, Right(), give_up_after=99)
-    assert (report.failed, report.records) == (10, 5)
-    assert RoutingDataset.load(out).models == ("small",)
+    assert (report.failed, report.records) == (9, 5)
+    assert report.models["large"] == ModelTally(answered=1, failed=9, quality=1.0)
+    assert report.lacking(judged=True) == []
 
 
 async def test_giving_up_after_many_failures_in_a_row(pair, out):
-    pair["large"].fail = lambda *_: StatusError(401)
+    first = QUERIES[0], 0
+    pair["large"].fail = lambda query, sample, _: (
+        None if (query, sample) == first else StatusError(401)
+    )
     report = await collect(QUERIES, pair, out, 2, Right(), give_up_after=5, concurrency=1)
     assert report.stopped == "model 'large' failed 5 times in a row (StatusError (401))"
     assert (report.failed, out.exists()) == (5, False)
@@ -197,8 +205,8 @@ async def test_a_slow_call_times_out(pair, out):
     pair["small"].delay_s = 5
     report = await collect(["one"], pair, out, 1, Right(), timeout_s=0.05, retries=1)
     assert pair["small"].asked["one", 0] == 2
-    assert json.loads(failures_path(out).read_text())["error"] == "TimeoutError"
-    assert report.failed == 1
+    assert report.stopped == "model 'small' does not answer (TimeoutError: no answer in time)"
+    assert report.failed == 0
 
 
 async def test_the_rate_limit_is_per_model(pair, out):
@@ -407,8 +415,14 @@ async def test_server_errors_pass_and_refusals_stay(out):
         models = {name: over_http(server.port, name) for name in MODELS}
         report = await collect(["one"], models, out, 1, Right())
         assert (server.asked["one", "small", 0], server.asked["one", "large", 0]) == (2, 1)
-    assert report.failed == 1
-    assert json.loads(failures_path(out).read_text())["error"] == "HTTPError (403)"
+        assert (
+            "'large' does not answer (HTTPError (403): not allowed with this key)" in report.stopped
+        )
+        server.refuse = lambda key, times: (403, {}) if key[0] == "two" else None
+        report = await collect(["one", "two"], models, out.parent / "other", 1, Right())
+    assert report.failed == 2
+    failed = json.loads(report.failures.read_text().splitlines()[0])
+    assert (failed["error"], failed["reason"]) == ("HTTPError (403)", "not allowed with this key")
 
 
 def test_errors_are_read_without_their_message():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from importlib.metadata import EntryPoint
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -45,6 +45,19 @@ async def test_an_attribute_that_is_an_llm_is_asked(name: str, expected: str) ->
     assert answer.text == expected
     assert (answer.usage.input_tokens, answer.usage.output_tokens) == (10, 5)
     assert answer.usage.cost_usd is None
+
+
+@pytest.mark.parametrize(
+    "raw", [{"model": "nano-2025-08-07"}, SimpleNamespace(model="nano-2025-08-07")]
+)
+async def test_an_answer_tells_what_the_model_is_called(raw: Any) -> None:
+    class Dated(FakeLLM):
+        def _raw(self) -> Any:
+            return raw
+
+    sys.modules["own_llms"].chat = Dated(name="nano", answer="4")  # type: ignore[attr-defined]
+    answer = await resolve_spec("own_llms:chat")("q", 0)
+    assert answer.names == ("nano", "nano-2025-08-07")
 
 
 async def test_a_model_that_tells_no_usage_is_asked_too() -> None:
