@@ -54,8 +54,8 @@ def other_models(router: Router, candidates: Sequence[Candidate]) -> list[str]:
             "swap them."
         )
     return [
-        f"{candidate.name!r} for {_shown(names)}"
-        for candidate, names, at, position in zip(candidates, known, order, own, strict=True)
+        f"{_shown(given)} for {_shown(names)}"
+        for given, names, at, position in zip(bound, known, order, own, strict=True)
         if at != position
     ]
 

@@ -61,15 +61,23 @@ def _within(name: str, dates: dict[str, set[str | None]]) -> bool:
     return known is not None and (date is None or date in known or known == {None})
 
 
-def places(bound: Sequence[Collection[str]], known: Sequence[Collection[str]]) -> list[int | None]:
+def places(bound: Sequence[Sequence[str]], known: Sequence[Collection[str]]) -> list[int | None]:
     """Find the position that the names of each bound model fit best; of equal ones its own.
+
+    What it was called here says nothing where its provider's name is another position's alone.
+
+    Args:
+        bound: The names of each model, what it was called here first.
+        known: The names of each position.
 
     Returns:
         One position per bound model; `None` where its names fit none.
     """
     found: list[int | None] = []
     for own, names in enumerate(bound):
-        fits = [fit(names, each) for each in known]
+        fits = [fit(names[1:], each) for each in known]
+        if fits[own] or not any(fits):
+            fits = [fit(names, each) for each in known]
         best = max(range(len(fits)), key=lambda at: (fits[at], at == own))
         found.append(best if fits[best] else None)
     return found

@@ -26,7 +26,8 @@ def without(monkeypatch):
     """Hide modules, as if they were not installed."""
 
     def hide(*names):
-        for name in names:
+        parts = [each for each in sys.modules if each.partition(".")[0] in names]
+        for name in (*names, *parts):  # a part that is imported already would be found
             monkeypatch.setitem(sys.modules, name, None)
 
     return hide

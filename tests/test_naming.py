@@ -91,6 +91,16 @@ def test_one_model_in_both_places_is_not_the_pair():
         RoutingEngine(knowing(**KNOWN), [Candidate("gpt-5"), Candidate("gpt-5-2025-08-07")])
 
 
+def test_a_label_does_not_make_it_another_model():
+    nano = Candidate("large", aliases=("gpt-5-nano-2025-08-07",))
+    with pytest.warns(
+        OtherCandidatesWarning, match=r"'large' \(gpt-5-nano-2025-08-07\) for 'large' \("
+    ):
+        RoutingEngine(knowing(**KNOWN), [Candidate("small", aliases=("gpt-5-nano",)), nano])
+    with pytest.raises(CandidateError, match="swap them"):
+        RoutingEngine(knowing(**KNOWN), [Candidate("small", aliases=("gpt-5",)), nano])
+
+
 def test_route_takes_every_name_that_is_known():
     engine = RoutingEngine(knowing(**KNOWN), [Candidate("gpt-5-nano"), Candidate("gpt-5")])
     for name, index in (("openai:gpt-5-nano", 0), ("large", 1), ("gpt-5", 1), ("small", 0)):
