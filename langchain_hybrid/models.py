@@ -20,8 +20,8 @@ from shared_router.errors import (
     HybridRoutingError,
     MissingExtraError,
 )
-from shared_router.naming import told_names
 from shared_router.records import Usage
+from shared_router.support.model_names import told_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -25,8 +25,8 @@ from llama_index_instrumentation import get_dispatcher
 from pydantic import PrivateAttr
 
 from llamaindex_hybrid.streams import adrawn_with, drawn_with
-from shared_router.processes import ForkSafeLock
 from shared_router.retrieval import RetrievalFacts
+from shared_router.support.processes import ForkSafeLock
 
 if TYPE_CHECKING:
     import inspect

@@ -18,7 +18,6 @@ from shared_router.deciding.curve import CalibrationCurve
 from shared_router.deciding.rule import rule_of
 from shared_router.deciding.tasks import TaskCurves
 from shared_router.errors import ArtifactError, ConfigurationError
-from shared_router.names import shown
 from shared_router.retrieval import FACT_NAMES
 from shared_router.scoring.artifact_files import read_folder
 from shared_router.scoring.features import FEATURE_NAMES
@@ -34,6 +33,7 @@ from shared_router.scoring.serving import GraphScorer, GraphSession
 from shared_router.scoring.swapping import found_again
 from shared_router.scoring.tasks import TaskNames
 from shared_router.scoring.tokens import Tokens
+from shared_router.support.names import shown
 
 if TYPE_CHECKING:
     import os

@@ -11,15 +11,15 @@ from shared_router import measured, transferring
 from shared_router.data.costs import given_costs
 from shared_router.data.dataset import check_candidate_names
 from shared_router.errors import CandidateError, ConfigurationError, DataError
-from shared_router.extras import need
 from shared_router.measuring.bootstrap import RESAMPLES
-from shared_router.names import check_name
-from shared_router.naming import joined
 from shared_router.options import only_dial
 from shared_router.records import joined_names
 from shared_router.scoring.adding import add_column
 from shared_router.scoring.fitting import Reference, counter
 from shared_router.scoring.serving import GraphScorer
+from shared_router.support.extras import need
+from shared_router.support.model_names import joined
+from shared_router.support.names import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,7 +12,7 @@ from shared_router.deciding.checks import check_array, check_finite, is_finite
 from shared_router.deciding.curve import resolve_dial
 from shared_router.deciding.rule import savings_from_costs
 from shared_router.errors import CandidateError, ConfigurationError
-from shared_router.names import LONGEST_ROUTER_NAME, check_name, shown
+from shared_router.support.names import LONGEST_ROUTER_NAME, check_name, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -125,7 +125,7 @@ def collect(
     from shared_router.data.collect_source import read_queries
     from shared_router.data.collect_specs import ask_model
     from shared_router.data.targets import check_not_read
-    from shared_router.extras import Needs
+    from shared_router.support.extras import Needs
 
     sampling = Sampling(temperature=temperature, seed=seed)
     specs = named(model, "--model")

@@ -91,7 +91,7 @@ def judge(
     from shared_router.bulk.judge import judge_file
     from shared_router.data.right_answers import reference_texts
     from shared_router.data.targets import check_not_read
-    from shared_router.extras import Needs
+    from shared_router.support.extras import Needs
 
     prices = {name: two_numbers(told) for name, told in named(price or [], "--price").items()}
     check_prices(prices, ["judge"])

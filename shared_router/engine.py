@@ -17,7 +17,7 @@ from shared_router.deciding.record import decision_record
 from shared_router.errors import ConfigurationError
 from shared_router.questions import GuessedQueryWarning, warn_of_guess
 from shared_router.records import ESTIMATED, NOT_CALIBRATED
-from shared_router.warned import warn
+from shared_router.support.warned import warn
 
 if TYPE_CHECKING:
     import os

@@ -10,8 +10,8 @@ import re
 from typing import TYPE_CHECKING
 
 from shared_router.records import RoutingQuery
+from shared_router.support.warned import warn
 from shared_router.texts import MAX_CHARACTERS, text_ends
-from shared_router.warned import warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable

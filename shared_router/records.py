@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared_router.errors import CandidateError
-from shared_router.names import check_name, shown
 from shared_router.retrieval import RetrievalFacts, RetrievalSource
+from shared_router.support.names import check_name, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -22,9 +22,7 @@ from shared_router.deciding.tasks import LEAST_PER_TASK, resolve_setting
 from shared_router.errors import ConfigurationError, DataError
 from shared_router.keeping import Keeping
 from shared_router.measuring.bootstrap import RESAMPLES
-from shared_router.naming import joined
 from shared_router.options import CallOptions, Dial, only_dial
-from shared_router.processes import cached_property, native_work
 from shared_router.questions import narrowed
 from shared_router.records import Candidate, RoutingDecision, RoutingQuery, joined_names
 from shared_router.scoring.encoder import DEFAULT_MAX_TOKENS
@@ -32,6 +30,8 @@ from shared_router.scoring.finetuning import FineTuning
 from shared_router.scoring.fitting import Reference, fit_scorer
 from shared_router.scoring.needs import check_training
 from shared_router.scoring.serving import GraphScorer, Scorer
+from shared_router.support.model_names import joined
+from shared_router.support.processes import cached_property, native_work
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

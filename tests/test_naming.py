@@ -13,8 +13,8 @@ from shared_router import Candidate, Router, RoutingDataset
 from shared_router.deciding.guards import RoutingRequest
 from shared_router.engine import OtherCandidatesWarning, RoutingEngine
 from shared_router.errors import ArtifactError, CandidateError
-from shared_router.naming import OTHER, SAME_FAMILY, SAME_NAME, fit, told_names
 from shared_router.options import CallOptions
+from shared_router.support.model_names import OTHER, SAME_FAMILY, SAME_NAME, fit, told_names
 from shared_router.testing import fixed_router
 from tests.material import PAIR, known_truth, three_models
 from tests.test_artifact import rewrite

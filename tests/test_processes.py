@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared_router.errors import PanicError
-from shared_router.processes import ForkSafeLock, native_work
+from shared_router.support.processes import ForkSafeLock, native_work
 from tests.leaving import WAYS, WORDS
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from shared_router.data.collect_store import Journal, fingerprint
 from shared_router.data.journal import journal_path
 from shared_router.data.schema import storable
 from shared_router.errors import ConfigurationError, DataError
-from shared_router.names import check_name
+from shared_router.support.names import check_name
 
 if TYPE_CHECKING:
     import os

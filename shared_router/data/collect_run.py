@@ -18,7 +18,7 @@ from shared_router.data.output import failures_path
 from shared_router.data.reasons import OF_THE_QUERY, told
 from shared_router.data.schema import storable
 from shared_router.errors import ConfigurationError, HybridRoutingError, MissingExtraError
-from shared_router.naming import told_names
+from shared_router.support.model_names import told_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared_router.data.answers import priced
 from shared_router.errors import ConfigurationError, MissingExtraError
-from shared_router.extras import listed, of_langchain
+from shared_router.support.extras import listed, of_langchain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

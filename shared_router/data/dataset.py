@@ -13,9 +13,9 @@ import numpy as np
 from shared_router.data.output import replacing
 from shared_router.data.schema import Outcome, RoutingRecord, read_records
 from shared_router.errors import CandidateError, DataError
-from shared_router.names import check_name, shown
+from shared_router.support.names import check_name, shown
+from shared_router.support.warned import warn
 from shared_router.tasks import answers_to
-from shared_router.warned import warn
 
 if TYPE_CHECKING:
     import os

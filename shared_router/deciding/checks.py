@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shared_router.errors import ConfigurationError
-from shared_router.names import shown
+from shared_router.support.names import shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

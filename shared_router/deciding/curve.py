@@ -15,7 +15,7 @@ import numpy as np
 from shared_router.deciding.checks import ROUNDING, check_curve
 from shared_router.deciding.walk import Walk, one_sign
 from shared_router.errors import ConfigurationError, DialError, NotCalibratedError
-from shared_router.processes import cached_property
+from shared_router.support.processes import cached_property
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

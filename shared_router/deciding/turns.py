@@ -11,7 +11,7 @@ import secrets
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from shared_router.processes import ForkSafeLock
+from shared_router.support.processes import ForkSafeLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

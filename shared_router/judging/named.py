@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, cast
 
 from shared_router.data.collect_specs import ask_model
 from shared_router.errors import ConfigurationError
-from shared_router.extras import need
 from shared_router.judging.metric import Clipped
+from shared_router.support.extras import need
 
 if TYPE_CHECKING:
     from shared_router.judging.metric import QualityMetric

@@ -14,7 +14,7 @@ from typing import IO, Any
 from pydantic_core import from_json
 
 from shared_router.errors import ArtifactError
-from shared_router.names import shown
+from shared_router.support.names import shown
 
 FORMAT = "hybrid-llm-router"
 FORMAT_VERSION = 1

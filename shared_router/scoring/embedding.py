@@ -15,7 +15,7 @@ import numpy as np
 
 from shared_router.scoring.encoder import cache_folder
 from shared_router.scoring.serving import GraphSession, map_texts
-from shared_router.warned import warn
+from shared_router.support.warned import warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

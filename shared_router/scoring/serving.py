@@ -16,10 +16,10 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from shared_router.errors import ArtifactError
-from shared_router.processes import cached_property, native_work, opening
 from shared_router.scoring.features import feature_matrix
 from shared_router.scoring.tasks import TaskNames
 from shared_router.scoring.terms import hashed_terms
+from shared_router.support.processes import cached_property, native_work, opening
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

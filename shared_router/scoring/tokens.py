@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shared_router.processes import cached_property, opening
+from shared_router.support.processes import cached_property, opening
 from shared_router.texts import MAX_CHARACTERS, text_ends
 
 if TYPE_CHECKING:

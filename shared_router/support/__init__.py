@@ -1,0 +1,1 @@
+"""What every room stands on: names, warnings, extras, and what a process does."""
