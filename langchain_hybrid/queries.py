@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from langchain_hybrid.prompts import QueryFromPrompt
+from shared_router.asking.questions import is_tool_noise, query_of_message
 from shared_router.context import current_query
-from shared_router.questions import is_tool_noise, query_of_message
 from shared_router.records import ROUTING_KEY, RoutingQuery
 
 if TYPE_CHECKING:

@@ -32,8 +32,8 @@ from llamaindex_hybrid.requests import place_of, preview, routing_request
 from llamaindex_hybrid.structured import HybridStructuredLLM
 from llamaindex_hybrid.tools import able_model, need_tools, tool_calls
 from llamaindex_hybrid.views import APPLIED, merged_callbacks, view
+from shared_router.asking.turns import TurnMemory
 from shared_router.context import current_options
-from shared_router.deciding.turns import TurnMemory
 from shared_router.engine import RoutingEngine
 from shared_router.fronts import check_parameters, own_error
 from shared_router.options import CallOptions, split_options

@@ -11,8 +11,8 @@ from llama_index_instrumentation.dispatcher import active_instrument_tags
 
 from llamaindex_hybrid.kinds import kind_of_prompt, kind_of_text
 from llamaindex_hybrid.spans import enclosing, text_of_query
+from shared_router.asking.questions import is_tool_noise, query_of_message
 from shared_router.context import current_query
-from shared_router.questions import is_tool_noise, query_of_message
 from shared_router.records import RoutingQuery
 from shared_router.support.processes import cached_property
 

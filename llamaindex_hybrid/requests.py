@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from llamaindex_hybrid.kinds import Kind
-    from shared_router.deciding.turns import TurnMemory
+    from shared_router.asking.turns import TurnMemory
     from shared_router.engine import RoutingEngine
     from shared_router.options import CallOptions
 

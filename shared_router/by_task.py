@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shared_router.asking.task_labels import labels_of
 from shared_router.deciding.curve import calibration_curve
 from shared_router.deciding.tasks import TaskCurves
 from shared_router.errors import ConfigurationError
 from shared_router.measuring.task_figures import Keyed
 from shared_router.scoring.fitting import counter
 from shared_router.scoring.serving import GraphScorer
-from shared_router.tasks import labels_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

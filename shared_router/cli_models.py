@@ -58,7 +58,7 @@ def check_task(router: "Router", task: str | None) -> None:
     Raises:
         ConfigurationError: If it is neither of the training nor of the calibration.
     """
-    from shared_router.tasks import answers_to
+    from shared_router.asking.task_labels import answers_to
 
     if task is None:
         return

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shared_router import measured
+from shared_router.asking.questions import narrowed
 from shared_router.by_task import predicted_tasks
 from shared_router.changing import Changing
 from shared_router.checks import check_router
@@ -23,7 +24,6 @@ from shared_router.errors import ConfigurationError, DataError
 from shared_router.keeping import Keeping
 from shared_router.measuring.bootstrap import RESAMPLES
 from shared_router.options import CallOptions, Dial, only_dial
-from shared_router.questions import narrowed
 from shared_router.records import Candidate, RoutingDecision, RoutingQuery, joined_names
 from shared_router.scoring.encoder import DEFAULT_MAX_TOKENS
 from shared_router.scoring.finetuning import FineTuning

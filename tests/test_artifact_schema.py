@@ -271,7 +271,7 @@ def test_a_folder_that_can_have_no_such_name_is_said(
 # -- what shows later -----------------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore::shared_router.questions.GuessedQueryWarning")
+@pytest.mark.filterwarnings("ignore::shared_router.asking.questions.GuessedQueryWarning")
 @pytest.mark.parametrize("name", ["graph.onnx", "tokenizer.json"])
 @pytest.mark.parametrize("text", ["hello", "long " * 400])
 async def test_a_file_that_fails_at_the_first_call_sends_to_the_reference(

@@ -13,12 +13,12 @@ from langchain_hybrid import HybridChatModel
 from llamaindex_hybrid import HybridLLM
 from llamaindex_hybrid.queries import user_text
 from shared_router import Router
-from shared_router.questions import final_question, is_tool_noise
+from shared_router.asking.questions import final_question, is_tool_noise
+from shared_router.asking.texts import MAX_CHARACTERS, text_ends
 from shared_router.scoring.features import query_features
 from shared_router.scoring.serving import GraphScorer
 from shared_router.scoring.tokens import Tokens
 from shared_router.testing import FixedScorer
-from shared_router.texts import MAX_CHARACTERS, text_ends
 from tests.langchain.fakes import FakeChat
 from tests.llamaindex.fakes import FakeLLM
 
@@ -116,7 +116,7 @@ def asked(model: HybridChatModel, llm: HybridLLM, text: str) -> None:
     assert list(llm.stream_complete(text))
 
 
-@pytest.mark.filterwarnings("ignore::shared_router.questions.GuessedQueryWarning")
+@pytest.mark.filterwarnings("ignore::shared_router.asking.questions.GuessedQueryWarning")
 async def test_a_long_message_is_read_off_the_event_loop(calibrated: Router) -> None:
     scorer = calibrated.scorer
     assert isinstance(scorer, GraphScorer)

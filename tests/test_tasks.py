@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared_router.tasks import answers_to, count_labels, labels_of
+from shared_router.asking.task_labels import answers_to, count_labels, labels_of
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shared_router.asking.task_labels import answers_to
 from shared_router.data.output import replacing
 from shared_router.data.schema import Outcome, RoutingRecord, read_records
 from shared_router.errors import CandidateError, DataError
 from shared_router.support.names import check_name, shown
 from shared_router.support.warned import warn
-from shared_router.tasks import answers_to
 
 if TYPE_CHECKING:
     import os

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
+from shared_router.asking.task_labels import labels_of
 from shared_router.deciding.curve import resolve_dial
-from shared_router.tasks import labels_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

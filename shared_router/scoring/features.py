@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shared_router.asking.texts import text_ends
 from shared_router.retrieval import FACT_NAMES
-from shared_router.texts import text_ends
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

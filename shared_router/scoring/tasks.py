@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shared_router.asking.task_labels import answers_to, count_labels, labels_of
 from shared_router.scoring.heads import TASK_PRIOR, TaskHead
-from shared_router.tasks import answers_to, count_labels, labels_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -16,9 +16,9 @@ from zlib import crc32
 
 import numpy as np
 
+from shared_router.asking.texts import text_ends
 from shared_router.errors import MissingExtraError
 from shared_router.scoring.tokens import readable
-from shared_router.texts import text_ends
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

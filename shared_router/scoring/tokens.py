@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shared_router.asking.texts import MAX_CHARACTERS, text_ends
 from shared_router.support.processes import cached_property, opening
-from shared_router.texts import MAX_CHARACTERS, text_ends
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
-from shared_router.deciding.turns import TurnMemory
+from shared_router.asking.turns import TurnMemory
 
 
 def test_a_turn_is_recalled_by_its_first_known_key() -> None:

@@ -14,8 +14,9 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, Tool
 from langchain_core.prompts import ChatPromptTemplate
 
 from langchain_hybrid import QueryFromPrompt
-from shared_router import Router, questions, routing_query
-from shared_router.questions import GuessedQueryWarning, final_question
+from shared_router import Router, routing_query
+from shared_router.asking import questions
+from shared_router.asking.questions import GuessedQueryWarning, final_question
 from tests.langchain.doubles import RecordingScorer, decision_of, hybrid
 
 PROMPT = ChatPromptTemplate([("human", "Context: {context}\n\nQuestion: {question}")])
@@ -220,7 +221,7 @@ def test_a_guess_warns_once_per_process() -> None:
     script = """
         import asyncio, warnings
         from tests.langchain.doubles import hybrid
-        from shared_router.questions import GuessedQueryWarning
+        from shared_router.asking.questions import GuessedQueryWarning
 
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

@@ -127,7 +127,7 @@ async def test_a_plain_chain_with_its_prompts_variable(
     check(scorer.texts)
 
 
-@pytest.mark.filterwarnings("ignore::shared_router.questions.GuessedQueryWarning")
+@pytest.mark.filterwarnings("ignore::shared_router.asking.questions.GuessedQueryWarning")
 async def test_a_plain_chain_as_it_is(retriever: Any, scorer: RecordingScorer) -> None:
     chain = plain(hybrid(scorer), retriever)
     assert decision_of(chain.invoke(QUESTION))["query_source"] == "guessed"

@@ -28,11 +28,11 @@ from llama_index.core.schema import QueryBundle
 from llamaindex_hybrid.kinds import KINDS, kind_of_prompt, kind_of_text
 from llamaindex_hybrid.queries import turn_of
 from shared_router import Router, hybrid_options, routing_query
-from shared_router.questions import GuessedQueryWarning
+from shared_router.asking.questions import GuessedQueryWarning
 from tests.llamaindex.fakes import Decisions, RecordingScorer, decision_of, hybrid
 from tests.llamaindex.operations import PROMPT, VARIABLES
 
-QUIET = "ignore::shared_router.questions.GuessedQueryWarning"
+QUIET = "ignore::shared_router.asking.questions.GuessedQueryWarning"
 
 
 def user(text: str) -> ChatMessage:
@@ -180,7 +180,7 @@ def test_a_long_message_is_narrowed_to_its_question(calibrated: Router) -> None:
 def test_a_guess_is_warned_of_in_this_hosts_words(
     monkeypatch: pytest.MonkeyPatch, calibrated: Router
 ) -> None:
-    from shared_router import questions
+    from shared_router.asking import questions
 
     monkeypatch.setattr(questions, "_warned", False)
     with pytest.warns(GuessedQueryWarning, match=r"query_str, or track_queries\(\)"):

@@ -26,7 +26,9 @@ from tests.material import PAIR, SeeingScorer
 if TYPE_CHECKING:
     from llama_index.core import VectorStoreIndex
 
-pytestmark = pytest.mark.filterwarnings("ignore::shared_router.questions.GuessedQueryWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::shared_router.asking.questions.GuessedQueryWarning"
+)
 QUESTION = "Which dial keeps calls from the large model?"
 WAYS = ["sync", "async", "sync-stream", "async-stream"]
 FACTS = RetrievalFacts(nodes=2, top_score=0.75, second_score=0.5, context_tokens=40)

@@ -22,7 +22,9 @@ from tests.llamaindex.fakes import Decisions, FakeLLM, RecordingScorer, hybrid
 if TYPE_CHECKING:
     from llama_index.core import VectorStoreIndex
 
-pytestmark = pytest.mark.filterwarnings("ignore::shared_router.questions.GuessedQueryWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::shared_router.asking.questions.GuessedQueryWarning"
+)
 LONG = "a note of many words " * 400
 
 

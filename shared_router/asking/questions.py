@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from shared_router.asking.texts import MAX_CHARACTERS, text_ends
 from shared_router.records import RoutingQuery
 from shared_router.support.warned import warn
-from shared_router.texts import MAX_CHARACTERS, text_ends
 
 if TYPE_CHECKING:
     from collections.abc import Callable
