@@ -12,8 +12,8 @@ from langchain_core.runnables import Runnable
 from langchain_core.runnables.base import RunnableBindingBase
 
 from langchain_hybrid.children import map_models, model_name, resolve_model
+from shared_router.collecting.specs import FORMS, imported, shown, why_not_imported
 from shared_router.data.answers import Answer, Sampling
-from shared_router.data.collect_specs import FORMS, imported, shown, why_not_imported
 from shared_router.errors import (
     CandidateError,
     ConfigurationError,

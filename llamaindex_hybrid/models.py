@@ -9,8 +9,8 @@ from llama_index.core.callbacks.token_counting import get_tokens_from_response
 from llama_index.core.llms import LLM
 
 from llamaindex_hybrid.children import model_name
+from shared_router.collecting.specs import imported
 from shared_router.data.answers import Answer, Sampling
-from shared_router.data.collect_specs import imported
 from shared_router.records import Usage
 from shared_router.support.model_names import told_names
 

@@ -13,8 +13,8 @@ from shared_router.console import collecting, print_json, say
 from shared_router.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from shared_router.data.collect import CollectReport
-    from shared_router.judging.named import JudgeSpec
+    from shared_router.collecting.collect import CollectReport
+    from shared_router.collecting.judges import JudgeSpec
 
 LIMITS, SAMPLING = "Limits", "Sampling"
 Queries = Annotated[
@@ -120,10 +120,10 @@ def collect(
     """Ask every model every query, judge the answers, and write DATA. Resumes where it stopped."""
     import asyncio
 
-    from shared_router.data import collect as library
+    from shared_router.collecting import collect as library
+    from shared_router.collecting.sources import read_queries
+    from shared_router.collecting.specs import ask_model
     from shared_router.data.answers import Sampling
-    from shared_router.data.collect_source import read_queries
-    from shared_router.data.collect_specs import ask_model
     from shared_router.data.targets import check_not_read
     from shared_router.support.extras import Needs
 
@@ -243,7 +243,7 @@ def judge_spec(
     Raises:
         ConfigurationError: If the rubric cannot be read.
     """
-    from shared_router.judging.named import JudgeSpec
+    from shared_router.collecting.judges import JudgeSpec
 
     try:
         text = rubric.read_text(encoding="utf-8") if rubric else None

@@ -89,7 +89,7 @@ def judge(
 
     from shared_router.bulk.engine import check_engine, engine_named
     from shared_router.bulk.judge import judge_file
-    from shared_router.data.right_answers import reference_texts
+    from shared_router.collecting.right_answers import reference_texts
     from shared_router.data.targets import check_not_read
     from shared_router.support.extras import Needs
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from shared_router.data.collect import CollectProgress
+    from shared_router.collecting.collect import CollectProgress
     from shared_router.data.dataset import RoutingDataset
     from shared_router.scoring.fitting import Progress as ToldProgress
 

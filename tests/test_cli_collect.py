@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 
 from shared_router import RoutingDataset
 from shared_router.cli import app
+from shared_router.collecting import specs as collect_specs
+from shared_router.collecting.collect import CollectProgress, collect
+from shared_router.collecting.specs import resolve_spec, shown
 from shared_router.console import collecting, progress_line
-from shared_router.data import collect_specs
 from shared_router.data.answers import Answer
-from shared_router.data.collect import CollectProgress, collect
-from shared_router.data.collect_specs import resolve_spec, shown
 from shared_router.errors import ConfigurationError, MissingExtraError
 from shared_router.records import Usage
 

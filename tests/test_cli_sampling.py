@@ -13,10 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from shared_router.cli import app
-from shared_router.data import collect_specs
+from shared_router.collecting import specs as collect_specs
+from shared_router.collecting.collect import collect
+from shared_router.collecting.specs import resolve_spec
 from shared_router.data.answers import Answer, Sampling
-from shared_router.data.collect import collect
-from shared_router.data.collect_specs import resolve_spec
 from shared_router.errors import ConfigurationError
 
 LANGCHAIN = "langchain_hybrid.models:resolve"

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from shared_router import Router
 from shared_router.cli import app
-from shared_router.data import collect_specs
-from shared_router.data.collect_specs import resolve_spec
+from shared_router.collecting import specs as collect_specs
+from shared_router.collecting.specs import resolve_spec
 from shared_router.errors import ConfigurationError, MissingExtraError
 from shared_router.scoring import encoder
 from shared_router.scoring.needs import check_training

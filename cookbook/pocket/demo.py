@@ -33,7 +33,7 @@ from cookbook.pocket.questions import Question, questions
 from cookbook.pocket.trade_off import Point, plot
 from langchain_hybrid import HybridChatModel
 from shared_router import Router, RoutingDataset
-from shared_router.data.collect import SourceQuery, collect
+from shared_router.collecting.collect import SourceQuery, collect
 from shared_router.judging.matching import EXACT
 
 if TYPE_CHECKING:

@@ -25,10 +25,10 @@ from cookbook.pocket.batches import BatchedModel
 from cookbook.pocket.paper_table import Measured, render
 from cookbook.pocket.questions import DIFFICULTIES, Question, questions
 from shared_router import FineTuning, Router, RoutingDataset
-from shared_router.data.collect import CollectProgress, SourceQuery, collect
+from shared_router.collecting.collect import CollectProgress, SourceQuery, collect
+from shared_router.collecting.judges import metric_named
 from shared_router.data.labels import LABEL_KINDS
 from shared_router.data.output import write_whole
-from shared_router.judging.named import metric_named
 
 if TYPE_CHECKING:
     from shared_router.data.labels import LabelKind

@@ -16,10 +16,10 @@ from shared_router.bulk.judge_work import JudgeWork, is_asked
 from shared_router.bulk.meter import Meter
 from shared_router.bulk.rows import RecordRows
 from shared_router.bulk.steady import Reading, SteadyRows
-from shared_router.data.collect_calls import Limits
+from shared_router.collecting.calls import Limits
+from shared_router.collecting.right_answers import AnswersFile, NoTexts
 from shared_router.data.journal import journal_path
 from shared_router.data.output import check_regular, failures_path, replacing
-from shared_router.data.right_answers import AnswersFile, NoTexts
 from shared_router.data.targets import check_failures, check_output
 from shared_router.errors import DataError, JudgeError
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from shared_router.bulk.engine import Engine, Row
     from shared_router.bulk.meter import Told
+    from shared_router.collecting.right_answers import ReferenceTexts
     from shared_router.data.answers import Judge
-    from shared_router.data.right_answers import ReferenceTexts
 
 GIVE_UP_AFTER = 20
 """Failures in a row of a judge that is asked, nonsense apart, after which a run stops."""

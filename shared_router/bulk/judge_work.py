@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shared_router.bulk.judge_store import JournalError, asked_digest
+from shared_router.collecting.calls import Caller, judged
+from shared_router.collecting.reasons import fields_of, told
 from shared_router.data.answers import as_judgement
-from shared_router.data.collect_calls import Caller, judged
-from shared_router.data.reasons import fields_of, told
 from shared_router.data.schema import Outcome, RoutingRecord
 from shared_router.errors import ConfigurationError, MissingExtraError
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from shared_router.bulk.engine import Row
     from shared_router.bulk.judge_store import Verdict, Verdicts
+    from shared_router.collecting.calls import Limits
     from shared_router.data.answers import Judge, Judgement
-    from shared_router.data.collect_calls import Limits
 
     Scored = Callable[["Asked"], float | Judgement]
 

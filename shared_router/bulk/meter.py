@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from shared_router.data.collect_report import CollectProgress
+from shared_router.collecting.report import CollectProgress
 
 Told = Callable[[CollectProgress], object]
 """Called now and then; its calls are the records."""

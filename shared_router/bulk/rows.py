@@ -6,9 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from shared_router.data.collect_source import stream_queries, stream_rows
+from shared_router.collecting.seen import SeenIds
+from shared_router.collecting.sources import stream_queries, stream_rows
 from shared_router.data.schema import read_records
-from shared_router.data.seen import SeenIds
 from shared_router.deciding.checks import is_finite
 from shared_router.errors import DataError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from shared_router.bulk.engine import Row
-    from shared_router.data.right_answers import ReferenceTexts
+    from shared_router.collecting.right_answers import ReferenceTexts
     from shared_router.router import Router
 
 

@@ -13,12 +13,12 @@ import pytest
 from shared_router import RoutingDataset
 from shared_router.bulk.engine import LocalEngine
 from shared_router.bulk.judge import judge_file
+from shared_router.collecting.collect import collect
+from shared_router.collecting.judges import JudgeSpec, metric_named
+from shared_router.collecting.right_answers import AnswersFile, FirstResponseOf, read_answers
 from shared_router.data.answers import Answer, Judgement
-from shared_router.data.collect import collect
-from shared_router.data.right_answers import AnswersFile, FirstResponseOf, read_answers
 from shared_router.errors import ConfigurationError, DataError, MissingExtraError
 from shared_router.judging.metric import AnswerMetric
-from shared_router.judging.named import JudgeSpec, metric_named
 from shared_router.judging.overlap import RougeL
 from shared_router.records import Usage
 from tests.bulk.conftest import failed, lines_of, row

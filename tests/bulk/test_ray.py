@@ -24,7 +24,7 @@ from shared_router.bulk.judge import judge_file
 from shared_router.bulk.ray_engine import RayEngine, bundles
 from shared_router.bulk.rows import QueryRows
 from shared_router.bulk.score import score_file
-from shared_router.data.right_answers import AnswersFile, FirstResponseOf
+from shared_router.collecting.right_answers import AnswersFile, FirstResponseOf
 from shared_router.errors import (
     ConfigurationError,
     DataError,

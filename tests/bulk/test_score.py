@@ -15,7 +15,7 @@ import pytest
 from shared_router import Dial, Router
 from shared_router.bulk.engine import AHEAD, LocalEngine, engine_named, map_in_order
 from shared_router.bulk.score import score_file
-from shared_router.data.collect_source import stream_queries
+from shared_router.collecting.sources import stream_queries
 from shared_router.errors import ConfigurationError, DataError, NotCalibratedError
 from shared_router.scoring.serving import GraphScorer
 from shared_router.testing import fixed_router

@@ -14,7 +14,7 @@ from shared_router import Dial, Router
 from shared_router.bulk.engine import LocalEngine
 from shared_router.bulk.rows import QueryRows
 from shared_router.bulk.score import ScoreWork, score_file
-from shared_router.data.collect_source import stream_queries
+from shared_router.collecting.sources import stream_queries
 from shared_router.errors import DataError
 from shared_router.testing import fixed_router
 from tests.bulk.conftest import failed, lines_of

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+from shared_router.collecting.collect import collect
 from shared_router.data.answers import Answer
-from shared_router.data.collect import collect
 from shared_router.errors import HybridRoutingError
 from shared_router.records import Usage
 

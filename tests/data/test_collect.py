@@ -20,11 +20,11 @@ from pathlib import Path
 import pytest
 
 from shared_router import RoutingDataset
+from shared_router.collecting.calls import error_kind, may_pass, retry_after_s
+from shared_router.collecting.collect import collect
+from shared_router.collecting.report import ModelTally
+from shared_router.collecting.sources import SourceQuery, read_queries
 from shared_router.data.answers import Answer, Judgement, priced
-from shared_router.data.collect import collect
-from shared_router.data.collect_calls import error_kind, may_pass, retry_after_s
-from shared_router.data.collect_report import ModelTally
-from shared_router.data.collect_source import SourceQuery, read_queries
 from shared_router.data.journal import journal_path
 from shared_router.data.output import failures_path
 from shared_router.errors import ConfigurationError, DataError

@@ -7,10 +7,10 @@ import json
 import pytest
 
 from shared_router import RoutingDataset
+from shared_router.collecting.calls import LONGEST_WAIT_S, may_pass
+from shared_router.collecting.collect import collect
+from shared_router.collecting.sources import SourceQuery, read_queries
 from shared_router.data.answers import Answer
-from shared_router.data.collect import collect
-from shared_router.data.collect_calls import LONGEST_WAIT_S, may_pass
-from shared_router.data.collect_source import SourceQuery, read_queries
 from shared_router.data.output import failures_path, replacing
 from shared_router.errors import ConfigurationError, DataError
 from shared_router.judging.model_judge import LLMJudge

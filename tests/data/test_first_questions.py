@@ -8,9 +8,9 @@ import urllib.error
 import pytest
 
 from shared_router import RoutingDataset
+from shared_router.collecting.collect import collect
+from shared_router.collecting.reasons import error_reason, fields_of, told
 from shared_router.data.answers import Answer
-from shared_router.data.collect import collect
-from shared_router.data.reasons import error_reason, fields_of, told
 from tests.data.collecting import Right
 from tests.data.test_collect import Model, StatusError
 

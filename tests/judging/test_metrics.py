@@ -7,15 +7,15 @@ import time
 
 import pytest
 
+from shared_router.collecting.collect import SourceQuery, collect
+from shared_router.collecting.judges import METRICS, metric_named
 from shared_router.data.answers import Answer
-from shared_router.data.collect import SourceQuery, collect
 from shared_router.errors import ConfigurationError, DataError, JudgeError, MissingExtraError
 from shared_router.judging import overlap
 from shared_router.judging.code import CodePassesTests, code_of
 from shared_router.judging.matching import CHOICE, EXACT, NORMALISED, NUMERIC, normalise
 from shared_router.judging.metric import AnswerMetric, Clipped, QualityMetric
 from shared_router.judging.model_judge import LLMJudge
-from shared_router.judging.named import METRICS, metric_named
 from shared_router.records import Usage
 
 

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from llamaindex_hybrid.models import resolve
 from shared_router.cli import app
-from shared_router.data import collect_specs
+from shared_router.collecting import specs as collect_specs
+from shared_router.collecting.specs import resolve_spec
 from shared_router.data.answers import Sampling
-from shared_router.data.collect_specs import resolve_spec
 from shared_router.errors import ConfigurationError
 from tests.llamaindex.fakes import FakeLLM, PlainLLM
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from shared_router.collecting.sources import SourceQuery
     from shared_router.data.answers import Sampling
-    from shared_router.data.collect_source import SourceQuery
     from shared_router.errors import DataError
 
 TABLES = """

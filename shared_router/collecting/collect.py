@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shared_router.collecting.calls import Limits
+from shared_router.collecting.output import check_before, check_own
+from shared_router.collecting.report import CollectProgress, CollectReport
+from shared_router.collecting.run import CollectRun
+from shared_router.collecting.sources import SourceQuery, as_queries
+from shared_router.collecting.store import Journal, fingerprint
 from shared_router.data.answers import Sampling
-from shared_router.data.collect_calls import Limits
-from shared_router.data.collect_output import check_before, check_own
-from shared_router.data.collect_report import CollectProgress, CollectReport
-from shared_router.data.collect_run import CollectRun
-from shared_router.data.collect_source import SourceQuery, as_queries
-from shared_router.data.collect_store import Journal, fingerprint
 from shared_router.data.journal import journal_path
 from shared_router.data.schema import storable
 from shared_router.errors import ConfigurationError, DataError

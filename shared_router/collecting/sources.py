@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from shared_router.collecting.seen import SeenIds
 from shared_router.data.schema import open_text, storable
-from shared_router.data.seen import SeenIds
 from shared_router.errors import DataError
 from shared_router.retrieval import RetrievalFacts
 

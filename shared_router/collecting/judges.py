@@ -7,7 +7,7 @@ import importlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
-from shared_router.data.collect_specs import ask_model
+from shared_router.collecting.specs import ask_model
 from shared_router.errors import ConfigurationError
 from shared_router.judging.metric import Clipped
 from shared_router.support.extras import need

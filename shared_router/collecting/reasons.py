@@ -6,7 +6,7 @@ import socket
 import ssl
 from typing import TYPE_CHECKING
 
-from shared_router.data.collect_calls import error_kind, status_of
+from shared_router.collecting.calls import error_kind, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

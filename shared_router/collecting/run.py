@@ -10,12 +10,12 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from shared_router.collecting.calls import Caller, error_kind, judged, status_of
+from shared_router.collecting.output import write_data, write_failures
+from shared_router.collecting.reasons import OF_THE_QUERY, told
+from shared_router.collecting.report import CollectProgress, CollectReport, ModelTally
 from shared_router.data.answers import Answer, as_judgement
-from shared_router.data.collect_calls import Caller, error_kind, judged, status_of
-from shared_router.data.collect_output import write_data, write_failures
-from shared_router.data.collect_report import CollectProgress, CollectReport, ModelTally
 from shared_router.data.output import failures_path
-from shared_router.data.reasons import OF_THE_QUERY, told
 from shared_router.data.schema import storable
 from shared_router.errors import ConfigurationError, HybridRoutingError, MissingExtraError
 from shared_router.support.model_names import told_names
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from shared_router.collecting.calls import Limits
+    from shared_router.collecting.sources import SourceQuery
+    from shared_router.collecting.store import Journal, Key
     from shared_router.data.answers import AskModel, Judge, Judgement
-    from shared_router.data.collect_calls import Limits
-    from shared_router.data.collect_source import SourceQuery
-    from shared_router.data.collect_store import Journal, Key
     from shared_router.records import Usage
 
 

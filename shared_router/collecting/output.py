@@ -6,9 +6,9 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
+from shared_router.collecting.reasons import fields_of
 from shared_router.data.journal import journal_path
 from shared_router.data.output import check_folder, failures_path, replacing
-from shared_router.data.reasons import fields_of
 from shared_router.data.schema import Outcome, RoutingRecord, storable
 from shared_router.data.targets import (
     DATA_FILE,
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from shared_router.data.collect_source import SourceQuery
-    from shared_router.data.collect_store import Journal, StoredCall
+    from shared_router.collecting.sources import SourceQuery
+    from shared_router.collecting.store import Journal, StoredCall
 
 IN_JOURNAL = (
     "The answers are safe in the journal: make room or give permission, and start the same "

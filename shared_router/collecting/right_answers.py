@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
-from shared_router.data.collect_source import stream_rows, text_field, words_digest
+from shared_router.collecting.sources import stream_rows, text_field, words_digest
 from shared_router.data.schema import RoutingRecord
 from shared_router.errors import ConfigurationError, DataError
 
