@@ -20,7 +20,6 @@ from shared_router.deciding.tasks import TaskCurves
 from shared_router.errors import ArtifactError, ConfigurationError
 from shared_router.retrieval import FACT_NAMES
 from shared_router.scoring.artifact_files import read_folder
-from shared_router.scoring.features import FEATURE_NAMES
 from shared_router.scoring.fitting import Reference
 from shared_router.scoring.persistence import (
     BUNDLED,
@@ -29,10 +28,11 @@ from shared_router.scoring.persistence import (
     arrays_to_bytes,
     write_folder,
 )
-from shared_router.scoring.serving import GraphScorer, GraphSession
 from shared_router.scoring.swapping import found_again
-from shared_router.scoring.tasks import TaskNames
-from shared_router.scoring.tokens import Tokens
+from shared_router.serving.features import FEATURE_NAMES
+from shared_router.serving.scorer import GraphScorer, GraphSession
+from shared_router.serving.tasks import TaskNames
+from shared_router.serving.tokens import Tokens
 from shared_router.support.names import shown
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from shared_router.deciding.tasks import TaskCurves
 from shared_router.errors import ConfigurationError
 from shared_router.measuring.task_figures import Keyed
 from shared_router.scoring.fitting import counter
-from shared_router.scoring.serving import GraphScorer
+from shared_router.serving.scorer import GraphScorer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

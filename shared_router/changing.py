@@ -16,7 +16,7 @@ from shared_router.options import only_dial
 from shared_router.records import joined_names
 from shared_router.scoring.adding import add_column
 from shared_router.scoring.fitting import Reference, counter
-from shared_router.scoring.serving import GraphScorer
+from shared_router.serving.scorer import GraphScorer
 from shared_router.support.extras import need
 from shared_router.support.model_names import joined
 from shared_router.support.names import check_name

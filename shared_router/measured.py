@@ -19,7 +19,7 @@ from shared_router.options import Dial
 from shared_router.scoring.facts import facts_for
 from shared_router.scoring.fitting import counter
 from shared_router.scoring.neighbours import neighbour_mean
-from shared_router.scoring.serving import GraphScorer
+from shared_router.serving.scorer import GraphScorer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -29,7 +29,7 @@ from shared_router.scoring.encoder import DEFAULT_MAX_TOKENS
 from shared_router.scoring.finetuning import FineTuning
 from shared_router.scoring.fitting import Reference, fit_scorer
 from shared_router.scoring.needs import check_training
-from shared_router.scoring.serving import GraphScorer, Scorer
+from shared_router.serving.scorer import GraphScorer, Scorer
 from shared_router.support.model_names import joined
 from shared_router.support.processes import cached_property, native_work
 

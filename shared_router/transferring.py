@@ -12,10 +12,10 @@ from shared_router.errors import CandidateError, DataError
 from shared_router.measured import known_facts
 from shared_router.measuring.evaluation import Outcomes
 from shared_router.measuring.transfer import LEAST_TRANSFER, Transfer, transfer_report
-from shared_router.scoring.features import feature_matrix
 from shared_router.scoring.fitting import counter
 from shared_router.scoring.heads import Batch, KernelHead
-from shared_router.scoring.serving import GraphScorer
+from shared_router.serving.features import feature_matrix
+from shared_router.serving.scorer import GraphScorer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,9 +15,9 @@ from llamaindex_hybrid.queries import user_text
 from shared_router import Router
 from shared_router.asking.questions import final_question, is_tool_noise
 from shared_router.asking.texts import MAX_CHARACTERS, text_ends
-from shared_router.scoring.features import query_features
-from shared_router.scoring.serving import GraphScorer
-from shared_router.scoring.tokens import Tokens
+from shared_router.serving.features import query_features
+from shared_router.serving.scorer import GraphScorer
+from shared_router.serving.tokens import Tokens
 from shared_router.testing import FixedScorer
 from tests.langchain.fakes import FakeChat
 from tests.llamaindex.fakes import FakeLLM

@@ -24,9 +24,9 @@ from shared_router import Router
 from shared_router.options import Dial
 from shared_router.scoring.encoder import load_encoder
 from shared_router.scoring.export import export_router_graph
-from shared_router.scoring.features import FEATURE_NAMES
 from shared_router.scoring.quantisation import quantised
-from shared_router.scoring.serving import GraphScorer, GraphSession
+from shared_router.serving.features import FEATURE_NAMES
+from shared_router.serving.scorer import GraphScorer, GraphSession
 
 if TYPE_CHECKING:
     from cookbook.bundled.pool import Pool

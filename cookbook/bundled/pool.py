@@ -14,7 +14,7 @@ import numpy as np
 from shared_router import RoutingDataset
 from shared_router.data.schema import Outcome, RoutingRecord
 from shared_router.scoring.embedding import embed
-from shared_router.scoring.features import feature_matrix
+from shared_router.serving.features import feature_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,7 @@ from shared_router.deciding.tasks import resolve_setting
 from shared_router.errors import ArtifactError, ConfigurationError, DataError, ScoringError
 from shared_router.records import Candidate
 from shared_router.retrieval import RetrievalFacts
-from shared_router.scoring.serving import GraphScorer
+from shared_router.serving.scorer import GraphScorer
 
 if TYPE_CHECKING:
     from shared_router.bulk.engine import Row

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, get_args
 
 from shared_router.errors import ConfigurationError
-from shared_router.scoring.serving import workers as cores
+from shared_router.serving.scorer import workers as cores
 from shared_router.support.extras import need
 
 if TYPE_CHECKING:

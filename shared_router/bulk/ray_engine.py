@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from shared_router import errors
 from shared_router.bulk.engine import Row, check_workers, map_in_order
 from shared_router.errors import ConfigurationError, HybridRoutingError, MissingExtraError
-from shared_router.scoring.serving import workers as cores
+from shared_router.serving.scorer import workers as cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator

@@ -23,7 +23,7 @@ from shared_router.bulk.steady import read_once
 from shared_router.data.output import check_regular, replacing
 from shared_router.data.targets import check_output
 from shared_router.deciding.curve import resolve_dial
-from shared_router.scoring.serving import GraphScorer, GraphSession
+from shared_router.serving.scorer import GraphScorer, GraphSession
 
 if TYPE_CHECKING:
     import os

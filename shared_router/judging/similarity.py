@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from shared_router.scoring.serving import GraphSession
-    from shared_router.scoring.tokens import Tokens
+    from shared_router.serving.scorer import GraphSession
+    from shared_router.serving.tokens import Tokens
 
 
 class EmbeddingSimilarity:
@@ -50,8 +50,8 @@ class EmbeddingSimilarity:
 
     def _ready(self) -> tuple[Tokens, GraphSession]:
         from shared_router.scoring.encoder import load_encoder
-        from shared_router.scoring.serving import GraphSession
-        from shared_router.scoring.tokens import Tokens
+        from shared_router.serving.scorer import GraphSession
+        from shared_router.serving.tokens import Tokens
 
         with self._loading:
             if self._loaded is None:

@@ -13,9 +13,9 @@ from shared_router.data.labels import make_labels
 from shared_router.scoring.export import append_column
 from shared_router.scoring.facts import data_features
 from shared_router.scoring.heads import Batch
-from shared_router.scoring.serving import GraphScorer, GraphSession
-from shared_router.scoring.terms import term_matrix
 from shared_router.scoring.training import train_head
+from shared_router.serving.scorer import GraphScorer, GraphSession
+from shared_router.serving.terms import term_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from shared_router.scoring.encoder import cache_folder
-from shared_router.scoring.serving import GraphSession, map_texts
+from shared_router.serving.scorer import GraphSession, map_texts
 from shared_router.support.warned import warn
 
 if TYPE_CHECKING:

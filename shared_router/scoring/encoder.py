@@ -21,7 +21,7 @@ import platformdirs
 
 from shared_router.errors import ConfigurationError, MissingExtraError
 from shared_router.scoring.persistence import file_sha256
-from shared_router.scoring.tokens import Tokens, tail_of
+from shared_router.serving.tokens import Tokens, tail_of
 
 if TYPE_CHECKING:
     import torch

@@ -20,8 +20,8 @@ from shared_router.scoring.joining import join_graphs
 from shared_router.scoring.linear import LinearHead
 from shared_router.scoring.neighbours import NEIGHBOURS
 from shared_router.scoring.task_graph import TASK, add_task_input, add_task_shares
-from shared_router.scoring.tasks import no_signal
-from shared_router.scoring.terms import TermHead
+from shared_router.serving.tasks import no_signal
+from shared_router.serving.terms import TermHead
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shared_router.scoring.heads import NeighbourHead, Standardiser
-    from shared_router.scoring.tasks import TaskSignal
     from shared_router.scoring.training import TrainedHead
+    from shared_router.serving.tasks import TaskSignal
 
 
 LEAST_CHANCE = 1e-6

@@ -12,7 +12,7 @@ import numpy as np
 
 from shared_router.errors import DataError
 from shared_router.retrieval import FACT_NAMES
-from shared_router.scoring.features import fact_columns, feature_matrix
+from shared_router.serving.features import fact_columns, feature_matrix
 from shared_router.support.warned import warn
 
 if TYPE_CHECKING:

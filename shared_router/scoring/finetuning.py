@@ -16,8 +16,8 @@ import numpy as np
 from shared_router.data.output import write_whole
 from shared_router.errors import ConfigurationError, DataError
 from shared_router.scoring.encoder import cache_folder
-from shared_router.scoring.features import FEATURE_NAMES, feature_matrix
 from shared_router.scoring.outcomes import make_objective
+from shared_router.serving.features import FEATURE_NAMES, feature_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -18,10 +18,10 @@ from shared_router.scoring.facts import data_features, learned_means, named
 from shared_router.scoring.finetuning import finetune
 from shared_router.scoring.heads import Batch
 from shared_router.scoring.quantisation import quantised
-from shared_router.scoring.serving import GraphScorer, GraphSession
-from shared_router.scoring.tasks import TaskNames
-from shared_router.scoring.terms import term_matrix
 from shared_router.scoring.training import train_head
+from shared_router.serving.scorer import GraphScorer, GraphSession
+from shared_router.serving.tasks import TaskNames
+from shared_router.serving.terms import term_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

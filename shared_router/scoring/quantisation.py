@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shared_router.scoring.serving import GraphSession
+from shared_router.serving.scorer import GraphSession
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from shared_router.scoring.serving import GraphScorer
+    from shared_router.serving.scorer import GraphScorer
 
 LEAST_SPEARMAN = 0.99
 """Least rank correlation with float32, of every score column."""

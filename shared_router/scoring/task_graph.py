@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from shared_router.scoring.tasks import TaskSignal
+    from shared_router.serving.tasks import TaskSignal
 
 TASK, SHARES, ROWS = "task", "task_shares", "labels"
 

@@ -38,14 +38,14 @@ from shared_router.measuring.metrics import trade_off
 from shared_router.scoring.embedding import embed
 from shared_router.scoring.encoder import ExportedEncoder, load_encoder
 from shared_router.scoring.export import LEAST_CHANCE
-from shared_router.scoring.features import feature_matrix
 from shared_router.scoring.finetuning import FineTuning, finetune
 from shared_router.scoring.fitting import blended, train_on_embeddings
 from shared_router.scoring.heads import Batch
 from shared_router.scoring.neighbours import neighbour_mean
-from shared_router.scoring.serving import GraphSession, map_texts
-from shared_router.scoring.terms import term_matrix
 from shared_router.scoring.training import TrainedHead, train_head
+from shared_router.serving.features import feature_matrix
+from shared_router.serving.scorer import GraphSession, map_texts
+from shared_router.serving.terms import term_matrix
 
 FOLDS = 5
 RECIPE = "v4"

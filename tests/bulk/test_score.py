@@ -17,7 +17,7 @@ from shared_router.bulk.engine import AHEAD, LocalEngine, engine_named, map_in_o
 from shared_router.bulk.score import score_file
 from shared_router.collecting.sources import stream_queries
 from shared_router.errors import ConfigurationError, DataError, NotCalibratedError
-from shared_router.scoring.serving import GraphScorer
+from shared_router.serving.scorer import GraphScorer
 from shared_router.testing import fixed_router
 from tests.bulk.conftest import failed, lines_of
 from tests.bulk.killing import score_through_kills

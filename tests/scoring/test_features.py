@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared_router.scoring.features import FEATURE_NAMES, feature_matrix, query_features
+from shared_router.serving.features import FEATURE_NAMES, feature_matrix, query_features
 
 
 def feature(name: str, text: str) -> float:

@@ -21,9 +21,9 @@ from shared_router.errors import ArtifactError, DataError
 from shared_router.records import Candidate
 from shared_router.retrieval import FACT_NAMES
 from shared_router.scoring.facts import MissingFactsWarning, data_features, learned_means
-from shared_router.scoring.features import FEATURE_NAMES, feature_matrix
 from shared_router.scoring.quantisation import int8_graph
-from shared_router.scoring.serving import GraphScorer, GraphSession
+from shared_router.serving.features import FEATURE_NAMES, feature_matrix
+from shared_router.serving.scorer import GraphScorer, GraphSession
 from tests.material import PAIR, by_retrieval, dataset, record, write_lines
 
 if TYPE_CHECKING:

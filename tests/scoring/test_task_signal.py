@@ -11,16 +11,16 @@ from shared_router import Router
 from shared_router.data.labels import make_labels
 from shared_router.scoring.embedding import embed
 from shared_router.scoring.encoder import load_encoder
-from shared_router.scoring.features import feature_matrix
 from shared_router.scoring.fitting import train_on_embeddings
-from shared_router.scoring.tasks import TaskNames, fit_signal, tasks_to_tell
+from shared_router.serving.features import feature_matrix
+from shared_router.serving.tasks import TaskNames, fit_signal, tasks_to_tell
 from tests.material import PAIR, by_task, known_truth
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from shared_router.scoring.serving import GraphScorer
     from shared_router.scoring.training import TrainedHead
+    from shared_router.serving.scorer import GraphScorer
 
 DATA = by_task(240)
 TEXTS = DATA.queries[:6]

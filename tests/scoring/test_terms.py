@@ -20,15 +20,15 @@ from shared_router.scoring.blending import Blend
 from shared_router.scoring.embedding import embed
 from shared_router.scoring.encoder import load_encoder
 from shared_router.scoring.export import export_router_graph, export_tuned_graph
-from shared_router.scoring.features import FEATURE_NAMES, feature_matrix
 from shared_router.scoring.finetuning import finetune
 from shared_router.scoring.fitting import train_on_embeddings
 from shared_router.scoring.heads import RIDGES, Batch
 from shared_router.scoring.persistence import write_folder
-from shared_router.scoring.serving import GraphScorer, GraphSession
-from shared_router.scoring.terms import BUCKETS, TERM_RIDGES, TermHead, hashed_terms, term_matrix
-from shared_router.scoring.tokens import MAX_CHARACTERS
 from shared_router.scoring.training import mixture, train_head
+from shared_router.serving.features import FEATURE_NAMES, feature_matrix
+from shared_router.serving.scorer import GraphScorer, GraphSession
+from shared_router.serving.terms import BUCKETS, TERM_RIDGES, TermHead, hashed_terms, term_matrix
+from shared_router.serving.tokens import MAX_CHARACTERS
 from tests.material import PAIR, dataset, record
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def test_words_and_neighbouring_pairs_are_counted() -> None:
 def test_another_process_hashes_alike() -> None:
     text = "Which river flows through Köln? 漢字 漢字"
     code = (
-        "from shared_router.scoring.terms import hashed_terms\n"
+        "from shared_router.serving.terms import hashed_terms\n"
         f"print(hashed_terms({text!r}).buckets.tolist())"
     )
     done = subprocess.run(

@@ -16,9 +16,9 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from shared_router.errors import ArtifactError
-from shared_router.scoring.features import feature_matrix
-from shared_router.scoring.tasks import TaskNames
-from shared_router.scoring.terms import hashed_terms
+from shared_router.serving.features import feature_matrix
+from shared_router.serving.tasks import TaskNames
+from shared_router.serving.terms import hashed_terms
 from shared_router.support.processes import cached_property, native_work, opening
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shared_router.retrieval import RetrievalFacts
-    from shared_router.scoring.tokens import Tokens
+    from shared_router.serving.tokens import Tokens
 
 S = TypeVar("S")
 T = TypeVar("T")

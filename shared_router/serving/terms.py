@@ -18,7 +18,7 @@ import numpy as np
 
 from shared_router.asking.texts import text_ends
 from shared_router.errors import MissingExtraError
-from shared_router.scoring.tokens import readable
+from shared_router.serving.tokens import readable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,0 +1,1 @@
+"""What scores in a process; no training in sight."""
