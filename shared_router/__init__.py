@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from shared_router.records import RoutingQuery as RoutingQuery
     from shared_router.records import Usage as Usage
     from shared_router.retrieval import RetrievalFacts as RetrievalFacts
-    from shared_router.router import Router as Router
+    from shared_router.router.router import Router as Router
     from shared_router.scoring.finetuning import FineTuning as FineTuning
 
 _HOMES = {
@@ -30,7 +30,7 @@ _HOMES = {
     "FineTuning": "scoring.finetuning",
     "HybridRoutingError": "errors",
     "RetrievalFacts": "retrieval",
-    "Router": "router",
+    "Router": "router.router",
     "RoutingDataset": "data.dataset",
     "RoutingDecision": "records",
     "RoutingEngine": "engine",

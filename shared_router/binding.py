@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from shared_router.data.costs import typical_costs
 from shared_router.deciding.rule import savings_from_costs
 from shared_router.errors import CandidateError
-from shared_router.router import Router
+from shared_router.router.router import Router
 from shared_router.support.model_names import fit, places
 
 if TYPE_CHECKING:

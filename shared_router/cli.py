@@ -40,7 +40,7 @@ from shared_router.console import (
 
 if TYPE_CHECKING:
     from shared_router.bulk.score import ScoreReport
-    from shared_router.router import Router
+    from shared_router.router.router import Router
     from shared_router.scoring.finetuning import FineTuning
 
 app = typer.Typer(
@@ -135,9 +135,9 @@ def fit(
     as_json: AsJson = False,
 ) -> None:
     """Train a router on the `train` split of DATA, and save it."""
-    from shared_router.router import Router
+    from shared_router.router.folder import check_new_target
+    from shared_router.router.router import Router
     from shared_router.scoring.finetuning import is_main_process
-    from shared_router.scoring.persistence import check_new_target
     from shared_router.tables import show_fit
 
     check_new_target(out, force=force)  # before minutes of work, not after
@@ -194,7 +194,7 @@ def calibrate(
     as_json: AsJson = False,
 ) -> None:
     """Measure what the dials mean on the `validation` split of DATA, and save that in DIR."""
-    from shared_router.scoring.persistence import BUNDLED, check_new_target, check_target
+    from shared_router.router.folder import BUNDLED, check_new_target, check_target
     from shared_router.tables import calibration_facts, show_calibration
 
     if router_folder == BUNDLED and out is None:
@@ -385,7 +385,7 @@ def _tell_scored(report: "ScoreReport", *, as_json: bool) -> None:
 def _router(folder: str, **dials: float) -> "Router":
     """Read a router, after checking the dials: a wrong one needs no router to be told."""
     from shared_router.options import dial_from
-    from shared_router.router import Router
+    from shared_router.router.router import Router
 
     dial_from(dials)
     return Router.from_pretrained(folder)

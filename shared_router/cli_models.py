@@ -24,7 +24,7 @@ from shared_router.console import print_json, read_data, say, stdout_console, wo
 from shared_router.errors import CandidateError, ConfigurationError
 
 if TYPE_CHECKING:
-    from shared_router.router import Router
+    from shared_router.router.router import Router
 
 
 def names_from(listed: str) -> list[str]:
@@ -101,8 +101,8 @@ def add_candidate(
     as_json: AsJson = False,
 ) -> None:
     """Add a model to a router, from its outcomes on the `train` split of DATA."""
-    from shared_router.router import Router
-    from shared_router.scoring.persistence import check_new_target
+    from shared_router.router.folder import check_new_target
+    from shared_router.router.router import Router
 
     check_new_target(out, [Path(router_folder)], force=force)
     router = Router.from_pretrained(router_folder)
@@ -139,7 +139,7 @@ def transfer(
 ) -> None:
     """Tell whether a router can serve other models: reuse, recalibrate or retrain."""
     from shared_router.options import dial_from
-    from shared_router.router import Router
+    from shared_router.router.router import Router
     from shared_router.tables_models import show_transfer
 
     given = given_dials(

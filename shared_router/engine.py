@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from shared_router.deciding.guards import RoutingRequest
     from shared_router.options import Dial
     from shared_router.records import Candidate, RoutingDecision
-    from shared_router.router import Router
+    from shared_router.router.router import Router
 
 logger = logging.getLogger("hybrid_llm")
 

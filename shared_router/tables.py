@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from shared_router.measuring.evaluation import RoutingReport
     from shared_router.options import DialName
-    from shared_router.router import Router
+    from shared_router.router.router import Router
 
 UNDEFINED = "-"
 DROP_STEPS = (0.0, 0.01, 0.02, 0.05, 0.1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared_router.router import Router
+from shared_router.router.router import Router
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

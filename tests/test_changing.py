@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from shared_router import Candidate, Dial, FineTuning, Router, RoutingEngine
-from shared_router.card import model_card
 from shared_router.errors import CandidateError, ConfigurationError, DataError, LabelError
+from shared_router.router.card import model_card
 from shared_router.testing import fixed_router
 from tests.material import EASY, HARD, by_task, dataset, record, three_models, with_costs
 

@@ -11,12 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 from shared_router import Candidate, Dial, Router, RoutingEngine, RoutingQuery, hybrid_options
-from shared_router.card import model_card
 from shared_router.cli import app
 from shared_router.context import current_options
 from shared_router.deciding.guards import RoutingRequest
 from shared_router.errors import ConfigurationError, NotCalibratedError
 from shared_router.options import CallOptions
+from shared_router.router.card import model_card
 from shared_router.testing import fixed_router
 from tests.material import PAIR, by_task, dataset, known_truth, record
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from shared_router.bulk.engine import Row
     from shared_router.deciding.tasks import Setting
     from shared_router.options import Dial
-    from shared_router.router import Router
+    from shared_router.router.router import Router
 
     Scores = list[np.float32]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from shared_router.bulk.engine import Row
     from shared_router.collecting.right_answers import ReferenceTexts
-    from shared_router.router import Router
+    from shared_router.router.router import Router
 
 
 OF_TASKS = ("task", "task_source", "scored_under")

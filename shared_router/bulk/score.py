@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from shared_router.bulk.engine import Engine, Row
     from shared_router.bulk.meter import Told
     from shared_router.options import Dial
-    from shared_router.router import Router
+    from shared_router.router.router import Router
 
 
 @dataclass(frozen=True, kw_only=True)

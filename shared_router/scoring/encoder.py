@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from shared_router.errors import ConfigurationError, MissingExtraError
-from shared_router.scoring.persistence import file_sha256
+from shared_router.router.folder import file_sha256
 from shared_router.serving.tokens import Tokens, tail_of
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from shared_router.deciding.walk import Walk
 from shared_router.measuring.evaluation import Outcomes
 from shared_router.measuring.transfer import Transfer, gain_over_random, transfer_report
 from shared_router.options import Dial
-from shared_router.transferring import refitted
+from shared_router.router.transfer import refitted
 from tests.benchmarks.out_of_fold import OutOfFold, out_of_fold
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from shared_router import Router
-from shared_router.card import model_card
 from shared_router.errors import ConfigurationError, DataError
+from shared_router.router.card import model_card
 from shared_router.scoring.encoder import load_encoder
 from shared_router.scoring.finetuning import FineTuning
 from shared_router.scoring.tuned_model import freeze, layers_of, parameter_groups

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from shared_router import Router
-from shared_router.card import model_card
+from shared_router.router.card import model_card
 from shared_router.scoring import quantisation
 from shared_router.scoring.encoder import load_encoder
 from shared_router.scoring.joining import join_graphs

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from shared_router import FineTuning, Router
 from shared_router.data.labels import make_labels
 from shared_router.errors import ArtifactError
+from shared_router.router.folder import write_folder
 from shared_router.scoring.blending import Blend
 from shared_router.scoring.embedding import embed
 from shared_router.scoring.encoder import load_encoder
@@ -23,7 +24,6 @@ from shared_router.scoring.export import export_router_graph, export_tuned_graph
 from shared_router.scoring.finetuning import finetune
 from shared_router.scoring.fitting import train_on_embeddings
 from shared_router.scoring.heads import RIDGES, Batch
-from shared_router.scoring.persistence import write_folder
 from shared_router.scoring.training import mixture, train_head
 from shared_router.serving.features import FEATURE_NAMES, feature_matrix
 from shared_router.serving.scorer import GraphScorer, GraphSession

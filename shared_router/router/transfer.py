@@ -9,9 +9,9 @@ import numpy as np
 from shared_router.data.dataset import check_candidate_names
 from shared_router.deciding.curve import resolve_dial
 from shared_router.errors import CandidateError, DataError
-from shared_router.measured import known_facts
 from shared_router.measuring.evaluation import Outcomes
 from shared_router.measuring.transfer import LEAST_TRANSFER, Transfer, transfer_report
+from shared_router.router.measured import known_facts
 from shared_router.scoring.fitting import counter
 from shared_router.scoring.heads import Batch, KernelHead
 from shared_router.serving.features import feature_matrix
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from shared_router.data.dataset import RoutingDataset
     from shared_router.measuring.transfer import TransferReport
     from shared_router.options import Dial
-    from shared_router.router import Router
+    from shared_router.router.router import Router
     from shared_router.scoring.fitting import Progress
 
 FOLDS = 5

@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shared_router.artifact_schema import WAY_OUT, parse_settings, said_of
-from shared_router.card import model_card
-from shared_router.checks import check_reference
 from shared_router.data.schema import storable
 from shared_router.deciding.checks import check_array
 from shared_router.deciding.curve import CalibrationCurve
@@ -19,16 +16,19 @@ from shared_router.deciding.rule import rule_of
 from shared_router.deciding.tasks import TaskCurves
 from shared_router.errors import ArtifactError, ConfigurationError
 from shared_router.retrieval import FACT_NAMES
-from shared_router.scoring.artifact_files import read_folder
-from shared_router.scoring.fitting import Reference
-from shared_router.scoring.persistence import (
+from shared_router.router.card import model_card
+from shared_router.router.checks import check_reference
+from shared_router.router.folder import (
     BUNDLED,
     SETTINGS,
     arrays_from_file,
     arrays_to_bytes,
     write_folder,
 )
-from shared_router.scoring.swapping import found_again
+from shared_router.router.reading import read_folder
+from shared_router.router.schema import WAY_OUT, parse_settings, said_of
+from shared_router.router.swapping import found_again
+from shared_router.scoring.fitting import Reference
 from shared_router.serving.features import FEATURE_NAMES
 from shared_router.serving.scorer import GraphScorer, GraphSession
 from shared_router.serving.tasks import TaskNames
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from shared_router.artifact_schema import Settings, StoredCurve
     from shared_router.deciding.rule import Rule
-    from shared_router.router import Router
-    from shared_router.scoring.artifact_files import FileRead
+    from shared_router.router.reading import FileRead
+    from shared_router.router.router import Router
+    from shared_router.router.schema import Settings, StoredCurve
 
 GRAPH, TOKENIZER = "graph.onnx", "tokenizer.json"
 CALIBRATION, REFERENCE, CARD = "calibration.safetensors", "reference.safetensors", "README.md"

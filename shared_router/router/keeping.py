@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from shared_router import artifact
-from shared_router.artifact_schema import said_of
-from shared_router.scoring.persistence import BUNDLED, SETTINGS
+from shared_router.router import files as artifact
+from shared_router.router.folder import BUNDLED, SETTINGS
+from shared_router.router.schema import said_of
 
 if TYPE_CHECKING:
     import os
 
-    from shared_router.router import Router
+    from shared_router.router.router import Router
 
 
 class Keeping:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shared_router.deciding.curve import CalibrationCurve
-    from shared_router.router import Router
+    from shared_router.router.router import Router
 
 _HUB_NAME = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
 LOSSES = ("train_loss", "dev_loss", "dev_error")

@@ -9,11 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shared_router import measured
 from shared_router.asking.questions import narrowed
-from shared_router.by_task import predicted_tasks
-from shared_router.changing import Changing
-from shared_router.checks import check_router
 from shared_router.data.costs import call_costs, names_of
 from shared_router.deciding.attempts import Policy, Scored, drive
 from shared_router.deciding.guards import RoutingRequest
@@ -21,10 +17,14 @@ from shared_router.deciding.record import decision_record
 from shared_router.deciding.rule import rule_of, savings_from_costs
 from shared_router.deciding.tasks import LEAST_PER_TASK, resolve_setting
 from shared_router.errors import ConfigurationError, DataError
-from shared_router.keeping import Keeping
 from shared_router.measuring.bootstrap import RESAMPLES
 from shared_router.options import CallOptions, Dial, only_dial
 from shared_router.records import Candidate, RoutingDecision, RoutingQuery, joined_names
+from shared_router.router import measured
+from shared_router.router.changing import Changing
+from shared_router.router.checks import check_router
+from shared_router.router.keeping import Keeping
+from shared_router.router.task_scores import predicted_tasks
 from shared_router.scoring.encoder import DEFAULT_MAX_TOKENS
 from shared_router.scoring.finetuning import FineTuning
 from shared_router.scoring.fitting import Reference, fit_scorer

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from shared_router.deciding.rule import Rule
     from shared_router.deciding.tasks import ByTask
     from shared_router.retrieval import RetrievalFacts
-    from shared_router.router import Router
+    from shared_router.router.router import Router
     from shared_router.scoring.fitting import Progress
 
     Facts = Sequence[RetrievalFacts | None] | None

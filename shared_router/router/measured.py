@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shared_router.by_task import score_by_task, task_curves
 from shared_router.data.costs import given_costs
 from shared_router.deciding.curve import CalibrationCurve, calibration_curve, resolve_dial
 from shared_router.deciding.tasks import BY_TASK
@@ -16,6 +15,7 @@ from shared_router.errors import ConfigurationError, DataError, ScoringError
 from shared_router.measuring.evaluation import Outcomes, RoutingReport, compare, figures_at_dial
 from shared_router.measuring.task_figures import figures_by_task
 from shared_router.options import Dial
+from shared_router.router.task_scores import score_by_task, task_curves
 from shared_router.scoring.facts import facts_for
 from shared_router.scoring.fitting import counter
 from shared_router.scoring.neighbours import neighbour_mean
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from shared_router.data.dataset import RoutingDataset
     from shared_router.deciding.tasks import ByTask, TaskCurves
     from shared_router.retrieval import RetrievalFacts
-    from shared_router.router import Router
+    from shared_router.router.router import Router
     from shared_router.scoring.fitting import Progress
 
 LEAST_CALIBRATION = 2

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shared_router.deciding.curve import CalibrationCurve
-    from shared_router.router import Router
+    from shared_router.router.router import Router
     from shared_router.scoring.fitting import Reference
 
 

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from shared_router import measured, transferring
 from shared_router.data.costs import given_costs
 from shared_router.data.dataset import check_candidate_names
 from shared_router.errors import CandidateError, ConfigurationError, DataError
 from shared_router.measuring.bootstrap import RESAMPLES
 from shared_router.options import only_dial
 from shared_router.records import joined_names
+from shared_router.router import measured
+from shared_router.router import transfer as transferring
 from shared_router.scoring.adding import add_column
 from shared_router.scoring.fitting import Reference, counter
 from shared_router.serving.scorer import GraphScorer
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from shared_router.data.dataset import RoutingDataset
     from shared_router.measuring.transfer import TransferReport
-    from shared_router.router import Router
+    from shared_router.router.router import Router
     from shared_router.scoring.adding import Column
     from shared_router.scoring.fitting import Progress
 

@@ -17,13 +17,13 @@ from pydantic_core import from_json
 from shared_router.data.output import keep_owner, sync, sync_folder
 from shared_router.data.targets import refuse_unless
 from shared_router.errors import ArtifactError
-from shared_router.scoring.artifact_files import (
+from shared_router.router.reading import (
     FORMAT,
     FORMAT_VERSION,
     MANIFEST,
     FileRead,
 )
-from shared_router.scoring.swapping import NEW, found_again, put_in_place, scratch_beside
+from shared_router.router.swapping import NEW, found_again, put_in_place, scratch_beside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -19,12 +19,12 @@ from pydantic import (
     model_validator,
 )
 
-from shared_router.checks import check_costs
 from shared_router.data.dataset import check_candidate_names
 from shared_router.data.labels import LabelKind  # noqa: TC001  (pydantic reads it)
 from shared_router.deciding.tasks import ByTask  # noqa: TC001  (pydantic reads it)
 from shared_router.errors import ArtifactError, ConfigurationError
 from shared_router.options import Dial, DialName
+from shared_router.router.checks import check_costs
 from shared_router.support.names import LONGEST_ROUTER_NAME, check_name, shown
 
 if TYPE_CHECKING:
