@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from shared_router import RoutingDataset
 from shared_router.data.schema import Outcome, RoutingRecord
-from shared_router.scoring.encoder import load_encoder
 from shared_router.serving.scorer import GraphSession
 from shared_router.serving.tokens import Tokens
+from shared_router.training.encoder import load_encoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

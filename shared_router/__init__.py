@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from shared_router.records import Usage as Usage
     from shared_router.retrieval import RetrievalFacts as RetrievalFacts
     from shared_router.router.router import Router as Router
-    from shared_router.scoring.finetuning import FineTuning as FineTuning
+    from shared_router.training.finetuning.settings import FineTuning as FineTuning
 
 _HOMES = {
     "Candidate": "records",
     "Dial": "options",
-    "FineTuning": "scoring.finetuning",
+    "FineTuning": "training.finetuning.settings",
     "HybridRoutingError": "errors",
     "RetrievalFacts": "retrieval",
     "Router": "router.router",

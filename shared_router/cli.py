@@ -41,7 +41,7 @@ from shared_router.console import (
 if TYPE_CHECKING:
     from shared_router.bulk.score import ScoreReport
     from shared_router.router.router import Router
-    from shared_router.scoring.finetuning import FineTuning
+    from shared_router.training.finetuning.settings import FineTuning
 
 app = typer.Typer(
     cls=Commands,
@@ -137,8 +137,8 @@ def fit(
     """Train a router on the `train` split of DATA, and save it."""
     from shared_router.router.folder import check_new_target
     from shared_router.router.router import Router
-    from shared_router.scoring.finetuning import is_main_process
     from shared_router.tables import show_fit
+    from shared_router.training.finetuning.settings import is_main_process
 
     check_new_target(out, force=force)  # before minutes of work, not after
     names = names_from(candidates)
@@ -304,7 +304,7 @@ def route(
 def _finetuning(asked: bool, **settings: Any) -> "FineTuning | bool":
     """Take the settings that were given; any of them without `--finetune` is a mistake."""
     from shared_router.errors import ConfigurationError
-    from shared_router.scoring.finetuning import FineTuning
+    from shared_router.training.finetuning.settings import FineTuning
 
     given = {name: value for name, value in settings.items() if value is not None}
     if given and not asked:

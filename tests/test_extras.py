@@ -13,8 +13,8 @@ from shared_router.cli import app
 from shared_router.collecting import specs as collect_specs
 from shared_router.collecting.specs import resolve_spec
 from shared_router.errors import ConfigurationError, MissingExtraError
-from shared_router.scoring import encoder
-from shared_router.scoring.needs import check_training
+from shared_router.training import encoder
+from shared_router.training.needs import check_training
 from tests.material import PAIR, known_truth, write_lines
 
 LANGCHAIN, LLAMAINDEX = "langchain_hybrid.models:resolve", "llamaindex_hybrid.models:resolve"

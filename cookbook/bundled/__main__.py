@@ -22,15 +22,15 @@ from cookbook.bundled.measure import at_dials, in_domain, left_out, on_chat
 from cookbook.bundled.pool import CANDIDATES, CHAT, read_pool
 from shared_router import Router
 from shared_router.options import Dial
-from shared_router.scoring.encoder import load_encoder
-from shared_router.scoring.export import export_router_graph
-from shared_router.scoring.quantisation import quantised
 from shared_router.serving.features import FEATURE_NAMES
 from shared_router.serving.scorer import GraphScorer, GraphSession
+from shared_router.training.encoder import load_encoder
+from shared_router.training.export import export_router_graph
+from shared_router.training.quantisation import quantised
 
 if TYPE_CHECKING:
     from cookbook.bundled.pool import Pool
-    from shared_router.scoring.encoder import ExportedEncoder
+    from shared_router.training.encoder import ExportedEncoder
 
 OUT = Path(shared_router.__file__).parent / "bundled"
 DIAL = Dial("cost_advantage", 0.5)

@@ -14,7 +14,7 @@ from shared_router.deciding.walk import Walk
 from shared_router.measuring.baselines import baseline_walks
 from shared_router.measuring.bootstrap import interval, paired_difference, resampled_figures
 from shared_router.measuring.metrics import trade_off
-from shared_router.scoring.neighbours import neighbour_mean
+from shared_router.training.neighbours import neighbour_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

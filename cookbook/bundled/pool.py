@@ -13,8 +13,8 @@ import numpy as np
 
 from shared_router import RoutingDataset
 from shared_router.data.schema import Outcome, RoutingRecord
-from shared_router.scoring.embedding import embed
 from shared_router.serving.features import feature_matrix
+from shared_router.training.embedding import embed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from shared_router.scoring.encoder import ExportedEncoder
+    from shared_router.training.encoder import ExportedEncoder
 
 CANDIDATES = ("small-tier", "frontier")
 

@@ -102,7 +102,7 @@ class JudgeSpec:
             extra, *modules = NEEDS[kind]
             need(f"The judge {kind}", extra, *modules)
         elif kind == "similarity":
-            from shared_router.scoring.needs import check_encoder
+            from shared_router.training.needs import check_encoder
 
             check_encoder(f"The judge {kind}", model or "minilm")
 

@@ -49,9 +49,9 @@ class EmbeddingSimilarity:
         return vector
 
     def _ready(self) -> tuple[Tokens, GraphSession]:
-        from shared_router.scoring.encoder import load_encoder
         from shared_router.serving.scorer import GraphSession
         from shared_router.serving.tokens import Tokens
+        from shared_router.training.encoder import load_encoder
 
         with self._loading:
             if self._loaded is None:

@@ -15,12 +15,12 @@ from shared_router.options import only_dial
 from shared_router.records import joined_names
 from shared_router.router import measured
 from shared_router.router import transfer as transferring
-from shared_router.scoring.adding import add_column
-from shared_router.scoring.fitting import Reference, counter
 from shared_router.serving.scorer import GraphScorer
 from shared_router.support.extras import need
 from shared_router.support.model_names import joined
 from shared_router.support.names import check_name
+from shared_router.training.added_column import add_column
+from shared_router.training.fit import Reference, counter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from shared_router.data.dataset import RoutingDataset
     from shared_router.measuring.transfer import TransferReport
     from shared_router.router.router import Router
-    from shared_router.scoring.adding import Column
-    from shared_router.scoring.fitting import Progress
+    from shared_router.training.added_column import Column
+    from shared_router.training.fit import Progress
 
 
 class Changing:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from shared_router.deciding.curve import CalibrationCurve
     from shared_router.router.router import Router
-    from shared_router.scoring.fitting import Reference
+    from shared_router.training.fit import Reference
 
 
 def check_router(router: Router) -> None:

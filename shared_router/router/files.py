@@ -28,12 +28,12 @@ from shared_router.router.folder import (
 from shared_router.router.reading import read_folder
 from shared_router.router.schema import WAY_OUT, parse_settings, said_of
 from shared_router.router.swapping import found_again
-from shared_router.scoring.fitting import Reference
 from shared_router.serving.features import FEATURE_NAMES
 from shared_router.serving.scorer import GraphScorer, GraphSession
 from shared_router.serving.tasks import TaskNames
 from shared_router.serving.tokens import Tokens
 from shared_router.support.names import shown
+from shared_router.training.fit import Reference
 
 if TYPE_CHECKING:
     import os

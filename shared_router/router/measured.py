@@ -16,10 +16,10 @@ from shared_router.measuring.evaluation import Outcomes, RoutingReport, compare,
 from shared_router.measuring.task_figures import figures_by_task
 from shared_router.options import Dial
 from shared_router.router.task_scores import score_by_task, task_curves
-from shared_router.scoring.facts import facts_for
-from shared_router.scoring.fitting import counter
-from shared_router.scoring.neighbours import neighbour_mean
 from shared_router.serving.scorer import GraphScorer
+from shared_router.training.fit import counter
+from shared_router.training.neighbours import neighbour_mean
+from shared_router.training.retrieval_facts import facts_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from shared_router.deciding.tasks import ByTask, TaskCurves
     from shared_router.retrieval import RetrievalFacts
     from shared_router.router.router import Router
-    from shared_router.scoring.fitting import Progress
+    from shared_router.training.fit import Progress
 
 LEAST_CALIBRATION = 2
 """Fewest queries a calibration can be made of."""

@@ -25,13 +25,13 @@ from shared_router.router.changing import Changing
 from shared_router.router.checks import check_router
 from shared_router.router.keeping import Keeping
 from shared_router.router.task_scores import predicted_tasks
-from shared_router.scoring.encoder import DEFAULT_MAX_TOKENS
-from shared_router.scoring.finetuning import FineTuning
-from shared_router.scoring.fitting import Reference, fit_scorer
-from shared_router.scoring.needs import check_training
 from shared_router.serving.scorer import GraphScorer, Scorer
 from shared_router.support.model_names import joined
 from shared_router.support.processes import cached_property, native_work
+from shared_router.training.encoder import DEFAULT_MAX_TOKENS
+from shared_router.training.finetuning.settings import FineTuning
+from shared_router.training.fit import Reference, fit_scorer
+from shared_router.training.needs import check_training
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from shared_router.deciding.tasks import ByTask, TaskCurves
     from shared_router.measuring.evaluation import RoutingReport
     from shared_router.retrieval import RetrievalFacts
-    from shared_router.scoring.fitting import Progress
+    from shared_router.training.fit import Progress
 
 CHARACTERS_PER_TOKEN = 4
 """A rough rule, for scorers without a tokenizer."""

@@ -13,8 +13,8 @@ from shared_router.deciding.curve import calibration_curve
 from shared_router.deciding.tasks import TaskCurves
 from shared_router.errors import ConfigurationError
 from shared_router.measuring.task_figures import Keyed
-from shared_router.scoring.fitting import counter
 from shared_router.serving.scorer import GraphScorer
+from shared_router.training.fit import counter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from shared_router.deciding.tasks import ByTask
     from shared_router.retrieval import RetrievalFacts
     from shared_router.router.router import Router
-    from shared_router.scoring.fitting import Progress
+    from shared_router.training.fit import Progress
 
     Facts = Sequence[RetrievalFacts | None] | None
 

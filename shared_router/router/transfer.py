@@ -12,10 +12,10 @@ from shared_router.errors import CandidateError, DataError
 from shared_router.measuring.evaluation import Outcomes
 from shared_router.measuring.transfer import LEAST_TRANSFER, Transfer, transfer_report
 from shared_router.router.measured import known_facts
-from shared_router.scoring.fitting import counter
-from shared_router.scoring.heads import Batch, KernelHead
 from shared_router.serving.features import feature_matrix
 from shared_router.serving.scorer import GraphScorer
+from shared_router.training.fit import counter
+from shared_router.training.heads import Batch, KernelHead
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from shared_router.measuring.transfer import TransferReport
     from shared_router.options import Dial
     from shared_router.router.router import Router
-    from shared_router.scoring.fitting import Progress
+    from shared_router.training.fit import Progress
 
 FOLDS = 5
 RIDGE = 10.0

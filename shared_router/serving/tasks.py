@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shared_router.asking.task_labels import answers_to, count_labels, labels_of
-from shared_router.scoring.heads import TASK_PRIOR, TaskHead
+from shared_router.training.heads import TASK_PRIOR, TaskHead
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    from shared_router.scoring.heads import Batch
+    from shared_router.training.heads import Batch
 
 NEWTON_STEPS = 20
 LEAST_TASK_ROWS = 10

@@ -25,7 +25,7 @@ from shared_router.measuring.cost_quality import (
     hulls_of,
     prices_of,
 )
-from shared_router.scoring.neighbours import neighbour_mean
+from shared_router.training.neighbours import neighbour_mean
 from tests.benchmarks.out_of_fold import FOLDS, OutOfFold, out_of_fold
 
 if TYPE_CHECKING:

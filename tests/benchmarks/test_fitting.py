@@ -7,8 +7,8 @@ import time
 import pytest
 
 from shared_router import Router, RoutingDataset
-from shared_router.scoring.embedding import embed
-from shared_router.scoring.encoder import load_encoder
+from shared_router.training.embedding import embed
+from shared_router.training.encoder import load_encoder
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.data]
 

@@ -7,8 +7,8 @@ import pytest
 from shared_router.errors import ConfigurationError
 from shared_router.judging.metric import QualityMetric
 from shared_router.judging.similarity import EmbeddingSimilarity
-from shared_router.scoring.embedding import embed
-from shared_router.scoring.encoder import load_encoder
+from shared_router.training.embedding import embed
+from shared_router.training.encoder import load_encoder
 
 
 def test_it_is_the_cosine_of_the_embeddings(tiny_encoder, in_tiny_cache):

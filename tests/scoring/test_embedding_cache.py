@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from shared_router.scoring import embedding
-from shared_router.scoring.embedding import EmbeddingCacheWarning, embed
-from shared_router.scoring.encoder import ExportedEncoder, load_encoder
+from shared_router.training import embedding
+from shared_router.training.embedding import EmbeddingCacheWarning, embed
+from shared_router.training.encoder import ExportedEncoder, load_encoder
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from shared_router.errors import ConfigurationError
-from shared_router.scoring.embedding import embed
-from shared_router.scoring.encoder import (
+from shared_router.training.embedding import embed
+from shared_router.training.encoder import (
     MINILM,
     MINILM_PACKAGE,
     MINILM_SHA256,

@@ -15,22 +15,22 @@ import numpy as np
 import pytest
 
 from shared_router import Router
-from shared_router.scoring.encoder import load_encoder
-from shared_router.scoring.export import export_router_graph
-from shared_router.scoring.heads import Batch, KernelHead, NeighbourHead, TaskHead
-from shared_router.scoring.linear import LinearHead
-from shared_router.scoring.training import TrainedHead
 from shared_router.serving.features import FEATURE_NAMES, feature_matrix
 from shared_router.serving.scorer import GraphScorer, GraphSession, Scorer
 from shared_router.serving.terms import TermHead, term_matrix
 from shared_router.serving.tokens import Tokens
 from shared_router.testing import FixedScorer
+from shared_router.training.encoder import load_encoder
+from shared_router.training.export import export_router_graph
+from shared_router.training.heads import Batch, KernelHead, NeighbourHead, TaskHead
+from shared_router.training.linear import LinearHead
+from shared_router.training.trained import TrainedHead
 from tests.material import EASY, HARD, PAIR, known_truth
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from shared_router.scoring.encoder import ExportedEncoder
+    from shared_router.training.encoder import ExportedEncoder
 
 TEXTS = [*EASY, *HARD, "", "x" * 50_000, "ünïcödé 😀\n\n(A) one"]
 

@@ -12,10 +12,10 @@ import pytest
 from shared_router import Router
 from shared_router.errors import ConfigurationError, DataError
 from shared_router.router.card import model_card
-from shared_router.scoring.encoder import load_encoder
-from shared_router.scoring.finetuning import FineTuning
-from shared_router.scoring.tuned_model import freeze, layers_of, parameter_groups
-from shared_router.scoring.tuning_loop import LENGTH_STEP, collate
+from shared_router.training.encoder import load_encoder
+from shared_router.training.finetuning.loop import LENGTH_STEP, collate
+from shared_router.training.finetuning.settings import FineTuning
+from shared_router.training.finetuning.tuned_model import freeze, layers_of, parameter_groups
 from tests.material import EASY, HARD, PAIR, known_truth, save_tiny_deberta
 
 if TYPE_CHECKING:

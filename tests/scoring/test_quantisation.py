@@ -11,11 +11,11 @@ import pytest
 
 from shared_router import Router
 from shared_router.router.card import model_card
-from shared_router.scoring import quantisation
-from shared_router.scoring.encoder import load_encoder
-from shared_router.scoring.joining import join_graphs
 from shared_router.serving import scorer as serving
 from shared_router.serving.scorer import GraphScorer, GraphSession
+from shared_router.training import quantisation
+from shared_router.training.encoder import load_encoder
+from shared_router.training.join import join_graphs
 from tests.material import PAIR, known_truth
 
 if TYPE_CHECKING:

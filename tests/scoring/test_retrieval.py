@@ -20,10 +20,10 @@ from shared_router.engine import RoutingEngine
 from shared_router.errors import ArtifactError, DataError
 from shared_router.records import Candidate
 from shared_router.retrieval import FACT_NAMES
-from shared_router.scoring.facts import MissingFactsWarning, data_features, learned_means
-from shared_router.scoring.quantisation import int8_graph
 from shared_router.serving.features import FEATURE_NAMES, feature_matrix
 from shared_router.serving.scorer import GraphScorer, GraphSession
+from shared_router.training.quantisation import int8_graph
+from shared_router.training.retrieval_facts import MissingFactsWarning, data_features, learned_means
 from tests.material import PAIR, by_retrieval, dataset, record, write_lines
 
 if TYPE_CHECKING:

@@ -9,18 +9,18 @@ import pytest
 
 from shared_router import Router
 from shared_router.data.labels import make_labels
-from shared_router.scoring.embedding import embed
-from shared_router.scoring.encoder import load_encoder
-from shared_router.scoring.fitting import train_on_embeddings
 from shared_router.serving.features import feature_matrix
 from shared_router.serving.tasks import TaskNames, fit_signal, tasks_to_tell
+from shared_router.training.embedding import embed
+from shared_router.training.encoder import load_encoder
+from shared_router.training.fit import train_on_embeddings
 from tests.material import PAIR, by_task, known_truth
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from shared_router.scoring.training import TrainedHead
     from shared_router.serving.scorer import GraphScorer
+    from shared_router.training.trained import TrainedHead
 
 DATA = by_task(240)
 TEXTS = DATA.queries[:6]

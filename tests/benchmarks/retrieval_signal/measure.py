@@ -27,11 +27,11 @@ from shared_router.measuring.baselines import baseline_walks
 from shared_router.measuring.bootstrap import interval, paired_difference
 from shared_router.measuring.metrics import trade_off
 from shared_router.retrieval import FACT_NAMES, RetrievalFacts
-from shared_router.scoring.embedding import embed
-from shared_router.scoring.encoder import load_encoder
-from shared_router.scoring.heads import Batch
-from shared_router.scoring.training import train_head
 from shared_router.serving.features import fact_columns, feature_matrix
+from shared_router.training.embedding import embed
+from shared_router.training.encoder import load_encoder
+from shared_router.training.heads import Batch
+from shared_router.training.trained import train_head
 from tests.benchmarks.retrieval_signal.passages import Sentence, sentences
 from tests.benchmarks.retrieval_signal.questions import (
     MOST_NODES,

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared_router.scoring.embedding import embed
-from shared_router.scoring.encoder import load_encoder
+from shared_router.training.embedding import embed
+from shared_router.training.encoder import load_encoder
 from tests.benchmarks.retrieval_signal.passages import Sentence, is_word
 
 if TYPE_CHECKING:

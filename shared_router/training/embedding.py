@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from shared_router.scoring.encoder import cache_folder
 from shared_router.serving.scorer import GraphSession, map_texts
 from shared_router.support.warned import warn
+from shared_router.training.encoder import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from shared_router.scoring.encoder import ExportedEncoder
+    from shared_router.training.encoder import ExportedEncoder
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS embeddings (key BLOB PRIMARY KEY, vector BLOB NOT NULL)"
 _SAVE_EVERY = 512

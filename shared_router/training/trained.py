@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shared_router.errors import MissingExtraError
-from shared_router.scoring.heads import RIDGES, Batch, KernelHead, NeighbourHead, TaskHead
-from shared_router.scoring.linear import LinearHead
 from shared_router.serving.tasks import fit_signal, tasks_to_tell
 from shared_router.serving.terms import TERM_RIDGES, TermHead
+from shared_router.training.heads import RIDGES, Batch, KernelHead, NeighbourHead, TaskHead
+from shared_router.training.linear import LinearHead
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

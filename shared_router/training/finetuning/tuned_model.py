@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shared_router.scoring.encoder import mean_pooled
+from shared_router.training.encoder import mean_pooled
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from shared_router.scoring.finetuning import FineTuning
-    from shared_router.scoring.outcomes import Objective
+    from shared_router.training.finetuning.joint_outcomes import Objective
+    from shared_router.training.finetuning.settings import FineTuning
 
 FEATURE_LIMIT = 5.0
 """Standardised features are cut here: an odd query must not outvote the text."""

@@ -15,9 +15,9 @@ import numpy as np
 
 from shared_router.data.output import write_whole
 from shared_router.errors import ConfigurationError, DataError
-from shared_router.scoring.encoder import cache_folder
-from shared_router.scoring.outcomes import make_objective
 from shared_router.serving.features import FEATURE_NAMES, feature_matrix
+from shared_router.training.encoder import cache_folder
+from shared_router.training.finetuning.joint_outcomes import make_objective
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from shared_router.data.dataset import RoutingDataset
     from shared_router.data.labels import Labels
-    from shared_router.scoring.encoder import ExportedEncoder
+    from shared_router.training.encoder import ExportedEncoder
 
 LEAST_ROWS = 40
 """Fewest training queries an encoder is tuned on."""
@@ -200,7 +200,7 @@ def finetune(
             f"{data.name}: {len(data)} queries; fine-tuning needs at least {LEAST_ROWS} different "
             "ones, and some thousand to be worth much. Fit without fine-tuning."
         )
-    from shared_router.scoring.tuning_loop import train_encoder
+    from shared_router.training.finetuning.loop import train_encoder
 
     dev = dev_fold(data.queries, settings.dev_share)
     material = Material(

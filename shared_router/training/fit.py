@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shared_router.data.labels import make_labels
-from shared_router.scoring.blending import Blend, blend_weight
-from shared_router.scoring.embedding import embed
-from shared_router.scoring.encoder import load_encoder
-from shared_router.scoring.export import export_router_graph, export_tuned_graph
-from shared_router.scoring.facts import data_features, learned_means, named
-from shared_router.scoring.finetuning import finetune
-from shared_router.scoring.heads import Batch
-from shared_router.scoring.quantisation import quantised
-from shared_router.scoring.training import train_head
 from shared_router.serving.scorer import GraphScorer, GraphSession
 from shared_router.serving.tasks import TaskNames
 from shared_router.serving.terms import term_matrix
+from shared_router.training.blend import Blend, blend_weight
+from shared_router.training.embedding import embed
+from shared_router.training.encoder import load_encoder
+from shared_router.training.export import export_router_graph, export_tuned_graph
+from shared_router.training.finetuning.settings import finetune
+from shared_router.training.heads import Batch
+from shared_router.training.quantisation import quantised
+from shared_router.training.retrieval_facts import data_features, learned_means, named
+from shared_router.training.trained import train_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
     from shared_router.data.dataset import RoutingDataset
     from shared_router.data.labels import LabelKind, Labels
-    from shared_router.scoring.encoder import ExportedEncoder
-    from shared_router.scoring.finetuning import FineTuning, Tuned
-    from shared_router.scoring.training import TrainedHead
+    from shared_router.training.encoder import ExportedEncoder
+    from shared_router.training.finetuning.settings import FineTuning, Tuned
+    from shared_router.training.trained import TrainedHead
 
     Progress = Callable[[str, int, int], None]
     """Called with a stage's name, what is done of it, and its total."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shared_router.scoring.neighbours import neighbour_mean
+from shared_router.training.neighbours import neighbour_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shared_router.errors import MissingExtraError
-from shared_router.scoring.encoder import export_module, loaded_encoder, source_folder
-from shared_router.scoring.finetuning import FineTuning, Material, Tuned
-from shared_router.scoring.tuned_model import parameter_groups, tuned_model
+from shared_router.training.encoder import export_module, loaded_encoder, source_folder
+from shared_router.training.finetuning.settings import FineTuning, Material, Tuned
+from shared_router.training.finetuning.tuned_model import parameter_groups, tuned_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from shared_router.scoring.encoder import ExportedEncoder
-    from shared_router.scoring.outcomes import Objective
+    from shared_router.training.encoder import ExportedEncoder
+    from shared_router.training.finetuning.joint_outcomes import Objective
 
     Progress = Callable[[str, int, int], None]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared_router.scoring.heads import Standardiser
+from shared_router.training.heads import Standardiser
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
