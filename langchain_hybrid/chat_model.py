@@ -28,9 +28,9 @@ from langchain_hybrid.generating import call_configs, llm_result
 from langchain_hybrid.requests import Bound, call_options, routing_request
 from langchain_hybrid.structured import HybridStructuredOutput
 from langchain_hybrid.tools import BoundTools, bind_late, split_tools
-from shared_router.engine import RoutingEngine
+from shared_router.engine.engine import RoutingEngine
+from shared_router.engine.fronts import check_parameters, own_error
 from shared_router.errors import ConfigurationError
-from shared_router.fronts import check_parameters, own_error
 from shared_router.options import split_options
 from shared_router.records import Candidate, RoutingDecision
 

@@ -9,8 +9,8 @@ from langchain_core.runnables import Runnable, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBindingBase
 from pydantic import ValidationError
 
+from shared_router.engine.fronts import described
 from shared_router.errors import CandidateError, MissingExtraError
-from shared_router.fronts import described
 from shared_router.support.extras import listed, of_langchain
 
 if TYPE_CHECKING:

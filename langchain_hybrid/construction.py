@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.language_models import BaseChatModel
 
 from langchain_hybrid.children import describe, map_models, model_name, resolve_model
+from shared_router.engine.fronts import ModelKind, bind, engine_of
 from shared_router.errors import ConfigurationError
-from shared_router.fronts import ModelKind, bind, engine_of
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
     from langchain_hybrid.chat_model import HybridChatModel
-    from shared_router.engine import RoutingEngine
+    from shared_router.engine.engine import RoutingEngine
     from shared_router.records import Candidate
 
 OWNER = "HybridChatModel"

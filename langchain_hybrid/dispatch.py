@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable, RunnableConfig
 
     from shared_router.deciding.guards import RoutingRequest
-    from shared_router.engine import RoutingEngine
+    from shared_router.engine.engine import RoutingEngine
     from shared_router.records import RoutingDecision
 
 _NOTHING = object()

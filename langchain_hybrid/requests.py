@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
     from langchain_core.runnables import RunnableConfig
 
-    from shared_router.engine import RoutingEngine
+    from shared_router.engine.engine import RoutingEngine
 
 logger = logging.getLogger("hybrid_llm")
 

@@ -8,8 +8,8 @@ from llama_index.core.base.llms.types import LLMMetadata
 from llama_index.core.llms import LLM
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 
+from shared_router.engine.fronts import described
 from shared_router.errors import CandidateError
-from shared_router.fronts import described
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,14 +8,14 @@ from llama_index.core.base.llms.generic_utils import messages_to_prompt
 from llama_index.core.llms.llm import default_completion_to_prompt
 
 from llamaindex_hybrid.children import describe, model_name, resolve_model
+from shared_router.engine.fronts import ModelKind, bind, engine_of
 from shared_router.errors import ConfigurationError
-from shared_router.fronts import ModelKind, bind, engine_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from llamaindex_hybrid.llm import HybridLLM
-    from shared_router.engine import RoutingEngine
+    from shared_router.engine.engine import RoutingEngine
 
 OWNER = "HybridLLM"
 _OWN_FORMAT = "each model has a prompt format of its own: give it to the wrapped models"

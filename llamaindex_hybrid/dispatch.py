@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llama_index.core.llms import LLM
 
     from shared_router.deciding.guards import RoutingRequest
-    from shared_router.engine import RoutingEngine
+    from shared_router.engine.engine import RoutingEngine
     from shared_router.records import RoutingDecision
 
 

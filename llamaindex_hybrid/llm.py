@@ -34,8 +34,8 @@ from llamaindex_hybrid.tools import able_model, need_tools, tool_calls
 from llamaindex_hybrid.views import APPLIED, merged_callbacks, view
 from shared_router.asking.turns import TurnMemory
 from shared_router.context import current_options
-from shared_router.engine import RoutingEngine
-from shared_router.fronts import check_parameters, own_error
+from shared_router.engine.engine import RoutingEngine
+from shared_router.engine.fronts import check_parameters, own_error
 from shared_router.options import CallOptions, split_options
 from shared_router.records import Candidate, RoutingDecision
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from llamaindex_hybrid.kinds import Kind
     from shared_router.asking.turns import TurnMemory
-    from shared_router.engine import RoutingEngine
+    from shared_router.engine.engine import RoutingEngine
     from shared_router.options import CallOptions
 
 logger = logging.getLogger("hybrid_llm")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from shared_router.context import hybrid_options as hybrid_options
     from shared_router.context import routing_query as routing_query
     from shared_router.data.dataset import RoutingDataset as RoutingDataset
-    from shared_router.engine import RoutingEngine as RoutingEngine
+    from shared_router.engine.engine import RoutingEngine as RoutingEngine
     from shared_router.errors import HybridRoutingError as HybridRoutingError
     from shared_router.measuring.evaluation import RoutingReport as RoutingReport
     from shared_router.options import Dial as Dial
@@ -33,7 +33,7 @@ _HOMES = {
     "Router": "router.router",
     "RoutingDataset": "data.dataset",
     "RoutingDecision": "records",
-    "RoutingEngine": "engine",
+    "RoutingEngine": "engine.engine",
     "RoutingQuery": "records",
     "RoutingReport": "measuring.evaluation",
     "Usage": "records",

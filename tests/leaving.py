@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared_router import Candidate, Router
 from shared_router.deciding.guards import RoutingRequest
-from shared_router.engine import RoutingEngine
+from shared_router.engine.engine import RoutingEngine
 from shared_router.records import RoutingQuery
 from shared_router.testing import fixed_router
 

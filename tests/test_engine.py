@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from shared_router import Candidate, Dial, Router, RoutingDecision, RoutingEngine, RoutingQuery
-from shared_router.deciding.deadline import Deadline
 from shared_router.deciding.guards import RoutingRequest
-from shared_router.engine import OtherCandidatesWarning
+from shared_router.engine.deadline import Deadline
+from shared_router.engine.engine import OtherCandidatesWarning
 from shared_router.errors import (
     ArtifactError,
     CandidateError,

@@ -11,7 +11,7 @@ import pytest
 
 from shared_router import Candidate, Router, RoutingDataset
 from shared_router.deciding.guards import RoutingRequest
-from shared_router.engine import OtherCandidatesWarning, RoutingEngine
+from shared_router.engine.engine import OtherCandidatesWarning, RoutingEngine
 from shared_router.errors import ArtifactError, CandidateError
 from shared_router.options import CallOptions
 from shared_router.support.model_names import OTHER, SAME_FAMILY, SAME_NAME, fit, told_names

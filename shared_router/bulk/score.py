@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared_router.binding import as_router
 from shared_router.bulk.decide import Decider
 from shared_router.bulk.engine import LocalEngine, as_line
 from shared_router.bulk.meter import Meter
@@ -23,6 +22,7 @@ from shared_router.bulk.steady import read_once
 from shared_router.data.output import check_regular, replacing
 from shared_router.data.targets import check_output
 from shared_router.deciding.curve import resolve_dial
+from shared_router.engine.binding import as_router
 from shared_router.serving.scorer import GraphScorer, GraphSession
 
 if TYPE_CHECKING:

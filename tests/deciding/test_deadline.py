@@ -9,7 +9,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from shared_router.deciding.deadline import AT_ONCE, MOST_OVERDUE, Deadline
+from shared_router.engine.deadline import AT_ONCE, MOST_OVERDUE, Deadline
 from shared_router.errors import ScoringTimeoutError
 
 variable: ContextVar[str] = ContextVar("variable", default="outside")

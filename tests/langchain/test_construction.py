@@ -21,9 +21,9 @@ from rich.pretty import pretty_repr
 
 from langchain_hybrid import HybridChatModel
 from shared_router import Candidate, Router
-from shared_router.engine import OtherCandidatesWarning
+from shared_router.engine.engine import OtherCandidatesWarning
+from shared_router.engine.fronts import IgnoredParameterWarning
 from shared_router.errors import CandidateError, ConfigurationError
-from shared_router.fronts import IgnoredParameterWarning
 from shared_router.testing import fixed_router
 from tests.langchain.doubles import Child, RecordingScorer, decision_of, first, hybrid, pair
 from tests.material import calibrated_router

@@ -67,7 +67,7 @@ class TestChildIntegration(Child, ChatModelIntegrationTests):
 
 
 # The suites give `temperature`, `stop` and others to whatever they construct.
-IGNORED = "ignore::shared_router.fronts.IgnoredParameterWarning"
+IGNORED = "ignore::shared_router.engine.fronts.IgnoredParameterWarning"
 
 
 @pytest.mark.filterwarnings(IGNORED)

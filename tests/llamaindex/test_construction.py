@@ -28,14 +28,14 @@ from rich.console import Console
 from llamaindex_hybrid import HybridLLM
 from llamaindex_hybrid.pickling import SecretLeftOutWarning
 from shared_router import Candidate, Router
-from shared_router.engine import OtherCandidatesWarning
+from shared_router.engine.engine import OtherCandidatesWarning
+from shared_router.engine.fronts import IgnoredParameterWarning
 from shared_router.errors import (
     CandidateError,
     ConfigurationError,
     DialError,
     NotCalibratedError,
 )
-from shared_router.fronts import IgnoredParameterWarning
 from shared_router.testing import FixedScorer, fixed_router
 from tests.llamaindex.fakes import (
     Decisions,

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from shared_router import FineTuning, RetrievalFacts, Router, RoutingDataset, routing_query
 from shared_router.bulk.score import score_file
 from shared_router.deciding.guards import RoutingRequest
-from shared_router.engine import RoutingEngine
+from shared_router.engine.engine import RoutingEngine
 from shared_router.errors import ArtifactError, DataError
 from shared_router.records import Candidate
 from shared_router.retrieval import FACT_NAMES

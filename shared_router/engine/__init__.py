@@ -1,0 +1,1 @@
+"""A router at work: bound to models, deciding and driving each call."""
