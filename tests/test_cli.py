@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from shared_router import Router, RoutingDataset
-from shared_router.cli import LabelName, app
-from shared_router.console import strict, working
+from shared_router.cli.app import LabelName, app
+from shared_router.cli.console import strict, working
 from shared_router.data.labels import LABEL_KINDS
 from tests.material import by_retrieval, dataset, known_truth, record, with_costs, write_lines
 
@@ -375,7 +375,7 @@ def test_version_and_help(run):
 
 def test_importing_the_command_line_is_light():
     code = (
-        "import sys, shared_router.cli; heavy = {'torch', 'transformers', 'onnxruntime', 'numpy', "
+        "import sys, shared_router.cli.app; heavy = {'torch', 'transformers', 'onnxruntime', 'numpy', "
         "'scipy', 'langchain_core'}; sys.exit(str(heavy & set(sys.modules) or ''))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -13,11 +13,11 @@ import pytest
 from typer.testing import CliRunner
 
 from shared_router import RoutingDataset
-from shared_router.cli import app
+from shared_router.cli.app import app
+from shared_router.cli.console import collecting, progress_line
 from shared_router.collecting import specs as collect_specs
 from shared_router.collecting.collect import CollectProgress, collect
 from shared_router.collecting.specs import resolve_spec, shown
-from shared_router.console import collecting, progress_line
 from shared_router.data.answers import Answer
 from shared_router.errors import ConfigurationError, MissingExtraError
 from shared_router.records import Usage
@@ -374,7 +374,7 @@ def test_progress_says_rate_time_left_and_dollars(monkeypatch, capsys):
     with collecting() as progress:
         progress(NOW)
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr("shared_router.console.LINE_EVERY_S", 0.0)
+    monkeypatch.setattr("shared_router.cli.console.LINE_EVERY_S", 0.0)
     with collecting() as progress:
         progress(NOW)
     assert "3/10" in capsys.readouterr().err

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from shared_router import RoutingDataset
+from shared_router.cli.console import read_data
 from shared_router.collecting.collect import collect
 from shared_router.collecting.sources import read_queries
-from shared_router.console import read_data
 from shared_router.data.answers import Answer
 from shared_router.errors import ConfigurationError
 from tests.data.collecting import Right

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from shared_router.cli_collect import (
+from shared_router.cli.collect import (
     Concurrency,
     Dollars,
     Prices,
@@ -20,8 +20,8 @@ from shared_router.cli_collect import (
     named,
     two_numbers,
 )
-from shared_router.cli_options import Force
-from shared_router.console import collecting, print_json, say
+from shared_router.cli.console import collecting, print_json, say
+from shared_router.cli.options import Force
 from shared_router.errors import ConfigurationError
 
 if TYPE_CHECKING:

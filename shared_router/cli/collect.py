@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shared_router.cli_options import Force
-from shared_router.console import collecting, print_json, say
+from shared_router.cli.console import collecting, print_json, say
+from shared_router.cli.options import Force
 from shared_router.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -11,10 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from shared_router.cli_collect import collect
-from shared_router.cli_judge import EngineOption, RayAddress, Workers, judge
-from shared_router.cli_models import add_candidate, check_task, costs_from, names_from, transfer
-from shared_router.cli_options import (
+from shared_router.cli.collect import collect
+from shared_router.cli.console import (
+    Commands,
+    collecting,
+    print_json,
+    read_data,
+    say,
+    stdout_console,
+    working,
+)
+from shared_router.cli.judge import EngineOption, RayAddress, Workers, judge
+from shared_router.cli.models import add_candidate, check_task, costs_from, names_from, transfer
+from shared_router.cli.options import (
     Advantage,
     AsJson,
     Cost,
@@ -27,15 +36,6 @@ from shared_router.cli_options import (
     Task,
     Threshold,
     given_dials,
-)
-from shared_router.console import (
-    Commands,
-    collecting,
-    print_json,
-    read_data,
-    say,
-    stdout_console,
-    working,
 )
 
 if TYPE_CHECKING:
@@ -135,9 +135,9 @@ def fit(
     as_json: AsJson = False,
 ) -> None:
     """Train a router on the `train` split of DATA, and save it."""
+    from shared_router.cli.tables import show_fit
     from shared_router.router.folder import check_new_target
     from shared_router.router.router import Router
-    from shared_router.tables import show_fit
     from shared_router.training.finetuning.settings import is_main_process
 
     check_new_target(out, force=force)  # before minutes of work, not after
@@ -194,8 +194,8 @@ def calibrate(
     as_json: AsJson = False,
 ) -> None:
     """Measure what the dials mean on the `validation` split of DATA, and save that in DIR."""
+    from shared_router.cli.tables import calibration_facts, show_calibration
     from shared_router.router.folder import BUNDLED, check_new_target, check_target
-    from shared_router.tables import calibration_facts, show_calibration
 
     if router_folder == BUNDLED and out is None:
         raise typer.BadParameter("The bundled router stays as it is: name a folder in --out.")
@@ -249,8 +249,8 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure a router beside its baselines on the `validation` split of DATA."""
-    from shared_router.tables import show_report
-    from shared_router.tables_models import show_by_task, show_cost_quality
+    from shared_router.cli.tables import show_report
+    from shared_router.cli.tables_models import show_by_task, show_cost_quality
 
     dials = given_dials(
         threshold=threshold,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from shared_router.tables import UNDEFINED, between, number, percent, percent_between
+from shared_router.cli.tables import UNDEFINED, between, number, percent, percent_between
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

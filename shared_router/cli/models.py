@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shared_router.cli_options import (
+from shared_router.cli.console import print_json, read_data, say, stdout_console, working
+from shared_router.cli.options import (
     Advantage,
     AsJson,
     Data,
@@ -20,7 +21,6 @@ from shared_router.cli_options import (
     Threshold,
     given_dials,
 )
-from shared_router.console import print_json, read_data, say, stdout_console, working
 from shared_router.errors import CandidateError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -138,9 +138,9 @@ def transfer(
     as_json: AsJson = False,
 ) -> None:
     """Tell whether a router can serve other models: reuse, recalibrate or retrain."""
+    from shared_router.cli.tables_models import show_transfer
     from shared_router.options import dial_from
     from shared_router.router.router import Router
-    from shared_router.tables_models import show_transfer
 
     given = given_dials(
         threshold=threshold,

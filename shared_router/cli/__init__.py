@@ -1,0 +1,1 @@
+"""The command line `hybrid-llm`: parse and call only."""
