@@ -40,6 +40,7 @@ lint: $(READY)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	.venv/bin/lint-imports
 
 bench: $(READY)
 	$(PY) -m pytest tests/benchmarks -m benchmark -s

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import inspect
 import json
@@ -39,43 +38,7 @@ FORBIDDEN = (
     "pyarrow",
     "ray",
 )
-LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "extras", "naming", "texts", "warned"),
-    ("processes",),
-    ("names", "records", "retrieval", "options", "tasks"),
-    ("context", "questions"),
-    ("data", "deciding"),
-    ("measuring", "observing"),
-    ("scoring",),
-    ("judging",),
-    (
-        "artifact",
-        "artifact_schema",
-        "by_task",
-        "card",
-        "changing",
-        "checks",
-        "keeping",
-        "measured",
-        "router",
-        "transferring",
-    ),
-    ("binding",),
-    ("bulk", "engine"),
-    ("fronts",),
-    (
-        "cli",
-        "cli_collect",
-        "cli_judge",
-        "cli_models",
-        "cli_options",
-        "console",
-        "tables",
-        "tables_models",
-        "testing",
-    ),
-)
-"""A module imports from its own layer and those before it."""
+"""What no module of the core loads when it is imported; import-linter keeps the rooms in order."""
 
 
 def in_a_process(code: str) -> list[str]:
@@ -132,32 +95,6 @@ def test_every_public_name_is_there_and_documented(name: str) -> None:
 def test_another_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Wizard'"):
         shared_router.Wizard  # noqa: B018
-
-
-def layer_of(module: str) -> int:
-    """Find the layer of `shared_router.<part>...`."""
-    part = module.split(".")[1]
-    found = [i for i, layer in enumerate(LAYERS) if part in layer]
-    assert found, f"{module} stands in no layer: add it to LAYERS"
-    return found[0]
-
-
-def imports_of(path: Path) -> set[str]:
-    """List the modules of ours that a file imports, those for type checking included."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in found if name.startswith("shared_router.")}
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_imports_go_one_way(name: str) -> None:
-    path = Path(importlib.import_module(name).__file__ or "")
-    upwards = {found for found in imports_of(path) if layer_of(found) > layer_of(name)}
-    assert not upwards
 
 
 def public_members(module: ModuleType) -> list[tuple[str, object]]:

@@ -297,7 +297,7 @@ def find(name_or_path: str | os.PathLike[str], revision: str | None) -> Path:
         ArtifactError: If it is neither.
     """
     if name_or_path == BUNDLED:
-        return Path(__file__).parent / BUNDLED
+        return Path(__file__).parent.parent / BUNDLED
     path, name = Path(name_or_path), str(name_or_path)
     try:
         if path.exists() or found_again(path):

@@ -131,12 +131,6 @@ def _own_files(folder: Path) -> set[str]:
         return set()
 
 
-def file_sha256(path: Path) -> str:
-    """Hash a file's contents."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def arrays_to_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     """Serialise arrays as safetensors."""
     from safetensors.numpy import save

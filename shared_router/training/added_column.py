@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from shared_router.data.labels import make_labels
 from shared_router.serving.scorer import GraphScorer, GraphSession
-from shared_router.serving.terms import term_matrix
 from shared_router.training.export import append_column
 from shared_router.training.heads import Batch
 from shared_router.training.retrieval_facts import data_features
+from shared_router.training.term_head import term_matrix
 from shared_router.training.trained import train_head
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from shared_router.errors import ConfigurationError, MissingExtraError
-from shared_router.router.folder import file_sha256
 from shared_router.serving.tokens import Tokens, tail_of
+from shared_router.support.hashing import file_sha256
 
 if TYPE_CHECKING:
     import torch

@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shared_router.errors import MissingExtraError
-from shared_router.serving.tasks import no_signal
-from shared_router.serving.terms import TermHead
 from shared_router.training.blend import Blend
 from shared_router.training.heads import FEATURE_SCALE, KERNEL_GAMMA, KernelHead, TaskHead
 from shared_router.training.join import join_graphs
 from shared_router.training.linear import LinearHead
 from shared_router.training.neighbours import NEIGHBOURS
 from shared_router.training.task_graph import TASK, add_task_input, add_task_shares
+from shared_router.training.task_signal import no_signal
+from shared_router.training.term_head import TermHead
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from shared_router.serving.tasks import TaskSignal
     from shared_router.training.heads import NeighbourHead, Standardiser
+    from shared_router.training.task_signal import TaskSignal
     from shared_router.training.trained import TrainedHead
 
 

@@ -12,7 +12,6 @@ import numpy as np
 from shared_router.data.labels import make_labels
 from shared_router.serving.scorer import GraphScorer, GraphSession
 from shared_router.serving.tasks import TaskNames
-from shared_router.serving.terms import term_matrix
 from shared_router.training.blend import Blend, blend_weight
 from shared_router.training.embedding import embed
 from shared_router.training.encoder import load_encoder
@@ -21,6 +20,7 @@ from shared_router.training.finetuning.settings import finetune
 from shared_router.training.heads import Batch
 from shared_router.training.quantisation import quantised
 from shared_router.training.retrieval_facts import data_features, learned_means, named
+from shared_router.training.term_head import term_matrix
 from shared_router.training.trained import train_head
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from shared_router.serving.tasks import TaskSignal
+    from shared_router.training.task_signal import TaskSignal
 
 TASK, SHARES, ROWS = "task", "task_shares", "labels"
 

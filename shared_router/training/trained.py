@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shared_router.errors import MissingExtraError
-from shared_router.serving.tasks import fit_signal, tasks_to_tell
-from shared_router.serving.terms import TERM_RIDGES, TermHead
 from shared_router.training.heads import RIDGES, Batch, KernelHead, NeighbourHead, TaskHead
 from shared_router.training.linear import LinearHead
+from shared_router.training.task_signal import fit_signal, tasks_to_tell
+from shared_router.training.term_head import TERM_RIDGES, TermHead
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from shared_router.serving.tasks import TaskSignal
+    from shared_router.training.task_signal import TaskSignal
 
 FOLDS = 5
 LEAST_ROWS = 20

@@ -17,10 +17,10 @@ import numpy as np
 from shared_router import RoutingDataset
 from shared_router.data.labels import make_labels
 from shared_router.serving.features import feature_matrix
-from shared_router.serving.terms import term_matrix
 from shared_router.training.embedding import embed
 from shared_router.training.encoder import cache_folder, load_encoder
 from shared_router.training.fit import train_on_embeddings
+from shared_router.training.term_head import term_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,10 +10,11 @@ import pytest
 from shared_router import Router
 from shared_router.data.labels import make_labels
 from shared_router.serving.features import feature_matrix
-from shared_router.serving.tasks import TaskNames, fit_signal, tasks_to_tell
+from shared_router.serving.tasks import TaskNames
 from shared_router.training.embedding import embed
 from shared_router.training.encoder import load_encoder
 from shared_router.training.fit import train_on_embeddings
+from shared_router.training.task_signal import fit_signal, tasks_to_tell
 from tests.material import PAIR, by_task, known_truth
 
 if TYPE_CHECKING:

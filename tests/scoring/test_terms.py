@@ -19,7 +19,7 @@ from shared_router.errors import ArtifactError
 from shared_router.router.folder import write_folder
 from shared_router.serving.features import FEATURE_NAMES, feature_matrix
 from shared_router.serving.scorer import GraphScorer, GraphSession
-from shared_router.serving.terms import BUCKETS, TERM_RIDGES, TermHead, hashed_terms, term_matrix
+from shared_router.serving.terms import BUCKETS, hashed_terms
 from shared_router.serving.tokens import MAX_CHARACTERS
 from shared_router.training.blend import Blend
 from shared_router.training.embedding import embed
@@ -28,6 +28,7 @@ from shared_router.training.export import export_router_graph, export_tuned_grap
 from shared_router.training.finetuning.settings import finetune
 from shared_router.training.fit import train_on_embeddings
 from shared_router.training.heads import RIDGES, Batch
+from shared_router.training.term_head import TERM_RIDGES, TermHead, term_matrix
 from shared_router.training.trained import mixture, train_head
 from tests.material import PAIR, dataset, record
 
