@@ -153,7 +153,7 @@ def make(work: Path, side: str) -> Found:
 
 def helps() -> Iterator[tuple[str, str]]:
     """Print the help of every command."""
-    script = "from shared_router.cli.app import main; main()"
+    script = "from shared_router.cli import main; main()"
     for command in ("", *COMMANDS):
         asked = [sys.executable, "-c", script, *command.split(), "--help"]
         done = subprocess.run(asked, capture_output=True, text=True, check=True)
