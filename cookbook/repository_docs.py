@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from shared_router import RoutingDataset
 from shared_router.data.schema import Outcome, RoutingRecord
-from shared_router.serving.scorer import GraphSession
+from shared_router.serving.session import GraphSession
 from shared_router.serving.tokens import Tokens
 from shared_router.training.encoder import load_encoder
 

@@ -23,7 +23,8 @@ from cookbook.bundled.pool import CANDIDATES, CHAT, read_pool
 from shared_router import Router
 from shared_router.options import Dial
 from shared_router.serving.features import FEATURE_NAMES
-from shared_router.serving.scorer import GraphScorer, GraphSession
+from shared_router.serving.scorer import GraphScorer
+from shared_router.serving.session import GraphSession
 from shared_router.training.encoder import load_encoder
 from shared_router.training.export import export_router_graph
 from shared_router.training.quantisation import quantised

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from shared_router.bulk.engine import Row
     from shared_router.deciding.tasks import Setting
     from shared_router.options import Dial
-    from shared_router.router.router import Router
+    from shared_router.router.state import RouterState
 
     Scores = list[np.float32]
 
@@ -41,7 +41,7 @@ class Found:
 class Decider:
     """Chooses a candidate for one query after another."""
 
-    def __init__(self, router: Router, dial: Dial, *, keep_text: bool = False) -> None:
+    def __init__(self, router: RouterState, dial: Dial, *, keep_text: bool = False) -> None:
         self._router, self._dial, self._keep_text = router, dial, keep_text
         self._policy = router.policy(tuple(map(Candidate, router.candidates)), dial)
         self._setting = lru_cache(SETTINGS_KEPT)(self._resolved)

@@ -1,4 +1,4 @@
-"""Engines: the same function per record, in threads of this process or on a Ray cluster."""
+"""What an engine is: the same function per record; and the one in threads of this process."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import json
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, get_args
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from shared_router.errors import ConfigurationError
 from shared_router.serving.scorer import workers as cores
-from shared_router.support.extras import need
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 """One record, of what JSON can hold."""
-EngineName = Literal["local", "ray"]
-ENGINE_NAMES: tuple[EngineName, ...] = get_args(EngineName)
 AHEAD = 32
 """Records per thread that are handed out before the oldest is finished."""
 
@@ -81,38 +78,6 @@ class LocalEngine:
         with work.open() as one:
             for row in map_in_order(one, rows(), (self.workers or usual) * work.concurrency):
                 yield [row]
-
-
-def engine_named(name: str, workers: int | None = None, ray_address: str | None = None) -> Engine:
-    """Make an engine by its name.
-
-    Args:
-        name: `local` or `ray`.
-        workers: Threads of this process, or actors on the cluster; by default one per core.
-        ray_address: A cluster to join, `HOST:PORT` or `auto`; by default one is started here.
-
-    Raises:
-        ConfigurationError: If there is none of that name, or an option is not for it.
-    """
-    if name == "ray":
-        from shared_router.bulk.ray_engine import RayEngine
-
-        return RayEngine(workers, ray_address)
-    if name != "local":
-        raise ConfigurationError(f"An engine is one of {', '.join(ENGINE_NAMES)}; got {name!r}.")
-    if ray_address is not None:
-        raise ConfigurationError("--ray-address is for --engine ray; got --engine local.")
-    return LocalEngine(workers)
-
-
-def check_engine(name: str) -> None:
-    """Check, before the input is read, that what an engine needs is installed.
-
-    Raises:
-        MissingExtraError: If it is not.
-    """
-    if name == "ray":
-        need("--engine ray", "ray", "ray", "pyarrow")
 
 
 def check_workers(workers: int | None) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from shared_router.bulk.engine import Row
     from shared_router.collecting.right_answers import ReferenceTexts
-    from shared_router.router.router import Router
+    from shared_router.router.state import RouterState
 
 
 OF_TASKS = ("task", "task_source", "scored_under")
@@ -99,7 +99,7 @@ class ScoredRows:
             )
 
 
-def score_rows(path: Path, router: Router) -> QueryRows | ScoredRows:
+def score_rows(path: Path, router: RouterState) -> QueryRows | ScoredRows:
     """Tell by its first line whether a file holds queries, or queries that are scored already."""
     _, first = next(stream_rows(path), (0, {}))
     if {"scores", "router"} <= set(first):

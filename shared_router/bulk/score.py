@@ -23,7 +23,8 @@ from shared_router.data.output import check_regular, replacing
 from shared_router.data.targets import check_output
 from shared_router.deciding.curve import resolve_dial
 from shared_router.engine.binding import as_router
-from shared_router.serving.scorer import GraphScorer, GraphSession
+from shared_router.serving.scorer import GraphScorer
+from shared_router.serving.session import GraphSession
 
 if TYPE_CHECKING:
     import os
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from shared_router.bulk.meter import Told
     from shared_router.options import Dial
     from shared_router.router.router import Router
+    from shared_router.router.state import RouterState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +165,7 @@ class _Tally:
 class ScoreWork:
     """Scores one query, and chooses its candidate."""
 
-    router: Router
+    router: RouterState
     dial: Dial
     keep_text: bool = False
     concurrency: int = 1

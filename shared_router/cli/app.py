@@ -138,7 +138,7 @@ def fit(
     from shared_router.cli.tables import show_fit
     from shared_router.router.folder import check_new_target
     from shared_router.router.router import Router
-    from shared_router.training.finetuning.settings import is_main_process
+    from shared_router.training.finetuning.tune import is_main_process
 
     check_new_target(out, force=force)  # before minutes of work, not after
     names = names_from(candidates)
@@ -195,7 +195,8 @@ def calibrate(
 ) -> None:
     """Measure what the dials mean on the `validation` split of DATA, and save that in DIR."""
     from shared_router.cli.tables import calibration_facts, show_calibration
-    from shared_router.router.folder import BUNDLED, check_new_target, check_target
+    from shared_router.router.folder import check_new_target, check_target
+    from shared_router.router.reading import BUNDLED
 
     if router_folder == BUNDLED and out is None:
         raise typer.BadParameter("The bundled router stays as it is: name a folder in --out.")
@@ -334,7 +335,7 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score every query of IN, and say which candidate a dial chooses for it."""
-    from shared_router.bulk.engine import check_engine, engine_named
+    from shared_router.bulk.engines import check_engine, engine_named
     from shared_router.bulk.score import score_file
     from shared_router.options import dial_from
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from shared_router.collecting.collect import CollectProgress
     from shared_router.data.dataset import RoutingDataset
-    from shared_router.training.fit import Progress as ToldProgress
+    from shared_router.support.progress import Progress as ToldProgress
 
 FAILED, INTERRUPTED = 1, 130
 """Exit codes; usage errors are typer's 2."""

@@ -87,7 +87,7 @@ def judge(
     """
     from functools import partial
 
-    from shared_router.bulk.engine import check_engine, engine_named
+    from shared_router.bulk.engines import check_engine, engine_named
     from shared_router.bulk.judge import judge_file
     from shared_router.collecting.right_answers import reference_texts
     from shared_router.data.targets import check_not_read

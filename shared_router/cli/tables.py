@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from shared_router.measuring.evaluation import RoutingReport
     from shared_router.options import DialName
-    from shared_router.router.router import Router
+    from shared_router.router.state import RouterState
 
 UNDEFINED = "-"
 DROP_STEPS = (0.0, 0.01, 0.02, 0.05, 0.1)
@@ -44,7 +44,7 @@ def percent_between(bounds: Sequence[float] | None) -> str:
     return UNDEFINED if bounds is None else f"[{100 * bounds[0]:.1f}, {100 * bounds[1]:.1f}] %"
 
 
-def dial_steps(router: Router) -> list[dict[str, Any]]:
+def dial_steps(router: RouterState) -> list[dict[str, Any]]:
     """Resolve a ladder of dials on a calibrated router.
 
     Returns:
@@ -71,7 +71,7 @@ def dial_steps(router: Router) -> list[dict[str, Any]]:
     return steps
 
 
-def calibration_facts(router: Router) -> dict[str, Any]:
+def calibration_facts(router: RouterState) -> dict[str, Any]:
     """Return what a calibration found, for programs."""
     return {
         "calibration": router.facts["calibration"],
@@ -81,7 +81,7 @@ def calibration_facts(router: Router) -> dict[str, Any]:
     }
 
 
-def task_facts(router: Router) -> dict[str, Any] | None:
+def task_facts(router: RouterState) -> dict[str, Any] | None:
     """Return what a calibration found within each task; `None` where it tells none apart."""
     tasks = router.task_curves
     if tasks is None:
@@ -103,7 +103,7 @@ def task_facts(router: Router) -> dict[str, Any] | None:
     }
 
 
-def show_fit(console: Console, router: Router) -> None:
+def show_fit(console: Console, router: RouterState) -> None:
     """Print what a router was trained on, and of what parts it is made."""
     facts = router.facts["training"]
     console.print(f"Fitted {router.name!r} on {facts['n']} queries of {facts['data']}")
@@ -139,7 +139,7 @@ def _curve_table(facts: Mapping[str, Any]) -> Table:
     return table
 
 
-def _meaning(router: Router) -> str:
+def _meaning(router: RouterState) -> str:
     reference = router.candidates[-1]
     if router.labels == "gap":
         return f"expected quality less that of {reference}"
@@ -157,7 +157,7 @@ def _quality_table(title: str, quality: Mapping[str, float]) -> Table:
     return table
 
 
-def show_calibration(console: Console, router: Router) -> None:
+def show_calibration(console: Console, router: RouterState) -> None:
     """Print what the dials of a calibrated router mean."""
     dial = router.dial
     console.print(f"Calibrated {router.name!r} on {router.curve.n if router.curve else 0} queries")
@@ -178,7 +178,7 @@ def show_calibration(console: Console, router: Router) -> None:
     _show_tasks(console, router)
 
 
-def _show_tasks(console: Console, router: Router) -> None:
+def _show_tasks(console: Console, router: RouterState) -> None:
     """Print within which tasks the default dial holds, and within which it does not."""
     facts = task_facts(router)
     if facts is None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from shared_router.data.dataset import check_candidate_names
 from shared_router.errors import CandidateError
 from shared_router.records import Candidate
+from shared_router.support.names import check_candidate_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

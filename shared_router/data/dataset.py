@@ -14,7 +14,7 @@ from shared_router.asking.task_labels import answers_to
 from shared_router.data.output import replacing
 from shared_router.data.schema import Outcome, RoutingRecord, read_records
 from shared_router.errors import CandidateError, DataError
-from shared_router.support.names import check_name, shown
+from shared_router.support.names import check_candidate_names
 from shared_router.support.warned import warn
 
 if TYPE_CHECKING:
@@ -258,23 +258,6 @@ class RoutingDataset:
 
 def _priced(record: RoutingRecord, name: str) -> bool:
     return name in record.outcomes and record.outcomes[name].cost_usd is not None
-
-
-def check_candidate_names(names: Sequence[str]) -> None:
-    """Check that a list of candidates has two or more different names.
-
-    Raises:
-        CandidateError: If it has not, or one is no name.
-    """
-    if isinstance(names, str) or len(names) < 2:
-        raise CandidateError(
-            "A router chooses between at least two candidates, the reference (the large model) "
-            f"last; got {shown(names)}."
-        )
-    for name in names:
-        check_name(name)
-    if len(set(names)) < len(names):
-        raise CandidateError(f"Each candidate is named once; got {', '.join(names)}.")
 
 
 def _listed(names: Iterable[str], most: int = 12) -> str:

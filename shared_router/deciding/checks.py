@@ -1,4 +1,4 @@
-"""What a calibration must be, wherever it comes from: a broken one opens the dial silently."""
+"""What a calibration and costs must be, wherever they come from: a broken one opens the dial."""
 
 from __future__ import annotations
 
@@ -8,30 +8,41 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shared_router.errors import ConfigurationError
+from shared_router.deciding.rule import savings_from_costs
+from shared_router.errors import CandidateError, ConfigurationError
 from shared_router.support.names import shown
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from collections.abc import Sequence
 
-    from shared_router.deciding.curve import CalibrationCurve
+    from numpy.typing import NDArray
 
 ROUNDING = 1e-6
 """Share of the greatest quality within which two means are one: sums differ in their last bits."""
 
 
-def check_curve(curve: CalibrationCurve) -> None:
+def check_curve(
+    thresholds: Any,
+    cost_advantage: Any,
+    quality: Any,
+    quality_range: Any,
+    n: Any,
+    scores: Any,
+    outcomes: Any,
+) -> None:
     """Check that a curve is a line from all-reference to all-cheapest, in finite numbers.
+
+    The fields are those of a `CalibrationCurve`.
 
     Raises:
         ConfigurationError: Names the field, the rule and what was seen.
     """
-    _check_range(curve.quality_range)
-    _rule(_is_count(curve.n), "n", "is the number of its queries, 1 or more", curve.n)
-    _check_thresholds(curve.thresholds)
-    _check_shares(curve.cost_advantage, len(curve.thresholds))
-    _check_means(curve.quality, len(curve.thresholds), curve.quality_range)
-    _check_queries(curve.scores, curve.outcomes, curve.n)
+    _check_range(quality_range)
+    _rule(_is_count(n), "n", "is the number of its queries, 1 or more", n)
+    _check_thresholds(thresholds)
+    _check_shares(cost_advantage, len(thresholds))
+    _check_means(quality, len(thresholds), quality_range)
+    _check_queries(scores, outcomes, n)
 
 
 def check_array(name: str, found: Any, dimensions: int, owner: str = "A calibration") -> None:
@@ -106,6 +117,27 @@ def _check_queries(scores: Any, outcomes: Any, n: int) -> None:
 
 def _rises(found: NDArray[Any]) -> bool:
     return bool((found[1:] >= found[:-1]).all())
+
+
+def check_costs(costs_usd: Sequence[float | None] | None, names: Sequence[str]) -> None:
+    """Check the mean costs of a call, one per candidate.
+
+    Raises:
+        CandidateError: If there are more or fewer, one is no amount, or a candidate is dearer than
+            the reference.
+    """
+    if costs_usd is None:
+        return
+    if len(costs_usd) != len(names):
+        raise CandidateError(
+            f"costs_usd has a cost per candidate, {len(names)}; got {len(costs_usd)}."
+        )
+    for name, cost in zip(names, costs_usd, strict=True):
+        if cost is not None and not (is_finite(cost) and cost >= 0):
+            raise CandidateError(
+                f"costs_usd of {name!r} is finite and at least 0, or None; got {shown(cost)}."
+            )
+    savings_from_costs(costs_usd, len(names), names)  # refuses one dearer than the reference
 
 
 def is_finite(value: Any) -> bool:

@@ -49,7 +49,15 @@ class CalibrationCurve:
     """Their mean qualities, shape (n, k)."""
 
     def __post_init__(self) -> None:
-        check_curve(self)
+        check_curve(
+            self.thresholds,
+            self.cost_advantage,
+            self.quality,
+            self.quality_range,
+            self.n,
+            self.scores,
+            self.outcomes,
+        )
 
     def check_walk(self, rule: Rule) -> None:
         """Check that the line is the one that the rule walks over the kept queries.

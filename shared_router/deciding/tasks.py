@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from shared_router.asking.task_labels import labels_of
 from shared_router.deciding.curve import resolve_dial
+from shared_router.errors import ConfigurationError
+from shared_router.support.names import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,6 +54,35 @@ class TaskCurves:
             return label, None
         found = next((name for name in labels_of(label) if name in self.curves), None)
         return found, "too_few" if label in self.too_few else "unknown_task"
+
+
+def check_calibration(whole: CalibrationCurve | None, tasks: TaskCurves | None, k: int) -> None:
+    """Check that a calibration and those by task belong together, and to k candidates.
+
+    Raises:
+        ConfigurationError: If they do not.
+    """
+    if tasks is not None and whole is None:
+        raise ConfigurationError("A calibration by task needs the one over all queries; got none.")
+    if whole is None:
+        return
+    _check_width(whole, k)
+    low, high = whole.quality_range
+    for label, own in tasks.curves.items() if tasks is not None else ():
+        _check_width(own, k)
+        if own.quality_range[0] < low or own.quality_range[1] > high:
+            raise ConfigurationError(
+                f"The quality_range of task {shown(label)} lies within that of all tasks, {low:g} "
+                f"to {high:g}; got {shown(own.quality_range)}."
+            )
+
+
+def _check_width(curve: CalibrationCurve, k: int) -> None:
+    if curve.outcomes is not None and curve.outcomes.shape[1] != k:
+        raise ConfigurationError(
+            f"A calibration's outcomes have a column per candidate, {k}; got "
+            f"{curve.outcomes.shape[1]}."
+        )
 
 
 @dataclass(frozen=True)

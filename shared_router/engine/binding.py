@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shared_router.records import Candidate
+    from shared_router.router.state import RouterState
 
 
 def as_router(router: Router | str | os.PathLike[str]) -> Router:
@@ -23,7 +24,7 @@ def as_router(router: Router | str | os.PathLike[str]) -> Router:
     return router if isinstance(router, Router) else Router.from_pretrained(cast("str", router))
 
 
-def check_binding(router: Router, candidates: Sequence[Candidate]) -> None:
+def check_binding(router: RouterState, candidates: Sequence[Candidate]) -> None:
     """Check that as many models are bound as the router chooses between.
 
     Raises:
@@ -37,7 +38,7 @@ def check_binding(router: Router, candidates: Sequence[Candidate]) -> None:
         )
 
 
-def other_models(router: Router, candidates: Sequence[Candidate]) -> list[str]:
+def other_models(router: RouterState, candidates: Sequence[Candidate]) -> list[str]:
     """List the bound models that are not those the router knows, by all names told of both.
 
     Raises:
@@ -65,7 +66,7 @@ def _shown(names: Sequence[str]) -> str:
     return f"{name!r}" + (f" ({', '.join(aliases)})" if aliases else "")
 
 
-def renamed(router: Router, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+def renamed(router: RouterState, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
     """Let each model answer to the router's name of its position too, as `route=` may call it.
 
     It answers to the aliases where it is that model. A name that is a bound model's own stays with

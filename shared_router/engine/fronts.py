@@ -12,7 +12,7 @@ from shared_router.engine.engine import RoutingEngine
 from shared_router.errors import CandidateError, ConfigurationError
 from shared_router.options import dial_from
 from shared_router.records import Candidate
-from shared_router.router.folder import BUNDLED
+from shared_router.router.reading import BUNDLED
 from shared_router.support.warned import warn
 
 if TYPE_CHECKING:

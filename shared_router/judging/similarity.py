@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from shared_router.serving.scorer import GraphSession
+    from shared_router.serving.session import GraphSession
     from shared_router.serving.tokens import Tokens
 
 
@@ -49,7 +49,7 @@ class EmbeddingSimilarity:
         return vector
 
     def _ready(self) -> tuple[Tokens, GraphSession]:
-        from shared_router.serving.scorer import GraphSession
+        from shared_router.serving.session import GraphSession
         from shared_router.serving.tokens import Tokens
         from shared_router.training.encoder import load_encoder
 

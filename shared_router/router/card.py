@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shared_router.deciding.curve import CalibrationCurve
-    from shared_router.router.router import Router
+    from shared_router.router.state import RouterState
 
 _HUB_NAME = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
 LOSSES = ("train_loss", "dev_loss", "dev_error")
 """Columns of a fine-tuning's curve."""
 
 
-def model_card(router: Router) -> str:
+def model_card(router: RouterState) -> str:
     """Write the card of a router as Markdown with hub metadata."""
     parts = [_metadata(router), f"# {router.name}\n", _summary(router)]
     taken = router.facts.get("taken_from")
@@ -43,7 +43,7 @@ def _told(title: str, write: Callable[[], str]) -> str:
         return f"## {title}\n\nNot told: its facts are not complete.\n"
 
 
-def _metadata(router: Router) -> str:
+def _metadata(router: RouterState) -> str:
     lines = ["---", "library_name: hybrid-llm", "tags:", "- llm-routing", "- hybrid-llm"]
     encoder = str(router.facts.get("training", {}).get("encoder"))
     if _HUB_NAME.fullmatch(encoder) and not Path(encoder).exists():
@@ -51,7 +51,7 @@ def _metadata(router: Router) -> str:
     return "\n".join([*lines, "---", ""])
 
 
-def _summary(router: Router) -> str:
+def _summary(router: RouterState) -> str:
     *others, reference = router.candidates
     meaning = (
         "the expected quality of the candidate less that of the reference"
@@ -143,7 +143,7 @@ def _added(facts: dict[str, Any]) -> str:
     return "\n".join(["\nAdded later, on the same embeddings:\n", *rows, ""]) if rows else ""
 
 
-def _calibration(router: Router) -> str:
+def _calibration(router: RouterState) -> str:
     if router.curve is None:
         return "## Calibration\n\nNone: only `threshold` can be dialled.\n"
     facts, curve, dial = router.facts.get("calibration", {}), router.curve, router.dial
@@ -154,7 +154,7 @@ def _calibration(router: Router) -> str:
     )
 
 
-def _tasks(router: Router) -> str:
+def _tasks(router: RouterState) -> str:
     """Say within which tasks a dial holds, and within which not."""
     tasks = router.task_curves
     if tasks is None:
@@ -187,7 +187,7 @@ def _curve_table(curve: CalibrationCurve) -> str:
     return "\n".join(rows)
 
 
-def _words(router: Router) -> str:
+def _words(router: RouterState) -> str:
     if not getattr(router.scorer, "reads_terms", False):
         return ""
     return (
@@ -197,7 +197,7 @@ def _words(router: Router) -> str:
     )
 
 
-def _use(router: Router) -> str:
+def _use(router: RouterState) -> str:
     return (
         "## Use\n\n```python\nfrom shared_router import Router\n\n"
         f'router = Router.from_pretrained("{router.name}")\n'

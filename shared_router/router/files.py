@@ -1,39 +1,38 @@
-"""A router as files: what stands in its folder, and on the hub."""
+"""Reading a router: from its folder, or from the hub."""
 
 from __future__ import annotations
 
-import json
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from shared_router.data.schema import storable
 from shared_router.deciding.checks import check_array
 from shared_router.deciding.curve import CalibrationCurve
 from shared_router.deciding.rule import rule_of
 from shared_router.deciding.tasks import TaskCurves
 from shared_router.errors import ArtifactError, ConfigurationError
 from shared_router.retrieval import FACT_NAMES
-from shared_router.router.card import model_card
-from shared_router.router.checks import check_reference
-from shared_router.router.folder import (
+from shared_router.router.reading import (
     BUNDLED,
+    CALIBRATION,
+    GRAPH,
+    REFERENCE,
     SETTINGS,
+    TOKENIZER,
     arrays_from_file,
-    arrays_to_bytes,
-    write_folder,
+    read_folder,
 )
-from shared_router.router.reading import read_folder
 from shared_router.router.schema import WAY_OUT, parse_settings, said_of
+from shared_router.router.state import RouterState
 from shared_router.router.swapping import found_again
-from shared_router.serving.features import FEATURE_NAMES
-from shared_router.serving.scorer import GraphScorer, GraphSession
+from shared_router.serving.features import feature_names
+from shared_router.serving.reference import Reference, check_reference
+from shared_router.serving.scorer import GraphScorer
+from shared_router.serving.session import GraphSession
 from shared_router.serving.tasks import TaskNames
 from shared_router.serving.tokens import Tokens
 from shared_router.support.names import shown
-from shared_router.training.fit import Reference
 
 if TYPE_CHECKING:
     import os
@@ -43,137 +42,27 @@ if TYPE_CHECKING:
 
     from shared_router.deciding.rule import Rule
     from shared_router.router.reading import FileRead
-    from shared_router.router.router import Router
     from shared_router.router.schema import Settings, StoredCurve
 
-GRAPH, TOKENIZER = "graph.onnx", "tokenizer.json"
-CALIBRATION, REFERENCE, CARD = "calibration.safetensors", "reference.safetensors", "README.md"
+R = TypeVar("R", bound=RouterState)
+
 LINE = ("thresholds", "cost_advantage", "quality")
 """Arrays of a curve that every calibration has."""
 
 
-def save(router: Router, folder: Path) -> None:
-    """Write a router to a folder; see `Router.save_pretrained`."""
-    write_folder(folder, _files(router))
-
-
-def _files(router: Router) -> dict[str, bytes]:
-    scorer = router.scorer
-    if not isinstance(scorer, GraphScorer):
-        raise ConfigurationError(
-            f"Only a fitted router can be saved; this one scores with a {type(scorer).__name__}."
-        )
-    files = {
-        GRAPH: scorer.session.bytes,
-        TOKENIZER: scorer.tokens.serialized.encode(),
-        SETTINGS: _serialized(_settings(router, scorer)),
-        CARD: storable(model_card(router)).encode(),
-    }
-    if router.curve is not None:
-        arrays = curve_arrays(router.curve)
-        for at, curve in enumerate(_curves_by_task(router).values()):
-            arrays |= curve_arrays(curve, f"task {at}/")
-        files[CALIBRATION] = arrays_to_bytes(arrays)
-    if router.reference is not None:
-        kept: dict[str, NDArray[Any]] = {
-            "embeddings": router.reference.embeddings,
-            "gaps": router.reference.gaps,
-        }
-        files[REFERENCE] = arrays_to_bytes(kept)
-    return files
-
-
-def _serialized(settings: dict[str, Any]) -> bytes:
-    """Write settings that can be read again.
-
-    Raises:
-        ArtifactError: If they could not be.
-    """
-    try:
-        content = storable(json.dumps(settings, indent=2, ensure_ascii=False)).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ArtifactError(
-            f"{SETTINGS}: facts are plain JSON: texts, numbers, lists and dicts; got others "
-            f"({error})."
-        ) from error
-    parse_settings(content, SETTINGS)
-    return content
-
-
-def curve_arrays(curve: CalibrationCurve, prefix: str = "") -> dict[str, NDArray[Any]]:
-    """Name the arrays of a curve."""
-    arrays = {
-        "thresholds": curve.thresholds,
-        "cost_advantage": curve.cost_advantage,
-        "quality": curve.quality,
-        "scores": curve.scores,
-        "outcomes": curve.outcomes,
-    }
-    return {prefix + name: array for name, array in arrays.items() if array is not None}
-
-
-def _curves_by_task(router: Router) -> Mapping[str, CalibrationCurve]:
-    return router.task_curves.curves if router.task_curves else {}
-
-
-def _curve_settings(curve: CalibrationCurve) -> dict[str, Any]:
-    return {"n": curve.n, "quality_range": list(curve.quality_range)}
-
-
-def _task_settings(router: Router) -> dict[str, Any] | None:
-    tasks = router.task_curves
-    if tasks is None:
-        return None
-    return {
-        "by": tasks.by,
-        "least": tasks.least,
-        "too_few": dict(tasks.too_few),
-        "curves": [{"label": k} | _curve_settings(own) for k, own in tasks.curves.items()],
-    }
-
-
-def _settings(router: Router, scorer: GraphScorer) -> dict[str, Any]:
-    dial, curve = router.default_dial, router.curve
-    return {
-        "name": router.name,
-        "candidates": list(router.candidates),
-        "aliases": {name: list(known) for name, known in router.aliases.items()},
-        "tiers": router.tiers,
-        "labels": router.labels,
-        "costs_usd": list(router.costs_usd) if router.costs_usd else None,
-        "default_dial": {"name": dial.name, "value": dial.value} if dial else None,
-        "max_tokens": scorer.tokens.max_tokens,
-        "tail_tokens": scorer.tokens.tail_tokens,
-        # Versions that know no facts of retrieval, or no terms, refuse a router that needs them.
-        "features": _feature_names(len(scorer.fact_means), scorer.reads_terms),
-        "retrieval_means": list(scorer.fact_means),
-        "uses_reference": scorer.reference is not None,
-        "reads_terms": scorer.reads_terms,
-        "tasks": {"labels": list(scorer.tasks.labels), "told": list(scorer.tasks.told)},
-        "calibration": curve
-        and _curve_settings(curve)
-        | {"graph_sha256": scorer.session.sha256, "by_task": _task_settings(router)},
-        "fitted_ids": sorted(router.fitted_ids),
-        "calibrated_ids": sorted(router.calibrated_ids),
-        "facts": router.facts,
-    }
-
-
-def _feature_names(facts: int, terms: bool) -> list[str]:
-    return [*FEATURE_NAMES, *FACT_NAMES[:facts], *(["terms"] if terms else [])]
-
-
-def load(folder: Path) -> dict[str, Any]:
-    """Read the fields of a router from its folder.
+def load(kind: type[R], folder: Path) -> R:
+    """Read a router from its folder; see `Router.from_pretrained`.
 
     Raises:
         ArtifactError: If it is missing, corrupt, truncated, foreign or of a newer format, or breaks
-            a rule of the schema.
+            a rule, such as a calibration that is not the one its queries give.
     """
     files = read_folder(folder)
     settings = parse_settings(_file(files, SETTINGS, folder).content, str(folder / SETTINGS))
     _check_features(settings, folder)
-    return _fields(settings, files, folder)
+    fields = _fields(settings, files, folder)
+    with said_of(folder / SETTINGS):
+        return kind(**fields)
 
 
 def _file(files: Mapping[str, FileRead], name: str, folder: Path) -> FileRead:
@@ -185,7 +74,7 @@ def _file(files: Mapping[str, FileRead], name: str, folder: Path) -> FileRead:
 def _check_features(settings: Settings, folder: Path) -> None:
     facts = len(settings.retrieval_means)
     known = facts in (0, len(FACT_NAMES))
-    if not known or settings.features != _feature_names(facts, settings.reads_terms):
+    if not known or settings.features != feature_names(facts, settings.reads_terms):
         raise ArtifactError(
             f"{folder / SETTINGS}: fitted with other query features than this hybrid-llm computes; "
             "fit the router anew, or install the version that wrote it."
@@ -318,18 +207,3 @@ def find(name_or_path: str | os.PathLike[str], revision: str | None) -> Path:
             f"{shown(name)[1:-1]}: no such folder, and the hub has it not or cannot be reached "
             f"({type(error).__name__})."
         ) from error
-
-
-def push(router: Router, repo_id: str, *, private: bool, commit_message: str) -> str:
-    """Upload a router to the hub; see `Router.push_to_hub`."""
-    from huggingface_hub import HfApi
-
-    api = HfApi()
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "router"
-        save(router, folder)
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=repo_id, folder_path=folder, commit_message=commit_message
-        )
-    return str(commit.commit_url)

@@ -17,22 +17,13 @@ from pydantic_core import from_json
 from shared_router.data.output import keep_owner, sync, sync_folder
 from shared_router.data.targets import refuse_unless
 from shared_router.errors import ArtifactError
-from shared_router.router.reading import (
-    FORMAT,
-    FORMAT_VERSION,
-    MANIFEST,
-    FileRead,
-)
+from shared_router.router.reading import BUNDLED, FORMAT, FORMAT_VERSION, MANIFEST, SETTINGS
 from shared_router.router.swapping import NEW, found_again, put_in_place, scratch_beside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
-
-SETTINGS = "router.json"
-BUNDLED = "bundled"
-"""The name of the router that ships with the package."""
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -136,18 +127,3 @@ def arrays_to_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     from safetensors.numpy import save
 
     return bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
-
-
-def arrays_from_file(file: FileRead) -> dict[str, NDArray[Any]]:
-    """Read arrays from a safetensors file.
-
-    Raises:
-        ArtifactError: If it is none.
-    """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    try:
-        return dict(load(file.content))
-    except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{file}: not a safetensors file ({error}).") from error

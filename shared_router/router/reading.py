@@ -9,16 +9,23 @@ import stat
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
 from shared_router.errors import ArtifactError
 from shared_router.support.names import shown
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 FORMAT = "hybrid-llm-router"
 FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
+MANIFEST, SETTINGS = "manifest.json", "router.json"
+GRAPH, TOKENIZER = "graph.onnx", "tokenizer.json"
+CALIBRATION, REFERENCE, CARD = "calibration.safetensors", "reference.safetensors", "README.md"
+BUNDLED = "bundled"
+"""The name of the router that ships with the package."""
 LONGEST_FILE_NAME = 255
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 MOST_READS = 50
@@ -161,3 +168,18 @@ def _check_entry(path: Path, name: str, digest: object) -> None:
         )
     if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
         raise ArtifactError(f"{path}: the SHA-256 of {name!r} is hexadecimal; got {shown(digest)}.")
+
+
+def arrays_from_file(file: FileRead) -> dict[str, NDArray[Any]]:
+    """Read arrays from a safetensors file.
+
+    Raises:
+        ArtifactError: If it is none.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        return dict(load(file.content))
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{file}: not a safetensors file ({error}).") from error

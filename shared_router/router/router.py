@@ -1,100 +1,38 @@
-"""Router: the trained, calibrated, immutable artifact."""
+"""Router: the trained, calibrated, immutable artifact, and all that is done with it, by name."""
 
 from __future__ import annotations
 
-import dataclasses
-import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
-import numpy as np
-
-from shared_router.asking.questions import narrowed
-from shared_router.data.costs import call_costs, names_of
-from shared_router.deciding.attempts import Policy, Scored, drive
-from shared_router.deciding.guards import RoutingRequest
-from shared_router.deciding.record import decision_record
-from shared_router.deciding.rule import rule_of, savings_from_costs
-from shared_router.deciding.tasks import LEAST_PER_TASK, resolve_setting
-from shared_router.errors import ConfigurationError, DataError
+from shared_router.deciding.tasks import LEAST_PER_TASK
 from shared_router.measuring.bootstrap import RESAMPLES
-from shared_router.options import CallOptions, Dial, only_dial
-from shared_router.records import Candidate, RoutingDecision, RoutingQuery, joined_names
-from shared_router.router import measured
-from shared_router.router.changing import Changing
-from shared_router.router.checks import check_router
-from shared_router.router.keeping import Keeping
-from shared_router.router.task_scores import predicted_tasks
-from shared_router.serving.scorer import GraphScorer, Scorer
-from shared_router.support.model_names import joined
-from shared_router.support.processes import cached_property, native_work
-from shared_router.training.encoder import DEFAULT_MAX_TOKENS
-from shared_router.training.finetuning.settings import FineTuning
-from shared_router.training.fit import Reference, fit_scorer
-from shared_router.training.needs import check_training
+from shared_router.options import only_dial
+from shared_router.router import files, variants
+from shared_router.router.reading import BUNDLED
+from shared_router.router.state import RouterState
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
 
     from shared_router.data.dataset import RoutingDataset
     from shared_router.data.labels import LabelKind
-    from shared_router.deciding.curve import CalibrationCurve
-    from shared_router.deciding.rule import Rule
-    from shared_router.deciding.tasks import ByTask, TaskCurves
+    from shared_router.deciding.tasks import ByTask
     from shared_router.measuring.evaluation import RoutingReport
-    from shared_router.retrieval import RetrievalFacts
-    from shared_router.training.fit import Progress
+    from shared_router.measuring.transfer import TransferReport
+    from shared_router.options import Dial
+    from shared_router.records import Candidate
+    from shared_router.support.progress import Progress
+    from shared_router.training.finetuning.settings import FineTuning
 
-CHARACTERS_PER_TOKEN = 4
-"""A rough rule, for scorers without a tokenizer."""
 
-
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Router(Changing, Keeping):
+class Router(RouterState):
     """A trained router: scores queries, and decides by a dial in the user's units.
 
     Make one with `fit`, `from_pretrained`, or around any `Scorer`. A router never changes:
     `calibrate` returns a new one.
     """
-
-    candidates: tuple[str, ...]
-    """Names, the reference (the large model) last."""
-    scorer: Scorer
-    """Maps texts to scores, higher = less need of the reference."""
-    labels: LabelKind = "gap"
-    """What the scores mean: an expected gap, or a probability."""
-    name: str = "router"
-    """Stands in every decision."""
-    tiers: bool = False
-    """Whether the candidates are tiers of models: then any model may stand for each."""
-    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """What else the models are called that were measured, by candidate: they bind to it."""
-    costs_usd: tuple[float | None, ...] | None = None
-    """Mean cost of one call per candidate in US dollars, where the data told."""
-    curve: CalibrationCurve | None = None
-    """The calibration; `None` before `calibrate`."""
-    task_curves: TaskCurves | None = None
-    """The calibration within each task that has one."""
-    default_dial: Dial | None = None
-    """The dial of a call that brings none; see `dial`."""
-    reference: Reference | None = field(default=None, repr=False)
-    """Train embeddings and gaps, for neighbours and comparison."""
-    fitted_ids: frozenset[str] = field(default=frozenset(), repr=False)
-    """Ids of the queries it was fitted on."""
-    calibrated_ids: frozenset[str] = field(default=frozenset(), repr=False)
-    """Ids of the queries it was calibrated on."""
-    facts: dict[str, Any] = field(default_factory=dict, repr=False)
-    """Measured facts of training and calibration, for the card."""
-
-    def __post_init__(self) -> None:
-        check_router(self)
-
-    def __repr__(self) -> str:
-        state = f"calibrated on {self.curve.n}" if self.curve else "not calibrated"
-        names = ", ".join(self.candidates)
-        return f"Router({self.name!r}, [{names}], labels={self.labels!r}, {state})"
 
     # -- making one -------------------------------------------------------------------------
 
@@ -116,7 +54,7 @@ class Router(Changing, Keeping):
         seed: int = 0,
         cache: bool = True,
         progress: Progress | None = None,
-    ) -> Router:
+    ) -> Self:
         """Train a router on queries with measured outcomes.
 
         Args:
@@ -152,19 +90,17 @@ class Router(Changing, Keeping):
 
         Source: Hybrid LLM (Ding et al., ICLR 2024), section 3.
         """
-        if not data.records:
-            raise DataError(f"{data.name}: empty; a router is fitted on at least one query.")
-        names = names_of(candidates)
-        complete = data.candidates(names)
-        costs = call_costs(candidates, complete, costs_usd)
-        savings_from_costs(costs.usd, len(names), names)  # refuses one dearer than the reference
-        check_training(encoder, finetuning=bool(finetune))  # before minutes of work, not after
-        fitted = fit_scorer(
-            complete,
-            names,
+        from shared_router.router.fit import fit
+
+        return fit(
+            cls,
+            data,
+            candidates,
             labels,
             encoder,
-            finetuning=FineTuning() if finetune is True else finetune or None,
+            name=name,
+            costs_usd=costs_usd,
+            finetune=finetune,
             int8=int8,
             reference=reference,
             retrieval=retrieval,
@@ -172,17 +108,6 @@ class Router(Changing, Keeping):
             seed=seed,
             cache=cache,
             progress=progress,
-        )
-        return cls(
-            candidates=tuple(names),
-            scorer=fitted.scorer,
-            labels=labels,
-            name=name or joined_names(names),
-            aliases=joined({}, complete.aliases(names)),
-            costs_usd=costs.usd,
-            reference=fitted.reference,
-            fitted_ids=frozenset(complete.ids),
-            facts={"training": fitted.facts | {"costs": costs.source}},
         )
 
     def calibrate(
@@ -194,7 +119,7 @@ class Router(Changing, Keeping):
         least_per_task: int = LEAST_PER_TASK,
         costs_usd: Mapping[str, float] | None = None,
         progress: Progress | None = None,
-    ) -> Router:
+    ) -> Self:
         """Measure quality and cost along the line of thresholds, on queries not fitted on.
 
         Args:
@@ -217,166 +142,19 @@ class Router(Changing, Keeping):
             CandidateError: If costs are wrong.
             ScoringError: If the scorer gives something else than numbers.
         """
-        router = measured.with_costs_of(self, data, costs_usd)
-        found = measured.calibrate(router, data, by_task, least_per_task, progress)
-        dial = default or measured.default_dial(found.curve)
-        found.curve.resolve(dial)
-        return dataclasses.replace(
-            router,
-            curve=found.curve,
-            task_curves=found.tasks,
-            default_dial=dial,
-            aliases=joined(self.aliases, found.data.aliases(self.candidates)),
-            calibrated_ids=frozenset(found.data.ids),
-            facts=self.facts | {"calibration": measured.calibration_facts(found)},
+        from shared_router.router.calibrate import calibrate
+
+        return calibrate(
+            self,
+            data,
+            default=default,
+            by_task=by_task,
+            least_per_task=least_per_task,
+            costs_usd=costs_usd,
+            progress=progress,
         )
 
-    # -- using one --------------------------------------------------------------------------
-
-    @cached_property
-    def rule(self) -> Rule:
-        """The rule that turns scores and a threshold into choices."""
-        return rule_of(self.labels, self.costs_usd, self.candidates)
-
-    @property
-    def dial(self) -> Dial:
-        """The dial of a call that brings none.
-
-        The stored default; before calibration the threshold of best expected quality: 0 for
-        `gap`, 0.5 for the paper's labels.
-        """
-        return self.default_dial or Dial("threshold", 0.0 if self.labels == "gap" else 0.5)
-
-    @cached_property
-    def version(self) -> str:
-        """The start of the SHA-256 of its graph; `custom` for a scorer that is no graph."""
-        if isinstance(self.scorer, GraphScorer):
-            return self.scorer.session.sha256[:12]
-        return "custom"
-
-    @property
-    def sees_retrieval(self) -> bool:
-        """Whether facts of retrieval move its scores."""
-        return bool(getattr(self.scorer, "takes_retrieval", False))
-
-    def score(
-        self,
-        texts: Sequence[str],
-        tasks: Sequence[str | None] | None = None,
-        retrieval: Sequence[RetrievalFacts | None] | None = None,
-    ) -> NDArray[np.float32]:
-        """Score texts, each alone.
-
-        Args:
-            texts: The users' queries.
-            tasks: Their task labels, where known; one the scorer does not know changes nothing.
-            retrieval: What was retrieved for each, where known; a router that sees no such facts
-                passes them over.
-
-        Returns:
-            float32 of shape (n, k - 1), one column per candidate but the reference; higher =
-            less need of the reference.
-        """
-        if isinstance(texts, str):
-            raise ConfigurationError("score takes a list of texts; wrap the one text in a list.")
-        told: dict[str, Any] = {}
-        if tasks is not None and getattr(self.scorer, "takes_tasks", False):
-            told["tasks"] = tasks
-        if retrieval is not None and self.sees_retrieval:
-            told["retrieval"] = retrieval
-        found = self.scorer.score(texts, **told)
-        scores = np.asarray(found, dtype=np.float32)
-        return scores.reshape(len(texts), len(self.candidates) - 1)
-
-    def scored(
-        self,
-        text: str,
-        task: str | None = None,
-        retrieval: RetrievalFacts | None = None,
-        narrow: bool = False,
-    ) -> Scored:
-        """Score one text for a decision.
-
-        Args:
-            text: The user's query.
-            task: Its label, where one is given.
-            retrieval: What was retrieved for it, where known.
-            narrow: Whether it is a whole message: one that is longer than the encoder reads is
-                narrowed to its final question paragraph.
-
-        Returns:
-            The scores, with the task its text tells where the calibration goes by that.
-
-        Raises:
-            PanicError: If native code panics, in a scorer of your own too.
-        """
-        with native_work():
-            question = narrowed(text, self.exceeds) if narrow else None
-            read = text if question is None else question
-            truncated = self.exceeds(read) if question is not None or not narrow else False
-            found = self._scored(read, task, retrieval)
-        return dataclasses.replace(found, question=question, truncated=truncated)
-
-    def _scored(self, text: str, task: str | None, retrieval: RetrievalFacts | None) -> Scored:
-        facts = None if retrieval is None else [retrieval]
-        if self.task_curves is None or self.task_curves.by != "predicted":
-            labels = None if task is None else [task]
-            return Scored(self.score([text], labels, facts)[0])
-        scores, (told,) = predicted_tasks(self, [text], None, facts)
-        return Scored(scores[0], told)
-
-    def exceeds(self, text: str) -> bool:
-        """Tell whether a text is longer than the encoder reads."""
-        if isinstance(self.scorer, GraphScorer):
-            try:
-                return self.scorer.tokens.exceeds(text)
-            except Exception:  # noqa: BLE001  (a broken tokenizer: scoring fails and is recorded)
-                return False
-        return len(text) > DEFAULT_MAX_TOKENS * CHARACTERS_PER_TOKEN
-
-    def decide(
-        self, query: str, *, retrieval: RetrievalFacts | None = None, **options: Any
-    ) -> RoutingDecision:
-        """Decide one query, calling no model.
-
-        Args:
-            query: The user's query.
-            retrieval: What was retrieved for it, where known.
-            **options: One dial, `route`, `task`.
-
-        Returns:
-            The decision.
-
-        Raises:
-            ConfigurationError: If an option is wrong.
-            TypeError: If `retrieval` is something else.
-        """
-        started = time.perf_counter()
-        policy = self.policy(self.named_candidates(), self.dial)
-        asked = RoutingQuery(text=query, retrieval=retrieval)
-        request = RoutingRequest(query=asked, options=CallOptions.parse(options))
-        verdict = drive(policy.deciding(request), self.scored)
-        latency_ms = (time.perf_counter() - started) * 1e3
-        return decision_record(verdict, request, policy, self, latency_ms)
-
-    def named_candidates(self) -> tuple[Candidate, ...]:
-        """Return the candidates without models, by all names that are known of them."""
-        known = self.aliases
-        return tuple(Candidate(name, aliases=known.get(name, ())) for name in self.candidates)
-
-    def policy(self, candidates: tuple[Candidate, ...], dial: Dial) -> Policy:
-        """Make the rules of deciding over bound candidates."""
-        return Policy(candidates, self.rule, self.curve, dial, self.task_curves)
-
-    def threshold_of(self, task: str | None = None, **dial: float) -> float:
-        """Resolve a dial to this router's threshold, within a task where it is calibrated for it.
-
-        Raises:
-            DialError: If no dial, two dials, or one out of range is given.
-            NotCalibratedError: If the dial needs a calibration and there is none.
-        """
-        asked = only_dial(dial) or self.dial
-        return resolve_setting(asked, self.curve, self.task_curves, task).threshold
+    # -- measuring one ----------------------------------------------------------------------
 
     def evaluate(
         self,
@@ -408,4 +186,170 @@ class Router(Changing, Keeping):
             NotCalibratedError: If the dial needs a calibration and there is none.
             ScoringError: If the scorer gives something else than numbers.
         """
-        return measured.evaluate(self, data, only_dial(dial), resamples, progress, skip_seen)
+        from shared_router.router.evaluate import evaluate
+
+        return evaluate(self, data, only_dial(dial), resamples, progress, skip_seen)
+
+    def transfer_report(
+        self,
+        data: RoutingDataset,
+        candidates: Sequence[str] | None = None,
+        *,
+        resamples: int = RESAMPLES,
+        progress: Progress | None = None,
+        **dial: float,
+    ) -> TransferReport:
+        """Tell whether this router can serve other models: reuse, recalibrate or retrain.
+
+        Args:
+            data: Queries with outcomes of the new models, a few hundred or more; where they have
+                outcomes of the router's own models too, the quality gaps are correlated.
+            candidates: The new models, by position, the reference last; all of the data's where
+                `None`.
+            resamples: Bootstrap resamples behind the intervals.
+            progress: Told of long work.
+            **dial: One dial; the router's own where none is given.
+
+        Returns:
+            The report, with its rule.
+
+        Raises:
+            CandidateError: If the new models are more or fewer than the router's.
+            DataError: If there are too few queries that the router was not fitted on.
+            NotCalibratedError: If the dial needs a calibration and there is none.
+
+        Source: Hybrid LLM (Ding et al., ICLR 2024), section 4.5.
+        """
+        from shared_router.router.transfer import report
+
+        asked = only_dial(dial) or self.dial
+        return report(self, data, candidates, asked, resamples, progress)
+
+    # -- making others of one ---------------------------------------------------------------
+
+    def with_costs(self, costs_usd: Mapping[str, float]) -> Self:
+        """Weigh the candidates by other costs; a calibration is walked anew, nothing is scored.
+
+        Args:
+            costs_usd: Mean cost of one call in US dollars, one for each candidate.
+
+        Raises:
+            CandidateError: If one is missing, wrong, or greater than the reference's.
+            NotCalibratedError: If the calibration is of an older version, which kept no scores.
+        """
+        return variants.with_costs(self, costs_usd)
+
+    def for_candidates(self, candidates: Sequence[str], *, name: str | None = None) -> Self:
+        """Take the same scores for other models; calibrate the result with their outcomes.
+
+        `transfer_report` tells whether that is worth it.
+
+        Args:
+            candidates: As many models as the router's own, by position, the reference last.
+            name: The new router's name; the candidates joined by default.
+
+        Returns:
+            An uncalibrated router that knows no costs.
+
+        Raises:
+            CandidateError: If there are more or fewer, or one stands twice.
+        """
+        return variants.for_candidates(self, candidates, name)
+
+    def add_candidate(
+        self,
+        name: str,
+        data: RoutingDataset,
+        *,
+        before: str | None = None,
+        cost_usd: float | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Add one model, from its outcomes on a few hundred queries.
+
+        A new column of scores is fitted on the frozen embeddings; all others stay as they are.
+
+        Args:
+            name: The new model.
+            data: Queries with outcomes of it and of the reference; all of them are used.
+            before: The candidate it stands before; the reference where `None`. The order counts
+                where no costs are known.
+            cost_usd: Mean cost of one of its calls; as the data measured it where `None`.
+            seed: Seed of folds and landmarks.
+            progress: Told of long work.
+
+        Returns:
+            The uncalibrated router of one candidate more.
+
+        Raises:
+            ConfigurationError: If the scorer is no graph.
+            CandidateError: If the name is taken, `before` is none of the candidates, the model has
+                no outcomes, or it is dearer than the reference.
+            DataError: If no query has outcomes of both.
+            LabelError: If nothing can be learned from the outcomes.
+            MissingExtraError: If scipy or onnx is not installed.
+        """
+        return variants.add_candidate(
+            self, name, data, before=before, cost_usd=cost_usd, seed=seed, progress=progress
+        )
+
+    # -- keeping one ------------------------------------------------------------------------
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write the router to a folder, whole or not at all.
+
+        Args:
+            folder: A new or empty folder, or one that holds a router, which is replaced: whoever
+                reads it meanwhile sees the old one or the new one.
+
+        Raises:
+            ConfigurationError: If its scorer is no graph.
+            ArtifactError: If the folder holds something else or cannot be written.
+        """
+        from shared_router.router.saving import save
+
+        save(self, Path(folder))
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path: str | os.PathLike[str], *, revision: str | None = None
+    ) -> Self:
+        """Read a router from a folder, or from the Hugging Face hub.
+
+        Args:
+            name_or_path: A folder, a hub repository `owner/name`, or `bundled`.
+            revision: Branch, tag or commit on the hub.
+
+        Raises:
+            ArtifactError: If it is missing, corrupt, truncated, foreign or of a newer format, or
+                breaks a rule, such as a calibration that is not the one its queries give.
+        """
+        return files.load(cls, files.find(name_or_path, revision))
+
+    @classmethod
+    def bundled(cls) -> Self:
+        """Read the router that ships with this package: small tier against frontier.
+
+        It needs no network. Its card, `README.md` in its folder, tells what it was trained on,
+        how it ranks questions of other sources, and what it must not be used for. Its dials are
+        estimates on other models: fit one of your own as soon as you have outcomes.
+        """
+        return cls.from_pretrained(BUNDLED)
+
+    def push_to_hub(
+        self, repo_id: str, *, private: bool = False, commit_message: str = "Upload router"
+    ) -> str:
+        """Upload the router and its card to the Hugging Face hub.
+
+        Args:
+            repo_id: `owner/name`.
+            private: Whether a new repository is private.
+            commit_message: The commit's message.
+
+        Returns:
+            The address of the commit.
+        """
+        from shared_router.router.saving import push
+
+        return push(self, repo_id, private=private, commit_message=commit_message)

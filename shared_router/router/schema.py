@@ -19,13 +19,17 @@ from pydantic import (
     model_validator,
 )
 
-from shared_router.data.dataset import check_candidate_names
 from shared_router.data.labels import LabelKind  # noqa: TC001  (pydantic reads it)
+from shared_router.deciding.checks import check_costs
 from shared_router.deciding.tasks import ByTask  # noqa: TC001  (pydantic reads it)
 from shared_router.errors import ArtifactError, ConfigurationError
 from shared_router.options import Dial, DialName
-from shared_router.router.checks import check_costs
-from shared_router.support.names import LONGEST_ROUTER_NAME, check_name, shown
+from shared_router.support.names import (
+    LONGEST_ROUTER_NAME,
+    check_candidate_names,
+    check_name,
+    shown,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,10 +11,9 @@ import numpy as np
 from shared_router.asking.task_labels import labels_of
 from shared_router.deciding.curve import calibration_curve
 from shared_router.deciding.tasks import TaskCurves
-from shared_router.errors import ConfigurationError
 from shared_router.measuring.task_figures import Keyed
-from shared_router.serving.scorer import GraphScorer
-from shared_router.training.fit import counter
+from shared_router.serving.scorer import GraphScorer, telling
+from shared_router.support.progress import counter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
     from shared_router.deciding.rule import Rule
     from shared_router.deciding.tasks import ByTask
     from shared_router.retrieval import RetrievalFacts
-    from shared_router.router.router import Router
-    from shared_router.training.fit import Progress
+    from shared_router.router.state import RouterState
+    from shared_router.support.progress import Progress
 
     Facts = Sequence[RetrievalFacts | None] | None
 
@@ -63,7 +62,7 @@ class TaskScores:
 
 
 def score_by_task(
-    router: Router,
+    router: RouterState,
     texts: Sequence[str],
     given: Sequence[str | None],
     by: ByTask,
@@ -85,7 +84,10 @@ def score_by_task(
         ConfigurationError: If tasks are to be predicted and the router tells none.
     """
     if by == "predicted":
-        plain, told = predicted_tasks(router, texts, progress, retrieval)
+        scorer = telling(router.scorer, router.name)
+        plain, told = scorer.score_and_tell(
+            texts, counter(progress, "score", len(texts)), retrieval
+        )
         names = [labels_of(task) for task in told]
         same = [[row for _ in own] for row, own in zip(plain, names, strict=True)]
         return TaskScores(plain, _grouped(same, names), told)
@@ -95,34 +97,8 @@ def score_by_task(
     return TaskScores(plain, _grouped([rows[1:] for rows in found], names), given)
 
 
-def predicted_tasks(
-    router: Router,
-    texts: Sequence[str],
-    progress: Progress | None = None,
-    retrieval: Facts = None,
-) -> tuple[NDArray[np.float32], list[str]]:
-    """Score queries and tell the task of each by its text.
-
-    Raises:
-        ConfigurationError: If the router tells no tasks.
-    """
-    scorer = router.scorer
-    if not isinstance(scorer, GraphScorer) or not scorer.tasks.told:
-        raise ConfigurationError(
-            f"Router {router.name!r} tells no tasks by the text: its training data name fewer than "
-            "two, or it is a fine-tuned encoder alone (blend=False). Calibrate with "
-            'by_task="given", or fit otherwise.'
-        )
-    outputs = ["score", "task_shares"]
-    told = counter(progress, "score", len(texts))
-    found = list(scorer.run(outputs, texts, told, None, retrieval))
-    return np.concatenate([score for score, _ in found]), [
-        scorer.told(shares) for _, shares in found
-    ]
-
-
 def _under(
-    router: Router,
+    router: RouterState,
     texts: Sequence[str],
     names: Sequence[Sequence[str]],
     progress: Progress | None,

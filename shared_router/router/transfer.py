@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared_router.data.dataset import check_candidate_names
 from shared_router.deciding.curve import resolve_dial
 from shared_router.errors import CandidateError, DataError
 from shared_router.measuring.evaluation import Outcomes
 from shared_router.measuring.transfer import LEAST_TRANSFER, Transfer, transfer_report
-from shared_router.router.measured import known_facts
+from shared_router.router.queries import known_facts
 from shared_router.serving.features import feature_matrix
 from shared_router.serving.scorer import GraphScorer
-from shared_router.training.fit import counter
+from shared_router.support.names import check_candidate_names
+from shared_router.support.progress import counter
 from shared_router.training.heads import Batch, KernelHead
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from shared_router.data.dataset import RoutingDataset
     from shared_router.measuring.transfer import TransferReport
     from shared_router.options import Dial
-    from shared_router.router.router import Router
-    from shared_router.training.fit import Progress
+    from shared_router.router.state import RouterState
+    from shared_router.support.progress import Progress
 
 FOLDS = 5
 RIDGE = 10.0
@@ -34,7 +34,7 @@ RIDGE = 10.0
 
 
 def report(
-    router: Router,
+    router: RouterState,
     data: RoutingDataset,
     candidates: Sequence[str] | None,
     dial: Dial,
@@ -68,7 +68,7 @@ def report(
 
 
 def _new_names(
-    router: Router, data: RoutingDataset, candidates: Sequence[str] | None
+    router: RouterState, data: RoutingDataset, candidates: Sequence[str] | None
 ) -> Sequence[str]:
     names = data.models if candidates is None else candidates
     check_candidate_names(names)
@@ -81,7 +81,7 @@ def _new_names(
 
 
 def _scored(
-    router: Router, data: RoutingDataset, progress: Progress | None
+    router: RouterState, data: RoutingDataset, progress: Progress | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float32] | None]:
     if not isinstance(router.scorer, GraphScorer):
         scores = router.score(data.queries, retrieval=data.retrieval)
@@ -92,14 +92,14 @@ def _scored(
     return scores.astype(np.float64), embeddings
 
 
-def _features(router: Router, data: RoutingDataset) -> NDArray[np.float32]:
+def _features(router: RouterState, data: RoutingDataset) -> NDArray[np.float32]:
     """Compute the features as the router sees them, facts of retrieval included if it sees any."""
     means = router.scorer.fact_means if isinstance(router.scorer, GraphScorer) else ()
     return feature_matrix(data.queries, data.retrieval, means)
 
 
 def _shared_gaps(
-    router: Router, data: RoutingDataset, names: Sequence[str]
+    router: RouterState, data: RoutingDataset, names: Sequence[str]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Gaps of both on the queries that have outcomes of both."""
     own = router.candidates

@@ -47,6 +47,16 @@ FEATURE_NAMES = (
 """Names of the features, in the order of the columns."""
 
 
+def feature_names(facts: int, terms: bool) -> list[str]:
+    """Name what a graph sees beside the tokens: these features, facts of retrieval, hashed words.
+
+    Args:
+        facts: How many of `FACT_NAMES` it sees.
+        terms: Whether it reads hashed words.
+    """
+    return [*FEATURE_NAMES, *FACT_NAMES[:facts], *(["terms"] if terms else [])]
+
+
 def query_features(text: str) -> list[float]:
     """Compute the features of one query; of a long text those of its head and tail.
 

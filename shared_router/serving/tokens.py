@@ -13,6 +13,9 @@ from shared_router.support.processes import cached_property, opening
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+DEFAULT_MAX_TOKENS = 256
+"""Tokens read of a text, where an encoder could read more."""
+
 
 def readable(text: str) -> str:
     """Replace lone surrogates, as in half an emoji: a tokenizer refuses the whole text."""

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import reprlib
 import unicodedata
+from typing import TYPE_CHECKING
 
 from shared_router.errors import CandidateError, ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 LONGEST_NAME = 1_000
 """Characters of a candidate's name; paths and addresses name models too."""
@@ -62,3 +66,20 @@ def check_name(
             f"halves of surrogate pairs; got {shown(name)}."
         )
     return name
+
+
+def check_candidate_names(names: Sequence[str]) -> None:
+    """Check that a list of candidates has two or more different names.
+
+    Raises:
+        CandidateError: If it has not, or one is no name.
+    """
+    if isinstance(names, str) or len(names) < 2:
+        raise CandidateError(
+            "A router chooses between at least two candidates, the reference (the large model) "
+            f"last; got {shown(names)}."
+        )
+    for name in names:
+        check_name(name)
+    if len(set(names)) < len(names):
+        raise CandidateError(f"Each candidate is named once; got {', '.join(names)}.")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from shared_router.data.labels import make_labels
-from shared_router.serving.scorer import GraphScorer, GraphSession
+from shared_router.serving.session import GraphSession
 from shared_router.training.export import append_column
 from shared_router.training.heads import Batch
 from shared_router.training.retrieval_facts import data_features
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from shared_router.data.dataset import RoutingDataset
     from shared_router.data.labels import LabelKind
+    from shared_router.serving.scorer import GraphScorer
 
 
 @dataclass(frozen=True)

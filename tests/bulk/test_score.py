@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from shared_router import Dial, Router
-from shared_router.bulk.engine import AHEAD, LocalEngine, engine_named, map_in_order
+from shared_router.bulk.engine import AHEAD, LocalEngine, map_in_order
+from shared_router.bulk.engines import engine_named
 from shared_router.bulk.score import score_file
 from shared_router.collecting.sources import stream_queries
 from shared_router.errors import ConfigurationError, DataError, NotCalibratedError

@@ -16,7 +16,8 @@ import pytest
 
 from shared_router import Router
 from shared_router.serving.features import FEATURE_NAMES, feature_matrix
-from shared_router.serving.scorer import GraphScorer, GraphSession, Scorer
+from shared_router.serving.scorer import GraphScorer, Scorer
+from shared_router.serving.session import GraphSession
 from shared_router.serving.tokens import Tokens
 from shared_router.testing import FixedScorer
 from shared_router.training.encoder import load_encoder

@@ -12,7 +12,8 @@ from shared_router.data.labels import make_labels
 from shared_router.errors import ConfigurationError
 from shared_router.training.blend import PRIOR_WEIGHT, blend_weight
 from shared_router.training.finetuning.joint_outcomes import OUTCOMES, make_objective
-from shared_router.training.finetuning.settings import FineTuning, dev_fold
+from shared_router.training.finetuning.settings import FineTuning
+from shared_router.training.finetuning.tune import dev_fold
 from tests.material import PAIR, dataset, known_truth, record
 
 GRADED = dataset(

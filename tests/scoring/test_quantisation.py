@@ -11,8 +11,9 @@ import pytest
 
 from shared_router import Router
 from shared_router.router.card import model_card
-from shared_router.serving import scorer as serving
-from shared_router.serving.scorer import GraphScorer, GraphSession
+from shared_router.serving import session as serving
+from shared_router.serving.scorer import GraphScorer
+from shared_router.serving.session import GraphSession
 from shared_router.training import quantisation
 from shared_router.training.encoder import load_encoder
 from shared_router.training.join import join_graphs

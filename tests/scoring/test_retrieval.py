@@ -21,7 +21,8 @@ from shared_router.errors import ArtifactError, DataError
 from shared_router.records import Candidate
 from shared_router.retrieval import FACT_NAMES
 from shared_router.serving.features import FEATURE_NAMES, feature_matrix
-from shared_router.serving.scorer import GraphScorer, GraphSession
+from shared_router.serving.scorer import GraphScorer
+from shared_router.serving.session import GraphSession
 from shared_router.training.quantisation import int8_graph
 from shared_router.training.retrieval_facts import MissingFactsWarning, data_features, learned_means
 from tests.material import PAIR, by_retrieval, dataset, record, write_lines

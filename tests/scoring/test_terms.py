@@ -18,14 +18,15 @@ from shared_router.data.labels import make_labels
 from shared_router.errors import ArtifactError
 from shared_router.router.folder import write_folder
 from shared_router.serving.features import FEATURE_NAMES, feature_matrix
-from shared_router.serving.scorer import GraphScorer, GraphSession
+from shared_router.serving.scorer import GraphScorer
+from shared_router.serving.session import GraphSession
 from shared_router.serving.terms import BUCKETS, hashed_terms
 from shared_router.serving.tokens import MAX_CHARACTERS
 from shared_router.training.blend import Blend
 from shared_router.training.embedding import embed
 from shared_router.training.encoder import load_encoder
 from shared_router.training.export import export_router_graph, export_tuned_graph
-from shared_router.training.finetuning.settings import finetune
+from shared_router.training.finetuning.tune import finetune
 from shared_router.training.fit import train_on_embeddings
 from shared_router.training.heads import RIDGES, Batch
 from shared_router.training.term_head import TERM_RIDGES, TermHead, term_matrix

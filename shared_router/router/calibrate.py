@@ -1,0 +1,132 @@
+"""Calibrating a router: quality and cost along its line, on queries it has not seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from shared_router.data.costs import given_costs
+from shared_router.deciding.curve import CalibrationCurve, calibration_curve
+from shared_router.deciding.tasks import BY_TASK
+from shared_router.deciding.walk import one_sign
+from shared_router.errors import ConfigurationError, DataError
+from shared_router.options import Dial
+from shared_router.router.queries import finite, known_facts, unseen
+from shared_router.router.state import RouterState
+from shared_router.router.task_scores import score_by_task, task_curves
+from shared_router.support.model_names import joined
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from shared_router.data.dataset import RoutingDataset
+    from shared_router.deciding.tasks import ByTask, TaskCurves
+    from shared_router.support.progress import Progress
+
+R = TypeVar("R", bound=RouterState)
+
+LEAST_CALIBRATION = 2
+"""Fewest queries a calibration can be made of."""
+DEFAULT_DROP = 0.01
+"""The paper's operating point: at most 1 % quality drop."""
+
+
+def calibrate(
+    router: R,
+    data: RoutingDataset,
+    *,
+    default: Dial | None,
+    by_task: ByTask,
+    least_per_task: int,
+    costs_usd: Mapping[str, float] | None,
+    progress: Progress | None,
+) -> R:
+    """Calibrate a router; see `Router.calibrate`."""
+    priced = _with_costs_of(router, data, costs_usd)
+    found = _calibration(priced, data, by_task, least_per_task, progress)
+    dial = default or _default_dial(found.curve)
+    found.curve.resolve(dial)
+    return replace(
+        priced,
+        curve=found.curve,
+        task_curves=found.tasks,
+        default_dial=dial,
+        aliases=joined(router.aliases, found.data.aliases(router.candidates)),
+        calibrated_ids=frozenset(found.data.ids),
+        facts=router.facts | {"calibration": _facts(found)},
+    )
+
+
+@dataclass(frozen=True)
+class _Calibrated:
+    """What a calibration found."""
+
+    curve: CalibrationCurve
+    """Over all queries, scored without labels."""
+    tasks: TaskCurves | None
+    """Over the queries of each task with enough of them; `None` where none is named, or asked."""
+    data: RoutingDataset
+    """The queries."""
+
+
+def _calibration(
+    router: RouterState,
+    data: RoutingDataset,
+    by_task: ByTask,
+    least_per_task: int,
+    progress: Progress | None,
+) -> _Calibrated:
+    """Measure a router's line."""
+    if by_task not in BY_TASK:
+        raise ConfigurationError(f"by_task is one of {', '.join(BY_TASK)}; got {by_task!r}.")
+    if least_per_task < LEAST_CALIBRATION:
+        raise ConfigurationError(
+            f"least_per_task is at least {LEAST_CALIBRATION} queries; got {least_per_task}."
+        )
+    complete = unseen(router, data, "calibrate") if data.records else data
+    if len(complete) < LEAST_CALIBRATION:
+        raise DataError(
+            f"{data.name}: {len(complete)} queries; a calibration needs at least "
+            f"{LEAST_CALIBRATION}, and a few hundred to be worth much."
+        )
+    known = [record.task for record in complete]
+    facts = known_facts(router, complete)
+    seen = score_by_task(router, complete.queries, known, by_task, progress, facts)
+    finite(seen.plain, complete.name)
+    quality = complete.quality(router.candidates)
+    curve = calibration_curve(router.rule, seen.plain, quality)
+    curves = task_curves(router.rule, seen, quality, by_task, least_per_task)
+    return _Calibrated(curve, curves, complete)
+
+
+def _facts(found: _Calibrated) -> dict[str, Any]:
+    """Return what the card says of a calibration."""
+    tasks = found.tasks
+    facts = {"data": found.data.name, "n": found.curve.n, "splits": dict(found.data.splits)}
+    if tasks is None:
+        return facts
+    return facts | {
+        "tasks": {
+            "by": tasks.by,
+            "least": tasks.least,
+            "calibrated": {label: curve.n for label, curve in tasks.curves.items()},
+            "too_few": dict(tasks.too_few),
+        }
+    }
+
+
+def _with_costs_of(router: R, data: RoutingDataset, costs_usd: Mapping[str, float] | None) -> R:
+    """Take given costs, or those of the data where the router knows none."""
+    if costs_usd is not None:
+        return replace(router, costs_usd=given_costs(router.candidates, costs_usd))
+    if (router.costs_usd is None or None in router.costs_usd) and data.records:
+        measured = tuple(data.mean_costs_usd(router.candidates))
+        return router if None in measured else replace(router, costs_usd=measured)
+    return router
+
+
+def _default_dial(curve: CalibrationCurve) -> Dial:
+    """Choose the stored default: the paper's drop, or half the calls where it has no meaning."""
+    if one_sign(curve.quality_range) and curve.reference_quality != 0:
+        return Dial("max_quality_drop", DEFAULT_DROP)
+    return Dial("cost_advantage", 0.5)

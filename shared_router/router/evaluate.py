@@ -1,0 +1,120 @@
+"""Measuring a router beside its baselines, on queries it has not seen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shared_router.deciding.curve import resolve_dial
+from shared_router.errors import DataError
+from shared_router.measuring.evaluation import Outcomes, RoutingReport, compare, figures_at_dial
+from shared_router.measuring.task_figures import figures_by_task
+from shared_router.router.queries import finite, fresh, known_facts, unseen
+from shared_router.router.task_scores import score_by_task
+from shared_router.serving.scorer import GraphScorer
+from shared_router.support.progress import counter
+from shared_router.training.neighbours import neighbour_mean
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from shared_router.data.dataset import RoutingDataset
+    from shared_router.deciding.curve import CalibrationCurve
+    from shared_router.options import Dial
+    from shared_router.router.state import RouterState
+    from shared_router.support.progress import Progress
+
+
+def evaluate(
+    router: RouterState,
+    data: RoutingDataset,
+    dial: Dial | None,
+    resamples: int,
+    progress: Progress | None,
+    skip_seen: bool = False,
+) -> RoutingReport:
+    """Measure a router beside its baselines; see `Router.evaluate`."""
+    if not data.records:
+        raise DataError(f"{data.name}: empty; there is nothing to evaluate on.")
+    given = data.candidates(router.candidates)
+    complete = fresh(router, given) if skip_seen else unseen(router, given, "evaluate")
+    if dial is not None:
+        resolve_dial(dial, router.curve)  # says that a quality dial needs a calibration
+    curve = None if router.calibrated_ids.intersection(complete.ids) else router.curve
+    scores, gaps = _scores_and_gaps(router, complete, progress)
+    outcomes = Outcomes(
+        complete.queries,
+        complete.quality(router.candidates),
+        _costs(router),
+        complete.costs_usd(router.candidates),
+        router.candidates,
+    )
+    figures, baselines, costs = compare(router.rule, scores, outcomes, gaps, resamples)
+    means = outcomes.quality.mean(axis=0)
+    return RoutingReport(
+        n=len(complete),
+        split=", ".join(sorted(complete.splits)),
+        candidates=router.candidates,
+        quality=dict(zip(router.candidates, map(float, means), strict=True)),
+        router=figures,
+        baselines=baselines,
+        dial=_at_dial(router, dial, curve, scores, complete, outcomes, resamples) if dial else None,
+        cost_quality=costs,
+        left_out=len(given) - len(complete),
+    )
+
+
+def _at_dial(
+    router: RouterState,
+    dial: Dial,
+    curve: CalibrationCurve | None,
+    scores: NDArray[np.float32],
+    data: RoutingDataset,
+    outcomes: Outcomes,
+    resamples: int,
+) -> dict[str, Any]:
+    """Measure one dial, within each task too where the router is calibrated by task."""
+    found = figures_at_dial(dial, curve, router.rule, scores, outcomes)
+    curves = router.task_curves
+    if curves is None or dial.name == "threshold":
+        return found
+    known = [record.task for record in data]
+    seen = score_by_task(router, data.queries, known, curves.by, None, data.retrieval)
+    keyed = seen.keyed(curves)
+    return found | {
+        "tasks": figures_by_task(
+            dial, router.rule, keyed, outcomes, curve, curves.curves, resamples
+        )
+    }
+
+
+def _costs(router: RouterState) -> NDArray[np.float64] | None:
+    if router.costs_usd is None or any(cost is None for cost in router.costs_usd):
+        return None
+    return np.array(router.costs_usd, dtype=np.float64)
+
+
+def _scores(
+    router: RouterState, data: RoutingDataset, progress: Progress | None
+) -> NDArray[np.float32]:
+    facts = known_facts(router, data)
+    if not isinstance(router.scorer, GraphScorer):
+        return finite(router.score(data.queries, retrieval=facts), data.name)
+    told = counter(progress, "score", len(data))
+    return router.scorer.score(data.queries, told, retrieval=facts)
+
+
+def _scores_and_gaps(
+    router: RouterState, data: RoutingDataset, progress: Progress | None
+) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
+    """Score, and find the mean gap of each query's nearest train queries."""
+    if router.reference is None or not isinstance(router.scorer, GraphScorer):
+        return _scores(router, data, progress), None
+    scores, embeddings = router.scorer.score_and_embed(
+        data.queries, counter(progress, "score", len(data)), known_facts(router, data)
+    )
+    if np.isnan(router.reference.gaps).any():  # of other models, so that they say nothing here
+        return scores, None
+    known = router.reference.embeddings.astype(np.float32)
+    return scores, neighbour_mean(embeddings, known, router.reference.gaps.astype(np.float64))

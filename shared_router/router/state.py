@@ -1,0 +1,259 @@
+"""What a router is: frozen data, and what follows from it alone, scores, the rule, decisions."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shared_router.asking.questions import narrowed
+from shared_router.data.labels import LABEL_KINDS
+from shared_router.deciding.attempts import Policy, Scored, drive
+from shared_router.deciding.checks import check_costs
+from shared_router.deciding.curve import resolve_dial
+from shared_router.deciding.guards import RoutingRequest
+from shared_router.deciding.record import decision_record
+from shared_router.deciding.rule import rule_of
+from shared_router.deciding.tasks import check_calibration, resolve_setting
+from shared_router.errors import ConfigurationError
+from shared_router.options import CallOptions, Dial, only_dial
+from shared_router.records import Candidate, RoutingDecision, RoutingQuery
+from shared_router.serving.scorer import GraphScorer, Scorer, telling
+from shared_router.serving.tokens import DEFAULT_MAX_TOKENS
+from shared_router.support.names import (
+    LONGEST_ROUTER_NAME,
+    check_candidate_names,
+    check_name,
+    shown,
+)
+from shared_router.support.processes import cached_property, native_work
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from shared_router.data.labels import LabelKind
+    from shared_router.deciding.curve import CalibrationCurve
+    from shared_router.deciding.rule import Rule
+    from shared_router.deciding.tasks import TaskCurves
+    from shared_router.retrieval import RetrievalFacts
+    from shared_router.serving.reference import Reference
+
+CHARACTERS_PER_TOKEN = 4
+"""A rough rule, for scorers without a tokenizer."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class RouterState:
+    """A router as data: it scores and decides, and never changes.
+
+    What makes another one of it is a function beside this file; `Router` names them all.
+
+    Raises:
+        CandidateError: If the candidates are too few, no names, or one is dearer than the
+            reference.
+        ConfigurationError: If something else breaks a rule.
+    """
+
+    candidates: tuple[str, ...]
+    """Names, the reference (the large model) last."""
+    scorer: Scorer
+    """Maps texts to scores, higher = less need of the reference."""
+    labels: LabelKind = "gap"
+    """What the scores mean: an expected gap, or a probability."""
+    name: str = "router"
+    """Stands in every decision."""
+    tiers: bool = False
+    """Whether the candidates are tiers of models: then any model may stand for each."""
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What else the models are called that were measured, by candidate: they bind to it."""
+    costs_usd: tuple[float | None, ...] | None = None
+    """Mean cost of one call per candidate in US dollars, where the data told."""
+    curve: CalibrationCurve | None = None
+    """The calibration; `None` before `calibrate`."""
+    task_curves: TaskCurves | None = None
+    """The calibration within each task that has one."""
+    default_dial: Dial | None = None
+    """The dial of a call that brings none; see `dial`."""
+    reference: Reference | None = field(default=None, repr=False)
+    """Train embeddings and gaps, for neighbours and comparison."""
+    fitted_ids: frozenset[str] = field(default=frozenset(), repr=False)
+    """Ids of the queries it was fitted on."""
+    calibrated_ids: frozenset[str] = field(default=frozenset(), repr=False)
+    """Ids of the queries it was calibrated on."""
+    facts: dict[str, Any] = field(default_factory=dict, repr=False)
+    """Measured facts of training and calibration, for the card."""
+
+    def __post_init__(self) -> None:
+        check_candidate_names(self.candidates)
+        check_name(self.name, "A router", ConfigurationError, LONGEST_ROUTER_NAME)
+        self._check_kinds()
+        check_costs(self.costs_usd, self.candidates)
+        check_calibration(self.curve, self.task_curves, len(self.candidates))
+        if self.default_dial is not None:
+            resolve_dial(self.default_dial, self.curve)
+
+    def _check_kinds(self) -> None:
+        if self.labels not in LABEL_KINDS:
+            raise ConfigurationError(
+                f"labels is one of {', '.join(LABEL_KINDS)}; got {shown(self.labels)}."
+            )
+        if not isinstance(self.tiers, bool):
+            raise ConfigurationError(f"tiers is True or False; got {shown(self.tiers)}.")
+        if not isinstance(self.facts, dict):
+            raise ConfigurationError(f"facts is a dict; got {shown(self.facts)}.")
+
+    def __repr__(self) -> str:
+        state = f"calibrated on {self.curve.n}" if self.curve else "not calibrated"
+        names = ", ".join(self.candidates)
+        return f"Router({self.name!r}, [{names}], labels={self.labels!r}, {state})"
+
+    @cached_property
+    def rule(self) -> Rule:
+        """The rule that turns scores and a threshold into choices."""
+        return rule_of(self.labels, self.costs_usd, self.candidates)
+
+    @property
+    def dial(self) -> Dial:
+        """The dial of a call that brings none.
+
+        The stored default; before calibration the threshold of best expected quality: 0 for
+        `gap`, 0.5 for the paper's labels.
+        """
+        return self.default_dial or Dial("threshold", 0.0 if self.labels == "gap" else 0.5)
+
+    @cached_property
+    def version(self) -> str:
+        """The start of the SHA-256 of its graph; `custom` for a scorer that is no graph."""
+        if isinstance(self.scorer, GraphScorer):
+            return self.scorer.session.sha256[:12]
+        return "custom"
+
+    @property
+    def sees_retrieval(self) -> bool:
+        """Whether facts of retrieval move its scores."""
+        return bool(getattr(self.scorer, "takes_retrieval", False))
+
+    def score(
+        self,
+        texts: Sequence[str],
+        tasks: Sequence[str | None] | None = None,
+        retrieval: Sequence[RetrievalFacts | None] | None = None,
+    ) -> NDArray[np.float32]:
+        """Score texts, each alone.
+
+        Args:
+            texts: The users' queries.
+            tasks: Their task labels, where known; one the scorer does not know changes nothing.
+            retrieval: What was retrieved for each, where known; a router that sees no such facts
+                passes them over.
+
+        Returns:
+            float32 of shape (n, k - 1), one column per candidate but the reference; higher =
+            less need of the reference.
+        """
+        if isinstance(texts, str):
+            raise ConfigurationError("score takes a list of texts; wrap the one text in a list.")
+        told: dict[str, Any] = {}
+        if tasks is not None and getattr(self.scorer, "takes_tasks", False):
+            told["tasks"] = tasks
+        if retrieval is not None and self.sees_retrieval:
+            told["retrieval"] = retrieval
+        found = self.scorer.score(texts, **told)
+        scores = np.asarray(found, dtype=np.float32)
+        return scores.reshape(len(texts), len(self.candidates) - 1)
+
+    def scored(
+        self,
+        text: str,
+        task: str | None = None,
+        retrieval: RetrievalFacts | None = None,
+        narrow: bool = False,
+    ) -> Scored:
+        """Score one text for a decision.
+
+        Args:
+            text: The user's query.
+            task: Its label, where one is given.
+            retrieval: What was retrieved for it, where known.
+            narrow: Whether it is a whole message: one that is longer than the encoder reads is
+                narrowed to its final question paragraph.
+
+        Returns:
+            The scores, with the task its text tells where the calibration goes by that.
+
+        Raises:
+            PanicError: If native code panics, in a scorer of your own too.
+        """
+        with native_work():
+            question = narrowed(text, self.exceeds) if narrow else None
+            read = text if question is None else question
+            truncated = self.exceeds(read) if question is not None or not narrow else False
+            found = self._scored(read, task, retrieval)
+        return dataclasses.replace(found, question=question, truncated=truncated)
+
+    def _scored(self, text: str, task: str | None, retrieval: RetrievalFacts | None) -> Scored:
+        facts = None if retrieval is None else [retrieval]
+        if self.task_curves is None or self.task_curves.by != "predicted":
+            labels = None if task is None else [task]
+            return Scored(self.score([text], labels, facts)[0])
+        scorer = telling(self.scorer, self.name)
+        scores, (told,) = scorer.score_and_tell([text], None, facts)
+        return Scored(scores[0], told)
+
+    def exceeds(self, text: str) -> bool:
+        """Tell whether a text is longer than the encoder reads."""
+        if isinstance(self.scorer, GraphScorer):
+            try:
+                return self.scorer.tokens.exceeds(text)
+            except Exception:  # noqa: BLE001  (a broken tokenizer: scoring fails and is recorded)
+                return False
+        return len(text) > DEFAULT_MAX_TOKENS * CHARACTERS_PER_TOKEN
+
+    def decide(
+        self, query: str, *, retrieval: RetrievalFacts | None = None, **options: Any
+    ) -> RoutingDecision:
+        """Decide one query, calling no model.
+
+        Args:
+            query: The user's query.
+            retrieval: What was retrieved for it, where known.
+            **options: One dial, `route`, `task`.
+
+        Returns:
+            The decision.
+
+        Raises:
+            ConfigurationError: If an option is wrong.
+            TypeError: If `retrieval` is something else.
+        """
+        started = time.perf_counter()
+        policy = self.policy(self.named_candidates(), self.dial)
+        asked = RoutingQuery(text=query, retrieval=retrieval)
+        request = RoutingRequest(query=asked, options=CallOptions.parse(options))
+        verdict = drive(policy.deciding(request), self.scored)
+        latency_ms = (time.perf_counter() - started) * 1e3
+        return decision_record(verdict, request, policy, self, latency_ms)
+
+    def named_candidates(self) -> tuple[Candidate, ...]:
+        """Return the candidates without models, by all names that are known of them."""
+        known = self.aliases
+        return tuple(Candidate(name, aliases=known.get(name, ())) for name in self.candidates)
+
+    def policy(self, candidates: tuple[Candidate, ...], dial: Dial) -> Policy:
+        """Make the rules of deciding over bound candidates."""
+        return Policy(candidates, self.rule, self.curve, dial, self.task_curves)
+
+    def threshold_of(self, task: str | None = None, **dial: float) -> float:
+        """Resolve a dial to this router's threshold, within a task where it is calibrated for it.
+
+        Raises:
+            DialError: If no dial, two dials, or one out of range is given.
+            NotCalibratedError: If the dial needs a calibration and there is none.
+        """
+        asked = only_dial(dial) or self.dial
+        return resolve_setting(asked, self.curve, self.task_curves, task).threshold
