@@ -160,6 +160,36 @@ def test_a_front_imports_neither_the_other_nor_anything_heavy(front: str) -> Non
     assert loaded == []
 
 
+AT_WORK = {
+    "langchain_hybrid": "from langchain_core.language_models import FakeListChatModel\n"
+    "from langchain_hybrid import HybridChatModel as Hybrid\n"
+    "small, large = (FakeListChatModel(responses=[text]) for text in 'ab')\n",
+    "llamaindex_hybrid": "from llama_index.core.llms import MockLLM\n"
+    "from llamaindex_hybrid import HybridLLM as Hybrid\n"
+    "small, large = MockLLM(), MockLLM()\n",
+}
+ROOMS_THAT_DO_NOT_SERVE = ("training", "judging", "collecting", "bulk", "cli")
+FILES_THAT_DO_NOT_SERVE = {
+    *("router.fit", "router.calibrate", "router.evaluate", "router.transfer", "router.queries"),
+    *("router.task_scores", "router.saving", "router.folder", "router.card"),
+    *("measuring.evaluation", "measuring.transfer"),
+}
+
+
+@pytest.mark.parametrize("front", FRONTS)
+def test_a_front_at_work_loads_only_what_serves(front: str) -> None:
+    loaded = in_a_process(
+        f"{AT_WORK[front]}import json, sys\n"
+        "assert Hybrid(small=small, large=large).route('why?').reason == 'score'\n"
+        "print(json.dumps([name for name in sys.modules if name.startswith('shared_router.')]))"
+    )
+    ours = {name.removeprefix("shared_router.") for name in loaded}
+    assert "router.files" in ours
+    assert {name for name in ours if name.split(".")[0] in ROOMS_THAT_DO_NOT_SERVE} == set()
+    assert ours & FILES_THAT_DO_NOT_SERVE == set()
+    assert {name.removeprefix("shared_router.") for name in MODULES} >= FILES_THAT_DO_NOT_SERVE
+
+
 @pytest.mark.parametrize("name", [*FRONTS, *FRONT_MODULES])
 def test_everything_public_of_a_front_is_documented(name: str) -> None:
     module = importlib.import_module(name)
