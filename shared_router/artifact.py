@@ -96,7 +96,7 @@ def _serialized(settings: dict[str, Any]) -> bytes:
             f"{SETTINGS}: facts are plain JSON: texts, numbers, lists and dicts; got others "
             f"({error})."
         ) from error
-    parse_settings(content, SETTINGS)
+    parse_settings(content, SETTINGS, "Nothing was written: no version could read it again.")
     return content
 
 
@@ -152,7 +152,11 @@ def _settings(router: Router, scorer: GraphScorer) -> dict[str, Any]:
         "tasks": {"labels": list(scorer.tasks.labels), "told": list(scorer.tasks.told)},
         "calibration": curve
         and _curve_settings(curve)
-        | {"graph_sha256": scorer.session.sha256, "by_task": _task_settings(router)},
+        | {
+            "graph_sha256": scorer.session.sha256,
+            "tokens_sha256": scorer.tokens.sha256,
+            "by_task": _task_settings(router),
+        },
         "fitted_ids": sorted(router.fitted_ids),
         "calibrated_ids": sorted(router.calibrated_ids),
         "facts": router.facts,
@@ -261,6 +265,11 @@ def _curves(
     if stored.graph_sha256 != scorer.session.sha256:
         raise ArtifactError(
             f"{files[GRAPH]}: not the graph this router was calibrated with; calibrate it again."
+        )
+    if stored.tokens_sha256 not in (None, scorer.tokens.sha256):
+        raise ArtifactError(
+            f"{files[TOKENIZER]}: not how this router read texts when it was calibrated; calibrate "
+            "it again."
         )
     arrays = arrays_from_file(_file(files, CALIBRATION, folder))
     rule = rule_of(settings.labels, settings.costs_usd, settings.candidates)

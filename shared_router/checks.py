@@ -46,6 +46,8 @@ def _check_kinds(router: Router) -> None:
         )
     if not isinstance(router.tiers, bool):
         raise ConfigurationError(f"tiers is True or False; got {shown(router.tiers)}.")
+    for alias in (each for known in router.aliases.values() for each in known):
+        check_name(alias, "An alias")
     if not isinstance(router.facts, dict):
         raise ConfigurationError(f"facts is a dict; got {shown(router.facts)}.")
 
@@ -107,6 +109,8 @@ def check_reference(reference: Reference, k: int) -> None:
     check_array("embeddings", embeddings, 2, owner)
     check_array("gaps", gaps, 2, owner)
     check_finite("embeddings", embeddings, owner)
+    if not embeddings.size:
+        raise ConfigurationError(f"{owner} has at least one embedding; got {embeddings.shape}.")
     if gaps.shape != (len(embeddings), k - 1):
         raise ConfigurationError(
             f"A reference's gaps have a row per embedding and a column per candidate but the last, "

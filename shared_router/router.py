@@ -19,7 +19,7 @@ from shared_router.deciding.guards import RoutingRequest
 from shared_router.deciding.record import decision_record
 from shared_router.deciding.rule import rule_of, savings_from_costs
 from shared_router.deciding.tasks import LEAST_PER_TASK, resolve_setting
-from shared_router.errors import ConfigurationError, DataError
+from shared_router.errors import ConfigurationError, DataError, ScoringError
 from shared_router.keeping import Keeping
 from shared_router.measuring.bootstrap import RESAMPLES
 from shared_router.naming import joined
@@ -276,6 +276,9 @@ class Router(Changing, Keeping):
         Returns:
             float32 of shape (n, k - 1), one column per candidate but the reference; higher =
             less need of the reference.
+
+        Raises:
+            ScoringError: If the scorer gives something else.
         """
         if isinstance(texts, str):
             raise ConfigurationError("score takes a list of texts; wrap the one text in a list.")
@@ -284,9 +287,16 @@ class Router(Changing, Keeping):
             told["tasks"] = tasks
         if retrieval is not None and self.sees_retrieval:
             told["retrieval"] = retrieval
-        found = self.scorer.score(texts, **told)
-        scores = np.asarray(found, dtype=np.float32)
-        return scores.reshape(len(texts), len(self.candidates) - 1)
+        found = np.asarray(self.scorer.score(texts, **told))
+        wanted = (len(texts), len(self.candidates) - 1)
+        fits = found.shape == wanted or (wanted[1] == 1 and found.shape == wanted[:1])
+        if texts and not (fits and found.dtype.kind in "fiu"):
+            raise ScoringError(
+                f"A scorer returns numbers of shape (n, k - 1), here {wanted}; got {found.dtype} "
+                f"of shape {found.shape}."
+            )
+        with np.errstate(over="ignore"):  # one that is infinite is refused where it decides
+            return found.astype(np.float32).reshape(wanted)
 
     def scored(
         self,
