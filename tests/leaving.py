@@ -3,15 +3,26 @@
 Run as `python -m tests.leaving WAY FILE`: FILE is written to and never closed, as a user's is.
 """
 
+# ruff: noqa: E402  (one exit handler is registered before the package is imported)
 from __future__ import annotations
 
-import asyncio
 import atexit
+import threading
+import time
+
+
+def _run_early() -> None:
+    for late in early:
+        threading.Thread(target=late).start()
+        time.sleep(0.03)
+
+
+atexit.register(_run_early)  # before the package is imported, so that it runs after its own
+
+import asyncio
 import contextlib
 import signal
 import sys
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 WORDS = "My only results.\n" * 100
+early: list[Callable[[], None]] = []
+"""What a thread does that an exit handler starts which was registered before ours."""
 LONG = RoutingRequest(query=RoutingQuery(text="a word of many " * 300))
 
 
@@ -171,6 +184,28 @@ def from_an_exit_handler() -> None:
     daemon_threads()
 
 
+def many_from_an_exit_handler() -> None:
+    router = warm().router
+    atexit.register(router.score, [LONG.query.text] * 3)  # type: ignore[union-attr]
+
+
+def many_in_a_daemon_thread() -> None:
+    router = warm().router
+    texts = [LONG.query.text] * 10_000  # type: ignore[union-attr]
+    threading.Thread(target=router.score, args=[texts], daemon=True).start()
+    time.sleep(0.05)
+
+
+def thread_of_an_early_exit_handler() -> None:
+    at_work = warm()
+
+    def late() -> None:
+        for _ in range(20):
+            at_work.decide(LONG)
+
+    early.append(late)
+
+
 def hanging_scorer() -> None:
     at_work = engine(fixed_router(delay_s=60), timeout_s=0.01)
     at_work.decide(LONG)
@@ -226,6 +261,9 @@ WAYS: dict[str, tuple[Callable[[], None], int]] = {
         (first_score, 0),
         (pool_not_waited_for, 0),
         (from_an_exit_handler, 0),
+        (many_from_an_exit_handler, 0),
+        (many_in_a_daemon_thread, 0),
+        (thread_of_an_early_exit_handler, 0),
         (hanging_scorer, 0),
         (through_langchain, 0),
         (through_llamaindex, 0),

@@ -18,7 +18,7 @@ from shared_router.errors import ArtifactError
 from shared_router.records import ROUTING_KEY
 from tests.langchain.fakes import FakeChat
 from tests.llamaindex.fakes import FakeLLM
-from tests.material import PAIR, by_task, known_truth, rewrite, three_models
+from tests.material import PAIR, by_task, dataset, known_truth, rewrite, three_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,7 +110,7 @@ SETTINGS: list[tuple[str, Any, str]] = [
     ("calibration", None, "needs a calibrated router"),
     ("calibration/n", "x", "field calibration.n: .*integer; got 'x'"),
     ("calibration/n", -5, "greater than or equal to 1"),
-    ("calibration/n", 3, "has a row per query, 3"),
+    ("calibration/n", 3, "number of calibrated_ids"),
     ("calibration/quality_range", ["a", "b"], "number; got 'a'"),
     ("calibration/quality_range", [0.0, INF], "finite number"),
     ("calibration/quality_range", [1.0, 0.0], "least and its greatest"),
@@ -280,6 +280,7 @@ async def test_a_file_that_fails_at_the_first_call_sends_to_the_reference(
     rewrite(folder, name, b"neither a graph nor a tokenizer")
     sha256 = hashlib.sha256((folder / "graph.onnx").read_bytes()).hexdigest()
     edited(folder, "calibration/graph_sha256", sha256)
+    edited(folder, "calibration/tokens_sha256", None)
     read = Router.from_pretrained(folder)
     model = HybridChatModel(
         small=FakeChat(model="small"), large=FakeChat(model="large"), router=read
@@ -334,7 +335,7 @@ def test_an_older_router_is_read(folder: Path) -> None:
     for name in ("retrieval_means", "reads_terms", "tasks", "tail_tokens", "tiers"):
         del settings[name]
     settings["features"] = [name for name in settings["features"] if name != "terms"]
-    del settings["calibration"]["by_task"]
+    del settings["calibration"]["by_task"], settings["calibration"]["tokens_sha256"]
     rewrite(folder, "router.json", json.dumps(settings).encode())
     line = ("thresholds", "cost_advantage", "quality")
     arrays = {
@@ -389,3 +390,45 @@ def test_a_router_by_task_is_read_again(by_tasks: Router, folder: Path) -> None:
         assert read.threshold_of(task, max_quality_drop=0.1) == by_tasks.threshold_of(
             task, max_quality_drop=0.1
         )
+
+
+@pytest.mark.parametrize("task", ["/x", "a//b", "x" * 20_000, "two\nlines"])
+def test_whatever_a_task_is_called_its_router_can_be_kept(
+    task: str, tiny_encoder: str, in_tiny_cache: Path, tmp_path: Path
+) -> None:
+    named = [one.model_copy(update={"task": task}) for one in known_truth(60)]
+    router = Router.fit(dataset(*named), PAIR, encoder=tiny_encoder, cache=False)
+    fresh = known_truth(40, split="validation", seed=1)
+    others = [one.model_copy(update={"task": task}) for one in fresh]
+    router = router.calibrate(dataset(*others), least_per_task=10)
+    router.save_pretrained(tmp_path / "router")
+    kept = Router.from_pretrained(tmp_path / "router")
+    assert kept.task_curves.curves.keys() == router.task_curves.curves.keys()
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"tail_tokens": 3}, "not how this router read texts"),
+        ({"max_tokens": 63}, "not how this router read texts"),
+        ({"calibrated_ids": ["one"]}, "number of calibrated_ids, 1; got 120"),
+    ],
+)
+def test_a_calibration_belongs_to_how_texts_were_read(
+    change: dict[str, Any], rule: str, calibrated: Router, tmp_path: Path
+) -> None:
+    calibrated.save_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "router.json").read_text())
+    rewrite(tmp_path, "router.json", json.dumps(settings | change).encode())
+    with pytest.raises(ArtifactError, match=rule):
+        Router.from_pretrained(tmp_path)
+
+
+def test_another_tokenizer_than_that_of_the_calibration_is_refused(
+    calibrated: Router, tmp_path: Path
+) -> None:
+    calibrated.save_pretrained(tmp_path)
+    described = json.loads((tmp_path / "tokenizer.json").read_text()) | {"pre_tokenizer": None}
+    rewrite(tmp_path, "tokenizer.json", json.dumps(described).encode())
+    with pytest.raises(ArtifactError, match="not how this router read texts"):
+        Router.from_pretrained(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import logging
 import math
@@ -31,6 +32,7 @@ from shared_router.testing import fixed_router
 from tests.material import calibrated_router, dataset, record
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 SMALL, LARGE = Candidate("small", supports_tools=False, context_window=100), Candidate("large")
@@ -81,7 +83,7 @@ async def test_rules_come_in_their_order(
     [
         (OSError(SECRET), "OSError"),
         (math.nan, "ScoringError"),
-        ([0.1, 0.2], "ValueError"),
+        ([0.1, 0.2], "ScoringError"),
     ],
 )
 async def test_a_router_that_fails_sends_to_the_reference(
@@ -454,3 +456,32 @@ def test_wrong_options_of_a_call_are_the_callers() -> None:
     quality = RoutingRequest(options=CallOptions(dial=Dial("max_quality_drop", 0.1)))
     with pytest.raises(NotCalibratedError):
         engine().decide(quality)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """Gives whatever it was told to, for one text."""
+
+    given: Any
+
+    def score(self, texts: Sequence[str]) -> Any:
+        return self.given
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        np.array([["1", "2"]]),
+        np.array([[True, True]]),
+        np.ones((2, 1)),
+        np.ones((1, 1, 2)),
+        np.ones((1, 3)),
+        np.full((1, 2), 1e300),
+        [[[1.0, 2.0]]],
+    ],
+    ids=["text", "truths", "turned", "deeper", "wider", "huge", "list"],
+)
+def test_scores_of_another_shape_or_kind_go_to_the_reference(given: Any) -> None:
+    router = Router(candidates=("a", "b", "c"), scorer=Scores(given))
+    found = router.decide("why?")
+    assert (found.candidate, found.reason) == ("c", "router_error")

@@ -6,6 +6,7 @@ import sys
 from importlib.metadata import EntryPoint
 
 import pytest
+from langchain.chat_models import base
 from typer.testing import CliRunner
 
 from shared_router import Router
@@ -29,6 +30,7 @@ def without(monkeypatch):
         parts = [each for each in sys.modules if each.partition(".")[0] in names]
         for name in (*names, *parts):  # a part that is imported already would be found
             monkeypatch.setitem(sys.modules, name, None)
+        base._get_chat_model_creator.cache_clear()  # LangChain's own, of an earlier test
 
     return hide
 

@@ -12,14 +12,25 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from shared_router.errors import DataError
 from shared_router.retrieval import RetrievalFacts  # noqa: TC001  (pydantic reads it)
+from shared_router.support.names import check_name
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
+LARGEST_QUALITY = 1e30
+"""Of an absolute value; a gap of qualities still fits a float32, and a sum of many a float64."""
+
+
 def _finite(value: float) -> float:
     if not math.isfinite(value):
         raise ValueError("must be a finite number")
+    return value
+
+
+def _quality(value: float) -> float:
+    if abs(_finite(value)) > LARGEST_QUALITY:
+        raise ValueError(f"must lie between {-LARGEST_QUALITY:g} and {LARGEST_QUALITY:g}")
     return value
 
 
@@ -30,7 +41,7 @@ def _cost(value: float) -> float:
 
 
 # Strict: neither text nor true is a number.
-Quality = Annotated[float, Field(strict=True), AfterValidator(_finite)]
+Quality = Annotated[float, Field(strict=True), AfterValidator(_quality)]
 Cost = Annotated[float, Field(strict=True), AfterValidator(_cost)]
 
 
@@ -45,7 +56,7 @@ class Outcome(BaseModel):
     """The sampled responses, in the order of `quality`."""
     cost_usd: Cost | None = None
     """Cost of one call in US dollars."""
-    aliases: tuple[str, ...] | None = None
+    aliases: tuple[Annotated[str, AfterValidator(check_name)], ...] | None = None
     """Other names of the model, such as its provider's: by them it binds to a router."""
 
     @model_validator(mode="after")

@@ -151,6 +151,11 @@ def _curves(
         raise ArtifactError(
             f"{files[GRAPH]}: not the graph this router was calibrated with; calibrate it again."
         )
+    if stored.tokens_sha256 not in (None, scorer.tokens.sha256):
+        raise ArtifactError(
+            f"{files[TOKENIZER]}: not how this router read texts when it was calibrated; calibrate "
+            "it again."
+        )
     arrays = arrays_from_file(_file(files, CALIBRATION, folder))
     rule = rule_of(settings.labels, settings.costs_usd, settings.candidates)
     with said_of(folder / CALIBRATION):

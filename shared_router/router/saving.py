@@ -69,7 +69,7 @@ def _serialized(settings: dict[str, Any]) -> bytes:
             f"{SETTINGS}: facts are plain JSON: texts, numbers, lists and dicts; got others "
             f"({error})."
         ) from error
-    parse_settings(content, SETTINGS)
+    parse_settings(content, SETTINGS, "Nothing was written: no version could read it again.")
     return content
 
 
@@ -125,7 +125,11 @@ def _settings(router: RouterState, scorer: GraphScorer) -> dict[str, Any]:
         "tasks": {"labels": list(scorer.tasks.labels), "told": list(scorer.tasks.told)},
         "calibration": curve
         and _curve_settings(curve)
-        | {"graph_sha256": scorer.session.sha256, "by_task": _task_settings(router)},
+        | {
+            "graph_sha256": scorer.session.sha256,
+            "tokens_sha256": scorer.tokens.sha256,
+            "by_task": _task_settings(router),
+        },
         "fitted_ids": sorted(router.fitted_ids),
         "calibrated_ids": sorted(router.calibrated_ids),
         "facts": router.facts,

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 FEWEST_TOKENS, MOST_TOKENS = 3, 1_000_000
 """Tokens a router may read of a text: marks before and after, and one of the text between."""
-LONGEST_LABEL = 10_000
-"""Characters of a task's label."""
 WAY_OUT = "The folder was changed or is damaged: copy it again, or fit the router anew."
 
 
@@ -57,8 +55,8 @@ def _distinct(found: list[str]) -> list[str]:
 
 
 Name = Annotated[str, AfterValidator(check_name)]
-Label = Annotated[str, Field(min_length=1, max_length=LONGEST_LABEL)]
-Labels = Annotated[list[Label], AfterValidator(_distinct)]
+Labels = Annotated[list[str], AfterValidator(_distinct)]
+"""Labels of tasks; that of a suite may be empty, as in `/task`."""
 Count = Annotated[int, Field(ge=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -94,7 +92,7 @@ class StoredCurve(_Part):
 class StoredTaskCurve(StoredCurve):
     """The same of a task's curve."""
 
-    label: Label
+    label: str
 
 
 class StoredTasks(_Part):
@@ -102,12 +100,14 @@ class StoredTasks(_Part):
 
     by: ByTask
     least: Count
-    too_few: dict[Label, Count]
+    too_few: dict[str, Count]
     curves: list[StoredTaskCurve]
 
     @model_validator(mode="after")
     def _told_apart(self) -> Self:
         _distinct([*self.too_few, *(curve.label for curve in self.curves)])
+        if self.by == "off":
+            raise ValueError("by is given or predicted where tasks are told apart; got 'off'")
         return self
 
 
@@ -115,6 +115,7 @@ class StoredCalibration(StoredCurve):
     """The calibration."""
 
     graph_sha256: Sha256
+    tokens_sha256: Sha256 | None = None  # older calibrations do not say how texts were read
     by_task: StoredTasks | None = None  # older calibrations tell no tasks apart
 
 
@@ -177,7 +178,20 @@ class Settings(_Part):
             )
         if unknown := self.aliases.keys() - set(self.candidates):
             raise ValueError(f"aliases are those of candidates; got {shown(min(unknown))}")
+        self._check_calibration()
         return self
+
+    def _check_calibration(self) -> None:
+        stored = self.calibration
+        if stored is None:
+            return
+        if self.calibrated_ids and len(self.calibrated_ids) != stored.n:
+            raise ValueError(
+                f"calibration.n is the number of calibrated_ids, {len(self.calibrated_ids)}; "
+                f"got {stored.n}"
+            )
+        if stored.by_task and stored.by_task.by == "predicted" and len(self.tasks.told) < 2:
+            raise ValueError("tasks.told names two tasks or more where tasks are predicted")
 
 
 @contextmanager
@@ -193,12 +207,13 @@ def said_of(where: object) -> Iterator[None]:
         raise ArtifactError(f"{where}: {error} {WAY_OUT}") from error
 
 
-def parse_settings(content: bytes, where: str) -> Settings:
+def parse_settings(content: bytes, where: str, way_out: str = WAY_OUT) -> Settings:
     """Read and check a router's settings.
 
     Args:
         content: The JSON text.
         where: The file, for the message.
+        way_out: What to do about it.
 
     Raises:
         ArtifactError: Names the file, the field, the rule and what was seen.
@@ -206,7 +221,7 @@ def parse_settings(content: bytes, where: str) -> Settings:
     try:
         return Settings.model_validate_json(content)
     except ValidationError as error:
-        raise ArtifactError(f"{where}: {_first_problem(error)} {WAY_OUT}") from None
+        raise ArtifactError(f"{where}: {_first_problem(error)} {way_out}") from None
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -18,7 +18,7 @@ from shared_router.deciding.guards import RoutingRequest
 from shared_router.deciding.record import decision_record
 from shared_router.deciding.rule import rule_of
 from shared_router.deciding.tasks import check_calibration, resolve_setting
-from shared_router.errors import ConfigurationError
+from shared_router.errors import ConfigurationError, ScoringError
 from shared_router.options import CallOptions, Dial, only_dial
 from shared_router.records import Candidate, RoutingDecision, RoutingQuery
 from shared_router.serving.scorer import GraphScorer, Scorer, telling
@@ -104,6 +104,8 @@ class RouterState:
             )
         if not isinstance(self.tiers, bool):
             raise ConfigurationError(f"tiers is True or False; got {shown(self.tiers)}.")
+        for alias in (each for known in self.aliases.values() for each in known):
+            check_name(alias, "An alias")
         if not isinstance(self.facts, dict):
             raise ConfigurationError(f"facts is a dict; got {shown(self.facts)}.")
 
@@ -155,6 +157,9 @@ class RouterState:
         Returns:
             float32 of shape (n, k - 1), one column per candidate but the reference; higher =
             less need of the reference.
+
+        Raises:
+            ScoringError: If the scorer gives something else.
         """
         if isinstance(texts, str):
             raise ConfigurationError("score takes a list of texts; wrap the one text in a list.")
@@ -163,9 +168,19 @@ class RouterState:
             told["tasks"] = tasks
         if retrieval is not None and self.sees_retrieval:
             told["retrieval"] = retrieval
-        found = self.scorer.score(texts, **told)
-        scores = np.asarray(found, dtype=np.float32)
-        return scores.reshape(len(texts), len(self.candidates) - 1)
+        return self._as_scores(self.scorer.score(texts, **told), len(texts))
+
+    def _as_scores(self, given: Any, n: int) -> NDArray[np.float32]:
+        """Check what a scorer gives; of two candidates it may leave out the one column."""
+        found, wanted = np.asarray(given), (n, len(self.candidates) - 1)
+        fits = found.shape == wanted or (wanted[1] == 1 and found.shape == wanted[:1])
+        if n and not (fits and found.dtype.kind in "fiu"):
+            raise ScoringError(
+                f"A scorer returns numbers of shape (n, k - 1), here {wanted}; got {found.dtype} "
+                f"of shape {found.shape}."
+            )
+        with np.errstate(over="ignore"):  # one that is infinite is refused where it decides
+            return found.astype(np.float32).reshape(wanted)
 
     def scored(
         self,

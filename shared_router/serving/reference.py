@@ -39,6 +39,8 @@ def check_reference(reference: Reference, k: int) -> None:
     check_array("embeddings", embeddings, 2, owner)
     check_array("gaps", gaps, 2, owner)
     check_finite("embeddings", embeddings, owner)
+    if not embeddings.size:
+        raise ConfigurationError(f"{owner} has at least one embedding; got {embeddings.shape}.")
     if gaps.shape != (len(embeddings), k - 1):
         raise ConfigurationError(
             f"A reference's gaps have a row per embedding and a column per candidate but the last, "

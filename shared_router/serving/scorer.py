@@ -7,6 +7,7 @@ neighbours in a batch; many queries are spread over a pool of threads.
 from __future__ import annotations
 
 import os
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
@@ -21,12 +22,16 @@ from shared_router.support.processes import native_work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
     from shared_router.retrieval import RetrievalFacts
     from shared_router.serving.session import GraphSession
     from shared_router.serving.tokens import Tokens
+
+AHEAD = 4
+"""Texts per thread that are begun before they are asked for."""
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -195,7 +200,22 @@ def map_texts(
         yield from _counted(map(one, texts), progress)
         return
     with ThreadPoolExecutor(workers(), thread_name_prefix="hybrid-llm") as pool:
-        yield from _counted(pool.map(one, texts), progress)
+        yield from _counted(_pooled(pool, one, texts), progress)
+
+
+def _pooled(pool: ThreadPoolExecutor, one: Callable[[S], T], texts: Sequence[S]) -> Iterator[T]:
+    """Work on a few texts ahead of who asks: whoever leaves in the middle waits for no more."""
+    ahead: deque[Future[T]] = deque()
+    for text in texts:
+        try:
+            ahead.append(pool.submit(one, text))
+        except RuntimeError:  # the process is ending, and no pool takes more
+            yield from (each.result() for each in ahead)
+            ahead.clear()
+            yield one(text)
+        if len(ahead) > AHEAD * workers():
+            yield ahead.popleft().result()
+    yield from (each.result() for each in ahead)
 
 
 def _counted(results: Iterable[T], progress: Callable[[int], None] | None) -> Iterator[T]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,12 @@ class Tokens:
     """Tokens read, marks included; of a longer text the middle is left out."""
     tail_tokens: int = 0
     """How many of them the end of a long text gets; 0 keeps the head alone."""
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of what decides how a text is read."""
+        lengths = f"{self.max_tokens} {self.tail_tokens} "
+        return hashlib.sha256((lengths + self.serialized).encode()).hexdigest()
 
     @cached_property
     def _tokenizer(self) -> Any:

@@ -43,14 +43,14 @@ def native_work() -> Iterator[None]:
     """Run code that the end of the process has to wait for, and whose panics are errors.
 
     Raises:
-        LeavingError: If the process has begun to end and this is a daemon thread, which may be
-            stopped anywhere.
+        LeavingError: If the process has begun to end and this is not the main thread: any other
+            one may be stopped anywhere now.
         PanicError: If an extension written in Rust panics.
     """
     mine = object()
     _at_work.add(mine)  # before looking: whoever ends either sees it here, or is seen
     try:
-        if _leaving.is_set() and threading.current_thread().daemon:
+        if _leaving.is_set() and threading.current_thread() is not threading.main_thread():
             raise LeavingError("The process is ending: nothing is scored any more.")
         yield
     except BaseException as error:

@@ -402,7 +402,7 @@ def test_without_ray_the_way_out_is_told(router_folder, log, tmp_path):
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        "error: --engine ray needs Ray: pip install 'hybrid-llm[ray]', or leave --engine out."
+        "error: --engine ray needs ray: pip install 'hybrid-llm[ray]'."
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl"]
 

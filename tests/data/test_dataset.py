@@ -290,3 +290,17 @@ def test_the_real_files_are_read(data_folder: Path, name: str, models: int) -> N
     assert len(data.models) == models
     assert set(data.splits) == {"train", "validation"}
     assert not data.leaks()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "rule"),
+    [
+        ({"quality": [1.0], "aliases": [""]}, "needs a non-empty name"),
+        ({"quality": [1.0], "aliases": ["gpt\n"]}, "aliases"),
+        ({"quality": [1e300]}, "must lie between"),
+    ],
+)
+def test_names_and_numbers_that_no_router_could_keep_are_refused(tmp_path, outcome, rule):
+    line = {"id": "1", "query": "q", "outcomes": {"a": outcome}}
+    with pytest.raises(DataError, match=rule):
+        RoutingDataset.load(write_lines(tmp_path / "data.jsonl", [line]))
