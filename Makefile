@@ -41,6 +41,7 @@ lint: $(READY)
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	.venv/bin/lint-imports
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet --strict --site-dir .site
 
 bench: $(READY)
 	$(PY) -m pytest tests/benchmarks -m benchmark -s
@@ -49,4 +50,4 @@ statistical: $(READY)
 	$(PY) -m pytest tests/statistical -m "statistical or not statistical"
 
 clean:
-	rm -rf .demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .demo .site dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -45,6 +45,10 @@ __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("hybrid-llm")
     if name not in _HOMES:
         raise AttributeError(f"module 'shared_router' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"shared_router.{_HOMES[name]}"), name)
@@ -53,4 +57,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__doc__", "__name__"]
+    return [*__all__, "__doc__", "__name__", "__version__"]

@@ -9,6 +9,7 @@ import pkgutil
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,6 +91,10 @@ def test_the_public_names_are_these() -> None:
 @pytest.mark.parametrize("name", shared_router.__all__)
 def test_every_public_name_is_there_and_documented(name: str) -> None:
     assert inspect.getdoc(getattr(shared_router, name))
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    assert shared_router.__version__ == version("hybrid-llm")
 
 
 def test_another_name_is_an_attribute_error() -> None:

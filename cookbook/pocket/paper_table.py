@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from shared_router import RoutingReport
 
 ADVANTAGES = ("0.1", "0.2", "0.4")
+PAGE = "https://github.com/hybrid-llm/hybrid-llm/blob/main/cookbook/pocket/README.md"
 _INTRODUCTION = """\
 # The paper's experiment on the pocket pair
 
-Both models of [cookbook/pocket](../cookbook/pocket/README.md) were asked {known:,} questions,
+Both models of [cookbook/pocket]({page}) were asked {known:,} questions,
 {samples} answers each at temperature {heat:g}. Routers learned from the `train` part of them (four
 fifths) and were calibrated on the rest: on a frozen MiniLM, or on one fine-tuned beside it where
 the name says so. Everything below is measured on {fresh:,} fresh questions, asked in the same way.
@@ -70,7 +71,9 @@ def render(
     temperature: float,
 ) -> str:
     """Write the page."""
-    lines = [_INTRODUCTION.format(known=known, fresh=fresh, samples=samples, heat=temperature)]
+    lines = [
+        _INTRODUCTION.format(page=PAGE, known=known, fresh=fresh, samples=samples, heat=temperature)
+    ]
     for title, routers in found.items():
         lines += ["", *_section(title, routers)]
     return "\n".join(lines) + "\n" + _READING
