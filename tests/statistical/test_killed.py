@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.bulk.killing import judge_through_kills, score_through_kills
-from tests.killing_savers import save_through_kills, saved_through_kills
+from tests.router.killing_savers import save_through_kills, saved_through_kills
 
 KILLS = 20
 

@@ -13,7 +13,7 @@ import pytest
 
 from shared_router.errors import PanicError
 from shared_router.support.processes import ForkSafeLock, native_work
-from tests.leaving import WAYS, WORDS
+from tests.support.leaving import WAYS, WORDS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +26,7 @@ forking = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this sy
 @pytest.mark.parametrize("way", WAYS)
 def test_leaving_under_a_routing_is_as_with_a_bare_model(way: str, tmp_path: Path) -> None:
     kept = tmp_path / "results.txt"
-    command = [sys.executable, "-m", "tests.leaving", way, str(kept)]
+    command = [sys.executable, "-m", "tests.support.leaving", way, str(kept)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=GUARD_S, check=False)
     assert done.returncode == WAYS[way][1], done.stderr[-2000:]
     if not way.startswith("endless"):  # under a daemon thread that runs on Python flushes nothing

@@ -10,7 +10,7 @@ from shared_router.collecting.collect import collect
 from shared_router.collecting.sources import read_queries
 from shared_router.data.answers import Answer
 from shared_router.errors import ConfigurationError
-from tests.data.collecting import Right
+from tests.collecting.material import Right
 from tests.material import dataset, known_truth, record, write_lines
 
 

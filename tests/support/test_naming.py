@@ -18,7 +18,7 @@ from shared_router.records import NOT_CALIBRATED
 from shared_router.support.model_names import OTHER, SAME_FAMILY, SAME_NAME, fit, told_names
 from shared_router.testing import fixed_router
 from tests.material import PAIR, known_truth, three_models
-from tests.test_artifact import rewrite
+from tests.router.test_artifact import rewrite
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

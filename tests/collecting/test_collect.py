@@ -29,7 +29,7 @@ from shared_router.data.journal import journal_path
 from shared_router.data.output import failures_path
 from shared_router.errors import ConfigurationError, DataError
 from shared_router.records import Usage
-from tests.data.collecting import (
+from tests.collecting.material import (
     CONCURRENCY,
     MODELS,
     QUERIES,
@@ -438,7 +438,7 @@ def test_errors_are_read_without_their_message():
 
 
 def start(*args: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.data.collecting", *map(str, args)]
+    command = [sys.executable, "-m", "tests.collecting.material", *map(str, args)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 

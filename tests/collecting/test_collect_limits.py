@@ -15,7 +15,7 @@ from shared_router.data.output import failures_path, replacing
 from shared_router.errors import ConfigurationError, DataError
 from shared_router.judging.model_judge import LLMJudge
 from shared_router.records import Usage
-from tests.data.collecting import Right
+from tests.collecting.material import Right
 
 PAID = Usage(input_tokens=10, output_tokens=1, cost_usd=1.0)
 

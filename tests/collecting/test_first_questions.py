@@ -11,8 +11,8 @@ from shared_router import RoutingDataset
 from shared_router.collecting.collect import collect
 from shared_router.collecting.reasons import error_reason, fields_of, told
 from shared_router.data.answers import Answer
-from tests.data.collecting import Right
-from tests.data.test_collect import Model, StatusError
+from tests.collecting.material import Right
+from tests.collecting.test_collect import Model, StatusError
 
 QUERIES = ["one", "two", "three", "four"]
 

@@ -1,6 +1,7 @@
 """Ways to leave a process while a routing is under way, each as a script's last words.
 
-Run as `python -m tests.leaving WAY FILE`: FILE is written to and never closed, as a user's is.
+Run as `python -m tests.support.leaving WAY FILE`: FILE is written to and never closed, as a user's
+is.
 """
 
 # ruff: noqa: E402  (one exit handler is registered before the package is imported)

@@ -14,8 +14,8 @@ import pytest
 from shared_router import Router
 from shared_router.errors import ArtifactError
 from shared_router.router import swapping
-from tests.killing_savers import save_through_kills, saved_through_kills
 from tests.material import EASY, PAIR, known_truth
+from tests.router.killing_savers import save_through_kills, saved_through_kills
 
 if TYPE_CHECKING:
     from pathlib import Path
