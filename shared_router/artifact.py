@@ -37,7 +37,7 @@ from shared_router.scoring.tokens import Tokens
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -52,9 +52,9 @@ LINE = ("thresholds", "cost_advantage", "quality")
 """Arrays of a curve that every calibration has."""
 
 
-def save(router: Router, folder: Path) -> None:
-    """Write a router to a folder; see `Router.save_pretrained`."""
-    write_folder(folder, _files(router))
+def save(router: Router, folder: Path, about_to: Callable[[], None] | None = None) -> None:
+    """Write a router to a folder; see `Router.save_pretrained` and `write_folder`."""
+    write_folder(folder, _files(router), about_to)
 
 
 def _files(router: Router) -> dict[str, bytes]:

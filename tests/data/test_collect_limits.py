@@ -7,6 +7,7 @@ import json
 import pytest
 
 from shared_router import RoutingDataset
+from shared_router.data import scratch
 from shared_router.data.answers import Answer
 from shared_router.data.collect import collect
 from shared_router.data.collect_calls import LONGEST_WAIT_S, may_pass
@@ -160,7 +161,7 @@ async def test_an_answer_without_text_is_no_answer(out):
 
 def test_what_killed_processes_left_is_cleared(tmp_path):
     out = tmp_path / "out.jsonl"
-    left, other = tmp_path / ".999999999.out.jsonl", tmp_path / ".7x.out.jsonl"
+    left, other = tmp_path / scratch._name(out, 999_999_999), tmp_path / ".7.out.jsonl"
     left.write_text("half")
     other.write_text("mine")
     with replacing(out) as lines:
