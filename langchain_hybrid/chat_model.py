@@ -126,6 +126,15 @@ class HybridChatModel(Dialled, BaseChatModel):
         copied._bound = bound.over(self._bound)  # noqa: SLF001
         return copied
 
+    def held(self) -> Bound:
+        """Return the routing options that it brings to each of its calls."""
+        return self._bound
+
+    def check(self, config: RunnableConfig | None) -> None:
+        """Refuse a call's options that cannot be honoured; see `Dialled`."""
+        options, _ = call_options(ensure_config(config), {}, self._bound)
+        self.engine.check(options)
+
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse what would change the attribute and not the routing."""
         fixed = not name.startswith("_") and name in HybridChatModel.__annotations__
