@@ -87,7 +87,8 @@ class HybridChatModel(Dialled, BaseChatModel):
     same_models: bool = False
     """States that these are the models of the calibration, whatever their names."""
     record_query: bool = False
-    """Whether decisions hold the query's text."""
+    """Whether decisions hold the query's text where `on_decision`, the custom event and the outputs
+    of the `HybridRouter` run tell of them; messages, metadata and spans never do."""
     on_decision: Sequence[Callable[[RoutingDecision], object]] = Field(default=(), exclude=True)
     """Called with every decision."""
 

@@ -49,7 +49,7 @@ class RoutingEngine:
         timeout_s: Seconds a decision may take before the call goes to the reference.
         same_models: States that the bound models are those of the calibration, whatever their
             names.
-        record_query: Whether decisions hold the query's text.
+        record_query: Whether decisions hold the query's text, for listeners and events.
         on_decision: Called with every decision; what one raises is logged, not raised.
         hash_key: Key of the query hashes in decisions; drawn anew per engine by default. Give one
             to compare hashes across processes.
