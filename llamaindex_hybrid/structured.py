@@ -82,4 +82,6 @@ class HybridStructuredLLM(StructuredLLM):
 def _unspanned(name: str) -> Callable[..., Any]:
     """Return LlamaIndex's own method: it makes a span of ours as of its own, and one is enough."""
     method: Any = getattr(StructuredLLM, name)
-    return method.__wrapped__ if hasattr(method, DISPATCHER_SPAN_DECORATED_ATTR) else method
+    spanned = hasattr(method, DISPATCHER_SPAN_DECORATED_ATTR)
+    plain: Callable[..., Any] = method.__wrapped__ if spanned else method
+    return plain
