@@ -87,7 +87,8 @@ class HybridChatModel(Dialled, BaseChatModel):
     same_models: bool = False
     """States that these are the models of the calibration, whatever their names."""
     record_query: bool = False
-    """Whether decisions hold the query's text."""
+    """Whether decisions hold the query's text where `on_decision`, the custom event and the outputs
+    of the `HybridRouter` run tell of them; messages, metadata and spans never do."""
     on_decision: Sequence[Callable[[RoutingDecision], object]] = Field(default=(), exclude=True)
     """Called with every decision."""
 
@@ -125,6 +126,15 @@ class HybridChatModel(Dialled, BaseChatModel):
         copied = super().model_copy()
         copied._bound = bound.over(self._bound)  # noqa: SLF001
         return copied
+
+    def held(self) -> Bound:
+        """Return the routing options that it brings to each of its calls."""
+        return self._bound
+
+    def check(self, config: RunnableConfig | None) -> None:
+        """Refuse a call's options that cannot be honoured; see `Dialled`."""
+        options, _ = call_options(ensure_config(config), {}, self._bound)
+        self.engine.check(options)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse what would change the attribute and not the routing."""

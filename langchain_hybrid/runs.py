@@ -107,13 +107,14 @@ class RoutedRun:
     def decided(self, decision: RoutingDecision) -> RunnableConfig:
         """Close the router's run, tell of the decision, and return the chosen model's config."""
         payload = decision.model_dump(mode="json")
+        told = {**payload, "query": None}  # metadata is no input, and not hidden as one
         if self._run is not None and self._router is not None:
             self._router.on_chain_end(payload)
             self._router = None
-            _note_on_run(self._run, payload)
+            _note_on_run(self._run, told)
             self._run.get_child().on_custom_event(ROUTING_KEY, payload, run_id=self._run.run_id)
         note_on_span(decision)
-        return decided_config(self.config, decision, payload)
+        return decided_config(self.config, decision, told)
 
     def within(self, function: Callable[[], T]) -> T:
         """Call a function inside the chain run's context."""
@@ -182,14 +183,15 @@ class AsyncRoutedRun:
     async def decided(self, decision: RoutingDecision) -> RunnableConfig:
         """Close the router's run, tell of the decision, and return the chosen model's config."""
         payload = decision.model_dump(mode="json")
+        told = {**payload, "query": None}  # metadata is no input, and not hidden as one
         if self._run is not None and self._router is not None:
             await self._router.on_chain_end(payload)
             self._router = None
-            _note_on_run(self._run, payload)
+            _note_on_run(self._run, told)
             child = self._run.get_child()
             await child.on_custom_event(ROUTING_KEY, payload, run_id=self._run.run_id)
         note_on_span(decision)
-        return decided_config(self.config, decision, payload)
+        return decided_config(self.config, decision, told)
 
     async def within(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Await a coroutine inside the chain run's context."""

@@ -5,7 +5,6 @@ So a provider's native JSON schema mode is kept.
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import Runnable, RunnableSerializable
@@ -13,6 +12,7 @@ from pydantic import ConfigDict
 
 from langchain_hybrid.binding import Dialled
 from langchain_hybrid.children import map_models
+from shared_router.support.processes import cached_property
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -40,6 +40,10 @@ class HybridStructuredOutput(Dialled, RunnableSerializable[Any, Any]):
     def holding(self, bound: Bound) -> HybridStructuredOutput:
         """Return a copy that brings these routing options to each of its calls."""
         return self.model_copy(update={"model": self.model.holding(bound)})
+
+    def check(self, config: RunnableConfig | None) -> None:
+        """Refuse options that the model cannot honour; see `Dialled`."""
+        self.model.check(config)
 
     def __repr__(self) -> str:
         return f"HybridStructuredOutput({self.model!r})"

@@ -94,7 +94,8 @@ class HybridLLM(RoutedOperations):
     same_models: bool = False
     """States that these are the models of the calibration, whatever their names."""
     record_query: bool = False
-    """Whether decisions hold the query's text."""
+    """Whether decisions hold the query's text where `on_decision`, the `RoutingDecisionEvent` and
+    the callback event tell of them; responses and spans never do."""
     on_decision: Sequence[Callable[[RoutingDecision], object]] = Field(default=(), exclude=True)
     """Called with every decision."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.agent.workflow.prompts import DEFAULT_STATE_PROMPT
@@ -12,6 +13,7 @@ from llama_index_instrumentation.dispatcher import active_instrument_tags
 from llamaindex_hybrid.kinds import kind_of_prompt, kind_of_text
 from llamaindex_hybrid.spans import enclosing, text_of_query
 from shared_router.asking.questions import is_tool_noise, query_of_message
+from shared_router.asking.texts import MAX_CHARACTERS, text_ends
 from shared_router.context import current_query
 from shared_router.records import RoutingQuery
 from shared_router.support.processes import cached_property
@@ -34,6 +36,8 @@ _ASSISTANT = (MessageRole.ASSISTANT, MessageRole.CHATBOT, MessageRole.MODEL)
 _BEFORE_STATE, _, _REST = DEFAULT_STATE_PROMPT.partition("{state}")
 _BEFORE_MESSAGE, _, _AFTER_MESSAGE = _REST.partition("{msg}")
 _TRANSCRIPT = "<current_conversation>"
+MOST_LOOKED_AT = 256
+"""Turns of a transcript that are looked at for the user's last words, and messages of a turn."""
 _USER, _MESSAGE = ("\t<user>\n", "\t</user>\n"), ("\t\t<message>", "</message>\n")
 
 
@@ -52,6 +56,17 @@ class Asked:
     def messages(self) -> Sequence[ChatMessage]:
         """The messages that reach the model."""
         return self.read()
+
+    @cached_property
+    def said_last(self) -> tuple[int, str] | None:
+        """The last user message that is no tool noise: its position and its text."""
+        for position in range(len(self.messages) - 1, -1, -1):
+            message = self.messages[position]
+            if message.role == MessageRole.USER:
+                text = user_text(message)
+                if text.strip() and not is_tool_noise(text):
+                    return position, text
+        return None
 
 
 @dataclass(frozen=True)
@@ -95,7 +110,7 @@ def _find(asked: Asked, variables: Sequence[str], around: Enclosing) -> Found:
     if around.extracting:
         return Found(kind="extract")
     kind = kind_of_prompt(asked.prompt) if asked.prompt is not None else None
-    text = None if kind else last_user_text(asked.messages)
+    _, text = (None if kind else asked.said_last) or (None, None)
     kind = kind or (kind_of_text(text) if text else None)
     if kind is not None or text is None:
         return Found(kind=kind or "other")
@@ -112,22 +127,6 @@ def variable_query(values: Mapping[str, Any], names: Sequence[str]) -> RoutingQu
     texts = (text_of_query(values.get(name)) for name in names)
     found = next((text for text in texts if text is not None), None)
     return None if found is None else RoutingQuery(text=found, source="prompt_variable")
-
-
-def last_user_text(messages: Sequence[ChatMessage]) -> str | None:
-    """Return the text of the last user message that is no tool noise."""
-    position = _last_user(messages)
-    return None if position is None else user_text(messages[position])
-
-
-def _last_user(messages: Sequence[ChatMessage]) -> int | None:
-    for position in range(len(messages) - 1, -1, -1):
-        message = messages[position]
-        if message.role == MessageRole.USER:
-            text = user_text(message)
-            if text.strip() and not is_tool_noise(text):
-                return position
-    return None
 
 
 def user_text(message: ChatMessage) -> str:
@@ -150,10 +149,21 @@ def _without_state(text: str) -> str:
 
 def _said_last(transcript: str) -> Iterator[str]:
     """Yield the user's messages of a transcript, as agents write it, the last one first."""
-    for said in reversed(list(_between(transcript, *_USER))):
-        text = "\n".join(_between(said, *_MESSAGE))
+    for said in islice(_between_backwards(transcript, *_USER), MOST_LOOKED_AT):
+        text = "\n".join(islice(_between(said, *_MESSAGE), MOST_LOOKED_AT))
         if text.strip() and not is_tool_noise(text):
             yield text
+
+
+def _between_backwards(text: str, start: str, end: str) -> Iterator[str]:
+    """Yield what `_between` does, the last one first."""
+    stop = text.rfind(end)
+    while stop >= 0:
+        before = text.rfind(end, 0, stop)
+        at = text.find(start, before + len(end) if before >= 0 else 0, stop)
+        if at >= 0:
+            yield text[at + len(start) : stop]
+        stop = before
 
 
 def _between(text: str, start: str, end: str) -> Iterator[str]:
@@ -178,22 +188,30 @@ class Turn:
     """One turn of a conversation: a user's question and what was done about it since."""
 
     said: tuple[str, ...] = field(repr=False)
-    """What was said up to the question, system messages left out."""
+    """What was said up to the question, system messages left out, long ones by their ends."""
     answers: int
     """How often a model has answered since the question."""
     is_open: bool
     """Whether tools have answered the last of these."""
 
 
-def turn_of(messages: Sequence[ChatMessage]) -> Turn | None:
+def turn_of(asked: Asked) -> Turn | None:
     """Find the turn a conversation is in; `None` where nobody asked anything."""
-    position = _last_user(messages)
-    if position is None:
+    if asked.said_last is None:
         return None
-    spoken = [m for m in messages[: position + 1] if m.role != MessageRole.SYSTEM]
-    lines = [f"{message.role.value}: {user_text(message)}" for message in spoken]
+    position, question = asked.said_last
+    history = [m for m in asked.messages[:position] if m.role != MessageRole.SYSTEM]
+    lines = [_line(message, user_text(message)) for message in history]
+    lines.append(_line(asked.messages[position], question))
     # A retry repeats the question.
     said = [line for i, line in enumerate(lines) if i == 0 or line != lines[i - 1]]
-    tail = [m.role for m in messages[position + 1 :] if m.role != MessageRole.SYSTEM]
+    tail = [m.role for m in asked.messages[position + 1 :] if m.role != MessageRole.SYSTEM]
     answers = sum(role in _ASSISTANT for role in tail)
     return Turn(tuple(said), answers, answers > 0 and tail[-1] not in _ASSISTANT)
+
+
+def _line(message: ChatMessage, text: str) -> str:
+    """Return a message to know it by: all of it, or the length and the ends of a long one."""
+    if len(text) <= MAX_CHARACTERS:
+        return f"{message.role.value}: {text}"
+    return f"{message.role.value}, {len(text)} characters: {text_ends(text)}"

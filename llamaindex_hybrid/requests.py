@@ -156,15 +156,14 @@ def place_of(asked: Asked, options: CallOptions, memory: TurnMemory) -> Place:
     if asked.prompt is not None:
         return Place()
     try:
-        turn = turn_of(asked.messages)
+        turn = turn_of(asked)
     except Exception as error:  # noqa: BLE001  (a chain never breaks because the router did)
         logger.warning("Reading the conversation raised %s.", type(error).__name__)
         return Place()
     if turn is None:
         return Place()
 
-    def keys(answers: int) -> tuple[bytes, ...]:
-        parts = (*turn.said, str(answers))
-        return memory.key((*parts, repr(options))), memory.key(parts)
-
-    return Place(keys(turn.answers - 1) if turn.is_open else (), keys(turn.answers))
+    told = repr(options)
+    before, now = str(turn.answers - 1), str(turn.answers)
+    keys = memory.keys(turn.said, (before, told), (before,), (now, told), (now,))
+    return Place(keys[:2] if turn.is_open else (), keys[2:])

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.llms.structured_llm import StructuredLLM
+from llama_index_instrumentation.dispatcher import DISPATCHER_SPAN_DECORATED_ATTR
 
 from llamaindex_hybrid.queries import variable_query
 from llamaindex_hybrid.requests import asked_in_prompt, prompt_options
@@ -17,7 +18,7 @@ from llamaindex_hybrid.streams import aprimed, primed
 from shared_router.context import found_query
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from llama_index.core.base.llms.types import (
         ChatMessage,
@@ -46,29 +47,41 @@ class HybridStructuredLLM(StructuredLLM):
     def predict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
         """Answer a prompt in the schema."""
         with self._asking(prompt, prompt_args) as (held, variables):
-            return super(HybridStructuredLLM, held).predict(prompt, **variables)
+            text: str = _unspanned("predict")(held, prompt, **variables)
+            return text
 
     async def apredict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
         """Answer a prompt in the schema."""
         with self._asking(prompt, prompt_args) as (held, variables):
-            return await super(HybridStructuredLLM, held).apredict(prompt, **variables)
+            text: str = await _unspanned("apredict")(held, prompt, **variables)
+            return text
 
     def stream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenGen:
         """Stream an answer in the schema."""
         with self._asking(prompt, prompt_args) as (held, variables):
-            return super(HybridStructuredLLM, held).stream(prompt, **variables)
+            tokens: TokenGen = _unspanned("stream")(held, prompt, **variables)
+            return tokens
 
     async def astream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenAsyncGen:
         """Stream an answer in the schema."""
         with self._asking(prompt, prompt_args) as (held, variables):
-            return await super(HybridStructuredLLM, held).astream(prompt, **variables)
+            tokens: TokenAsyncGen = await _unspanned("astream")(held, prompt, **variables)
+            return tokens
 
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Stream an answer in the schema; dials in force now hold."""
-        return primed(super().stream_chat(messages, **kwargs))
+        return primed(_unspanned("stream_chat")(self, messages, **kwargs))
 
     async def astream_chat(
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponseAsyncGen:
         """Stream an answer in the schema; dials in force now hold."""
-        return await aprimed(await super().astream_chat(messages, **kwargs))
+        return await aprimed(await _unspanned("astream_chat")(self, messages, **kwargs))
+
+
+def _unspanned(name: str) -> Callable[..., Any]:
+    """Return LlamaIndex's own method: it makes a span of ours as of its own, and one is enough."""
+    method: Any = getattr(StructuredLLM, name)
+    spanned = hasattr(method, DISPATCHER_SPAN_DECORATED_ATTR)
+    plain: Callable[..., Any] = method.__wrapped__ if spanned else method
+    return plain

@@ -203,7 +203,8 @@ class RoutingDecision(BaseModel):
     query_hash: str | None = None
     """Keyed BLAKE2b hash of the scored text; the key never leaves the process."""
     query: str | None = Field(default=None, repr=False)
-    """The scored text; only where the engine was built with `record_query=True`."""
+    """The scored text; only where the engine was built with `record_query=True`, and only in what
+    listeners, events and the router's own run are told."""
     error: str | None = None
     """The kind of error behind `router_error`; never its message, which may quote the query."""
 
@@ -218,9 +219,14 @@ class RoutingDecision(BaseModel):
         """Return, as JSON-able values, what does not change where the same call is made again.
 
         Messages carry this: a cache is asked with the history, and would miss by a time or by a
-        hash that each process keys anew.
+        hash that each process keys anew. They hold no text of the query, which would stand in
+        outputs where a tracer hides inputs.
         """
-        return self.model_dump(mode="json", exclude=_OF_ONE_RUN)
+        return self.without_text().model_dump(mode="json", exclude=_OF_ONE_RUN)
+
+    def without_text(self) -> RoutingDecision:
+        """Return it for carriers that nobody reads for the query, nor hides because of it."""
+        return self if self.query is None else self.model_copy(update={"query": None})
 
     def flat(self) -> dict[str, str | int | float]:
         """Return what is known as scalars, for carriers that take nothing else.

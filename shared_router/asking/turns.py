@@ -41,11 +41,13 @@ class TurnMemory:
 
     def key(self, parts: Iterable[str]) -> bytes:
         """Hash a turn: what was said, in order."""
+        return self.keys(parts, ())[0]
+
+    def keys(self, parts: Iterable[str], *endings: Iterable[str]) -> tuple[bytes, ...]:
+        """Hash a turn with each of several endings; what was said is hashed once."""
         whole = hashlib.blake2b(key=self._secret, digest_size=16)
-        for part in parts:
-            encoded = part.encode("utf-8", "surrogatepass")
-            whole.update(len(encoded).to_bytes(8, "big") + encoded)
-        return whole.digest()
+        _add(whole, parts)
+        return tuple(_add(whole.copy(), ending).digest() for ending in endings)
 
     def remember(self, keys: Iterable[bytes], candidate: str) -> None:
         """Note that a candidate answers a turn."""
@@ -60,3 +62,10 @@ class TurnMemory:
         """Name the candidate that answers a turn, by the first key that is known."""
         with self._lock:
             return next((self._candidates[key] for key in keys if key in self._candidates), None)
+
+
+def _add(whole: hashlib.blake2b, parts: Iterable[str]) -> hashlib.blake2b:
+    for part in parts:
+        encoded = part.encode("utf-8", "surrogatepass")
+        whole.update(len(encoded).to_bytes(8, "big") + encoded)
+    return whole

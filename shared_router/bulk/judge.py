@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter, defaultdict
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -124,19 +125,20 @@ def judge_file(
     check_regular(source)
     limits, asked = _limits(concurrency, timeout_s, retries, max_usd), is_asked(judge)
     read = [source, *([texts.path] if isinstance(texts, AnswersFile) else [])]
-    check_output(target, read, force=force)
-    check_failures(target, read, force=force)
+    check = partial(check_output, target, read, force=force)
+    check_list = partial(check_failures, target, read, force=force)
+    check()
+    check_list()
     rows = _checked(RecordRows(source, texts or NoTexts()), judge)
-    path, digest = journal_path(target), rows.first.digest
-    stopped = None
-    with Verdicts(path, judge=judge.name, data=digest) if asked else nullcontext() as journal:
+    path, stopped = journal_path(target), None
+    with Verdicts(path, judge=judge.name) if asked else nullcontext() as journal:
         tally = _Tally(rows.first.rows, progress, journal)
         work = JudgeWork(make, limits, concurrency if asked else 1, journal)
         known = RowsWithVerdicts(rows, journal) if journal else rows
         try:
             with (
-                listing(failures_path(target)) as failures,
-                replacing(target) as lines,
+                listing(failures_path(target), check_list) as failures,
+                replacing(target, about_to=lambda _: check()) as lines,
                 closing((engine or LocalEngine()).map(work, known, rows.first.rows)) as judged,
             ):
                 for some in judged:
@@ -210,28 +212,36 @@ def _checked(rows: RecordRows, judge: Judge) -> SteadyRows:
 class Failures:
     """The list of what failed, written whole or not at all."""
 
-    def __init__(self, path: Path, stack: ExitStack) -> None:
+    def __init__(self, path: Path, stack: ExitStack, check: Callable[[], None]) -> None:
         self.path, self.count = path, 0
-        self._stack = stack
+        self._stack, self._check = stack, check
         self._lines: IO[str] | None = None
 
     def add(self, failures: Sequence[Row]) -> None:
         """List failures."""
         for failure in failures:
             if self._lines is None:
-                self._lines = self._stack.enter_context(replacing(self.path))
+                kept = replacing(self.path, about_to=lambda _: self._check())
+                self._lines = self._stack.enter_context(kept)
             self._lines.write(json.dumps(failure) + "\n")
             self.count += 1
 
 
 @contextmanager
-def listing(path: Path) -> Iterator[Failures]:
-    """List failures in a file; where there are none at the end, no file is left."""
+def listing(path: Path, check: Callable[[], None]) -> Iterator[Failures]:
+    """List failures in a file; where there are none at the end, no list of an earlier run is left.
+
+    Args:
+        path: The file.
+        check: Checks, at the end, that it may be replaced.
+    """
     with ExitStack() as stack:
-        failures = Failures(path, stack)
+        failures = Failures(path, stack, check)
         yield failures
     if not failures.count:
-        path.unlink(missing_ok=True)
+        with suppress(DataError):  # another's file, which stays
+            check()
+            path.unlink(missing_ok=True)
 
 
 class _Tally:
@@ -244,11 +254,11 @@ class _Tally:
         self.sums: defaultdict[str, float] = defaultdict(float)
         self.records = self.in_a_row = 0
         """Responses in a row: that the judge failed on since it last judged one."""
-        self.earlier = journal.earlier if journal else 0
+        self.earlier = 0
         self.spent_usd = journal.spent_usd if journal else 0.0
         self.spent = False
-        self.meter = Meter(total, told, self.earlier)
-        if self.earlier:
+        self.meter = Meter(total, told, journal.earlier if journal else 0)
+        if journal and journal.earlier:
             self.meter.add(0, spent_usd=self.spent_usd)
 
     def add(self, rows: list[Row], lines: IO[str], failures: Failures) -> None:
@@ -261,6 +271,7 @@ class _Tally:
         for row in rows:
             failures.add(row["failures"])
             self.spent_usd += row["spent_usd"]
+            self.earlier += row["earlier"]
             self.spent |= row["spent"]
             self._check_alive(row)
             if row["line"] is not None:

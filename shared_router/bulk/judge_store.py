@@ -7,6 +7,7 @@ import hashlib
 import json
 import sqlite3
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -49,12 +50,16 @@ def asked_digest(query: str, response: str, answer: str | None) -> str:
 class Verdicts:
     """An SQLite file beside the output; one process at a time, any of its threads."""
 
-    def __init__(self, path: Path, *, judge: str, data: str) -> None:
+    def __init__(self, path: Path, *, judge: str) -> None:
         self._file = JournalFile(path, "judge", "OUT", JournalError)
-        run = {"format": "judge 1", "judge": judge, "data": data[:16]}
+        run = {"format": "judge 1", "judge": judge}
         self._lock = threading.Lock()
         self._broken: DataError | None = None
-        self._db, _ = self._file.open(TABLES, run, any_thread=True)
+        self._verdicts: list[Verdict] = []
+        self._lost_usd: list[float] = []
+        """What is not on disk yet: it came back while the disk was full."""
+        # A verdict holds for what was asked, whatever else stands in the data by now.
+        self._db, _ = self._file.open(TABLES, run, any_thread=True, older=["data"])
         ((self.earlier, known),) = self._select("SELECT COUNT(*), TOTAL(cost_usd) FROM verdicts")
         ((lost,),) = self._select("SELECT TOTAL(cost_usd) FROM failed")
         self.spent_usd: float = known + lost
@@ -70,6 +75,8 @@ class Verdicts:
     ) -> None:
         # After a full disk the clean-up fails too; the error that matters is on its way.
         with self._lock:
+            with suppress(sqlite3.Error):
+                self._write()
             try:
                 self._db.close()
             except sqlite3.Error as failed:
@@ -80,20 +87,33 @@ class Verdicts:
         """Keep verdicts, and what failures cost; on disk when this returns.
 
         Raises:
-            JournalError: If the disk fails.
+            JournalError: If the disk fails; they are written with what comes next, or at the end.
         """
         if not verdicts and not lost_usd:
             return
         with self._lock:
+            self._verdicts += verdicts
+            self._lost_usd += lost_usd
+            self.spent_usd += sum(lost_usd) + sum(verdict[-1] or 0.0 for verdict in verdicts)
             try:
-                self._db.execute("BEGIN")
-                self._db.executemany(VERDICT, verdicts)
-                self._db.executemany(FAILED, [(usd,) for usd in lost_usd])
-                self._db.execute("COMMIT")
+                self._write()
             except sqlite3.Error as error:
                 self._broken = self._file.explained(error)
                 raise self._broken from error
-            self.spent_usd += sum(lost_usd) + sum(verdict[-1] or 0.0 for verdict in verdicts)
+
+    def _write(self) -> None:
+        if not self._verdicts and not self._lost_usd:
+            return
+        try:
+            self._db.execute("BEGIN")
+            self._db.executemany(VERDICT, self._verdicts)
+            self._db.executemany(FAILED, [(usd,) for usd in self._lost_usd])
+            self._db.execute("COMMIT")
+        except sqlite3.Error:
+            with suppress(sqlite3.Error):  # most often it is rolled back already
+                self._db.execute("ROLLBACK")
+            raise
+        self._verdicts, self._lost_usd = [], []
 
     def check(self) -> None:
         """Check that a verdict could be kept, before one is paid for.

@@ -173,7 +173,7 @@ def judged_row(row: Row, score: Scored, *, needs_answer: bool, keep: bool = Fals
     Returns:
         `line`, the record with its new qualities, `None` where no response could be judged;
         `quality` per model, `failures`, `spent_usd`, whether the dollars were `spent` before its
-        end, and `verdicts` and `lost_usd` to be kept.
+        end, how many verdicts are `earlier` ones, and `verdicts` and `lost_usd` to be kept.
     """
     record, answer = RoutingRecord.model_validate(row["record"]), row["answer"]
     known = {(model, i, asked): quality for model, i, asked, quality in row.get("known", ())}
@@ -197,6 +197,7 @@ class _Judged:
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     failures: list[Row] = field(default_factory=list)
     spent_usd: float = 0.0
+    earlier: int = 0
 
     def judge(self, name: str, outcome: Outcome, answer: str | None, score: Scored) -> None:
         if outcome.response is None:
@@ -217,6 +218,7 @@ class _Judged:
         if self.known:
             known = self.known.get((asked.model, asked.sample, asked_digest(*asked.texts)))
             if known is not None:
+                self.earlier += 1
                 return known
         try:
             found = as_judgement(score(asked))
@@ -247,6 +249,7 @@ class _Judged:
             "failures": self.failures,
             "spent_usd": self.spent_usd,
             "spent": self.spent,
+            "earlier": self.earlier,
             "verdicts": self.verdicts,
             "lost_usd": self.lost_usd,
         }

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,7 +94,8 @@ def score_file(
     Args:
         router: A router, its folder or its hub name.
         source: Queries as `stream_queries` reads them, or an earlier output.
-        out: JSON lines, gzip where it ends in `.gz`; whole or not at all. A line holds `id`,
+        out: JSON lines, gzip where it ends in `.gz`; whole or not at all, but for a device or a
+            pipe. A line holds `id`,
             `candidate`, `scores` (of each candidate but the reference), `length` in characters,
             `router` (its version) and, if asked for, `text`. Where a task is given or told by the
             text it holds `task`, `task_source` and, where there are such, `calibrated_task` and
@@ -119,13 +121,14 @@ def score_file(
     threshold = resolve_dial(chosen, using.curve)
     work = ScoreWork(using, chosen, keep_text)
     check_regular(path)
-    check_output(target, [path], force=force)
+    check = partial(check_output, target, [path], force=force, devices=True)
+    check()
     rows = score_rows(path, using)
     steady = read_once(rows)  # and every row is checked
     total = steady.first.rows
     tally = _Tally(Meter(total, progress))
     with (
-        replacing(target) as lines,
+        replacing(target, about_to=lambda _: check()) as lines,
         closing((engine or LocalEngine()).map(work, steady, total)) as scored,
     ):
         for some in scored:

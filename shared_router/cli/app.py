@@ -6,6 +6,9 @@ Heavy modules are imported inside the commands, so that `--help` is quick.
 # No `from __future__ import annotations` here: typer reads the annotations at run time.
 import os
 import shlex
+import sys
+from contextlib import nullcontext, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -138,9 +141,11 @@ def fit(
     from shared_router.cli.tables import show_fit
     from shared_router.router.folder import check_new_target
     from shared_router.router.router import Router
+    from shared_router.router.saving import save
     from shared_router.training.finetuning.tune import is_main_process
 
-    check_new_target(out, force=force)  # before minutes of work, not after
+    check = partial(check_new_target, out, force=force)
+    check()  # before minutes of work, and once more after
     names = names_from(candidates)
     tuning = _finetuning(finetune, epochs=epochs, checkpoints=checkpoints and str(checkpoints))
     chosen = read_data(data, split, task, usual="train")
@@ -162,7 +167,7 @@ def fit(
         )
     if not is_main_process():
         return  # under torchrun the first alone saves and speaks
-    router.save_pretrained(out)
+    save(router, out, check)
     if as_json:
         print_json(_about(router, out) | {"training": router.facts["training"]})
         return
@@ -195,18 +200,27 @@ def calibrate(
 ) -> None:
     """Measure what the dials mean on the `validation` split of DATA, and save that in DIR."""
     from shared_router.cli.tables import calibration_facts, show_calibration
-    from shared_router.router.folder import check_new_target, check_target
+    from shared_router.router.folder import (
+        check_new_target,
+        check_same,
+        check_target,
+        manifest_of,
+    )
     from shared_router.router.reading import BUNDLED
+    from shared_router.router.saving import save
 
     if router_folder == BUNDLED and out is None:
         raise typer.BadParameter("The bundled router stays as it is: name a folder in --out.")
+    read = manifest_of(Path(router_folder))
     router = _router(router_folder)
     target = out or Path(router_folder)
     in_place = candidates is None and os.path.realpath(target) == os.path.realpath(router_folder)
     if in_place or out is None:
         check_target(target)
+        check = partial(check_same, target, read, force=force)
     else:
-        check_new_target(out, [Path(router_folder)], force=force)
+        check = partial(check_new_target, out, [Path(router_folder)], force=force)
+        check()
     if candidates is not None:
         if out is None:
             raise typer.BadParameter("--candidates makes another router: name its folder in --out.")
@@ -222,7 +236,7 @@ def calibrate(
             costs_usd=costs_from(cost),
             progress=progress,
         )
-    router.save_pretrained(target)
+    save(router, target, check)
     if as_json:
         print_json(_about(router, target) | calibration_facts(router))
         return
@@ -361,7 +375,15 @@ def score(
             force=force,
             progress=progress,
         )
-    _tell_scored(report, as_json=as_json)
+    with redirect_stdout(sys.stderr) if _is_stdout(out) else nullcontext():
+        _tell_scored(report, as_json=as_json)
+
+
+def _is_stdout(out: Path) -> bool:
+    try:
+        return os.path.samestat(out.stat(), os.fstat(1))
+    except OSError:
+        return False
 
 
 def _tell_scored(report: "ScoreReport", *, as_json: bool) -> None:

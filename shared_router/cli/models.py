@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations` here: typer reads the annotations at run time.
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -103,15 +104,17 @@ def add_candidate(
     """Add a model to a router, from its outcomes on the `train` split of DATA."""
     from shared_router.router.folder import check_new_target
     from shared_router.router.router import Router
+    from shared_router.router.saving import save
 
-    check_new_target(out, [Path(router_folder)], force=force)
+    check = partial(check_new_target, out, [Path(router_folder)], force=force)
+    check()  # before the work, and once more after
     router = Router.from_pretrained(router_folder)
     chosen = read_data(data, split, task, usual="train")
     with working("adding") as progress:
         router = router.add_candidate(
             candidate, chosen, before=before, cost_usd=cost_usd, seed=seed, progress=progress
         )
-    router.save_pretrained(out)
+    save(router, out, check)
     added: dict[str, Any] = router.facts["training"]["added"][-1]
     if as_json:
         print_json({"saved_in": str(out), "candidates": router.candidates, "added": added})

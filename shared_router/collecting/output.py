@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from shared_router.collecting.reasons import fields_of
@@ -18,6 +20,7 @@ from shared_router.data.targets import (
     stands,
     unreachable,
 )
+from shared_router.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -97,12 +100,18 @@ def _outcome(judged: Sequence[StoredCall], aliases: tuple[str, ...] | None) -> O
     )
 
 
-async def write_failures(out: Path, journal: Journal, judge: str | None) -> int:
+async def write_failures(
+    out: Path, journal: Journal, judge: str | None, *, force: bool = False
+) -> int:
     """List what failed for good, one JSON object a line; no file where nothing did.
 
     Returns:
         The number of failures.
+
+    Raises:
+        DataError: If it cannot be written, or something else stands there since this start.
     """
+    check = partial(check_failures, out, (), force=force)
     path = failures_path(out)
     failed = await journal.select(
         "SELECT query, model, sample, 'ask', error FROM answers WHERE error IS NOT NULL UNION ALL "
@@ -111,9 +120,11 @@ async def write_failures(out: Path, journal: Journal, judge: str | None) -> int:
         judge or "",
     )
     if not failed:
-        path.unlink(missing_ok=True)
+        with suppress(DataError):  # another's file, which stays
+            check()
+            path.unlink(missing_ok=True)
         return 0
-    with replacing(path, IN_JOURNAL) as lines:
+    with replacing(path, IN_JOURNAL, about_to=lambda _: check()) as lines:
         for *row, error in failed:
             fields = dict(zip(("id", "model", "sample", "stage"), row, strict=True))
             lines.write(json.dumps(fields | fields_of(error)) + "\n")

@@ -262,7 +262,7 @@ class CollectRun:
         """Write what there is to write, and report."""
         await self._journal.flush()
         name = self._judge.name if self._judge else None
-        failed = await write_failures(out, self._journal, name)
+        failed = await write_failures(out, self._journal, name, force=force)
         records = 0
         unvaried: list[str] = []
         if self._done >= self._total:

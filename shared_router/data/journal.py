@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from shared_router.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
 RUN = "CREATE TABLE IF NOT EXISTS run (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
@@ -33,7 +33,12 @@ class JournalFile:
     """What to raise where it cannot be read or written."""
 
     def open(
-        self, tables: str, run: Mapping[str, str], *, any_thread: bool = False
+        self,
+        tables: str,
+        run: Mapping[str, str],
+        *,
+        any_thread: bool = False,
+        older: Collection[str] = (),
     ) -> tuple[sqlite3.Connection, bool]:
         """Open or make it.
 
@@ -41,6 +46,7 @@ class JournalFile:
             tables: Statements that make the tables, each ended by a semicolon.
             run: Says which run this is.
             any_thread: Whether other threads may use it; one at a time.
+            older: What older versions said of a run besides, which no longer matters.
 
         Returns:
             The database, each statement a commit of its own, and whether it is new.
@@ -53,14 +59,20 @@ class JournalFile:
                 self.path, timeout=0.2, isolation_level=None, check_same_thread=not any_thread
             )
             try:
-                return db, self._prepare(db, tables, run)
+                return db, self._prepare(db, tables, run, older)
             except BaseException:
                 db.close()
                 raise
         except sqlite3.Error as error:
             raise self.explained(error) from error
 
-    def _prepare(self, db: sqlite3.Connection, tables: str, run: Mapping[str, str]) -> bool:
+    def _prepare(
+        self,
+        db: sqlite3.Connection,
+        tables: str,
+        run: Mapping[str, str],
+        older: Collection[str],
+    ) -> bool:
         # Exclusive: a second process at the same output would ask everything twice. The system
         # drops the lock with the process, however it ends.
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -72,8 +84,8 @@ class JournalFile:
         stored = dict(db.execute("SELECT key, value FROM run"))
         if not stored:
             db.executemany("INSERT INTO run VALUES (?, ?)", run.items())
-        elif stored != run:
-            self._refuse(stored, run)
+        elif (told := {key: stored[key] for key in stored if key not in older}) != run:
+            self._refuse(told, run)
         db.execute("COMMIT")
         return not stored
 

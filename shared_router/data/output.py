@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import os
-import re
 import stat
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from shared_router.data.schema import open_text
+from shared_router.data.scratch import free_names, is_left_behind, scratch_name, scratches_of
 from shared_router.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 START_AGAIN = "Make room or give permission, and start the same command again."
-_NUMBERS = itertools.count()
-_LEFT = re.compile(r"(\d+)(~\d+)?")
-"""What stands before the name of a file in the making: the process, and its how many-th."""
 
 
 def failures_path(out: Path) -> Path:
@@ -42,17 +39,17 @@ def replacing(
         path: The file to write, gzip where it ends in `.gz`.
         way_out: What to tell a user whose disk is full or closed.
         even_empty: Whether an empty file is put there too.
-        about_to: Called with the complete file before it is put in place.
+        about_to: Called with the complete file before it is put in place. Where it refuses with a
+            `DataError`, the file is kept beside `path`, under a name that is free.
 
     Raises:
         DataError: If it cannot be written; an older file is left as it was.
     """
-    with placing(path, way_out, about_to) as beside:
-        with open_text(beside, "w") as lines:
+    with _placing(path, way_out, about_to) as place:
+        with open_text(place.beside, "w") as lines:
             yield lines
             empty = lines.seekable() and lines.tell() == 0
-        if empty and not even_empty and beside.is_file():
-            beside.unlink()
+        place.wanted = even_empty or not empty
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -66,36 +63,49 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def placing(
-    path: Path, way_out: str = START_AGAIN, about_to: Callable[[Path], None] | None = None
-) -> Iterator[Path]:
+def placing(path: Path, way_out: str = START_AGAIN) -> Iterator[Path]:
     """Give the name of a file to write; what is written there takes the place of `path`.
 
     A link stays, and what it points at is replaced; a device or a pipe is written to.
 
     Raises:
-        DataError: If it cannot be written; an older file is left as it was.
+        DataError: If it cannot be written, or nothing was; an older file is left as it was.
     """
-    beside = None
+    with _placing(path, way_out) as place:
+        yield place.beside
+
+
+@dataclass
+class _Place:
+    """Where to write, and whether it is to be put in place."""
+
+    beside: Path
+    wanted: bool = True
+
+
+@contextmanager
+def _placing(
+    path: Path, way_out: str, about_to: Callable[[Path], None] | None = None
+) -> Iterator[_Place]:
     try:
-        target = Path(os.path.realpath(path))
-        if target.exists() and not target.is_file():
-            yield target
+        if path.exists() and not path.is_file():
+            yield _Place(path)
             return
+        target = Path(os.path.realpath(path))
         _check_writable(target)
         _clear_left_behind(target)
-        beside = target.with_name(f".{os.getpid()}~{next(_NUMBERS)}.{target.name}")
-        yield beside
-        if beside.exists():
-            _settle(beside, target, about_to)
+        with scratch_name(target) as beside:
+            try:
+                yield (place := _Place(beside))
+                if place.wanted:
+                    _settle(beside, target, about_to)
+            finally:
+                with suppress(OSError):
+                    beside.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(
             f"{path}: cannot be written ({error.strerror or error}). {way_out}"
         ) from error
-    finally:
-        if beside is not None:
-            with suppress(OSError):
-                beside.unlink(missing_ok=True)
 
 
 def _check_writable(target: Path) -> None:
@@ -106,13 +116,31 @@ def _check_writable(target: Path) -> None:
 
 
 def _settle(beside: Path, target: Path, about_to: Callable[[Path], None] | None) -> None:
-    if target.exists():
-        keep_owner(target, beside)
+    if not beside.exists():
+        raise FileNotFoundError(errno.ENOENT, f"another program removed {beside.name} meanwhile")
     sync(beside)
     if about_to is not None:
-        about_to(beside)
+        try:
+            about_to(beside)
+        except DataError as refused:
+            raise DataError(f"{refused} What was made is in {_kept(beside, target)}.") from refused
+    if target.exists():
+        keep_owner(target, beside)
     beside.replace(target)
     sync_folder(target.parent)
+
+
+def _kept(beside: Path, target: Path) -> Path:
+    """Keep a complete file under a name that is free."""
+    gzipped = target.suffix if target.suffix == ".gz" else ""
+    ending = Path(target.name.removesuffix(gzipped)).suffix + gzipped
+    for free in free_names(target, ending):
+        with suppress(FileExistsError):
+            free.touch(exist_ok=False)
+            beside.replace(free)
+            sync_folder(free.parent)
+            return free
+    raise AssertionError
 
 
 def keep_owner(old: Path, new: Path) -> None:
@@ -141,28 +169,12 @@ def sync_folder(folder: Path) -> None:
             os.close(opened)
 
 
-def _clear_left_behind(path: Path) -> None:
-    """Remove what processes that were killed in the middle have left beside `path`."""
-    with suppress(OSError):  # a folder that may be written to and not listed
-        for left in path.parent.iterdir():
-            if not (left.name.startswith(".") and left.name.endswith(f".{path.name}")):
-                continue
-            found = _LEFT.fullmatch(left.name[1 : -len(path.name) - 1])
-            if found and not running(int(found[1])):
-                left.unlink(missing_ok=True)
-
-
-def running(process: int) -> bool:
-    """Tell whether a process of this machine is at work still."""
-    if os.name == "nt":  # there, signal 0 is no question
-        return True
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:  # someone else's
-        return True
-    return True
+def _clear_left_behind(target: Path) -> None:
+    """Remove what writers of a file that were killed in the middle have left."""
+    for scratch in scratches_of(target):
+        with suppress(OSError):
+            if scratch.is_file() and is_left_behind(scratch):
+                scratch.unlink(missing_ok=True)
 
 
 def check_folder(out: Path) -> None:

@@ -45,21 +45,31 @@ def refuse_unless(
         )
 
 
-def check_output(out: Path, sources: Iterable[Path], *, force: bool) -> None:
+def check_output(out: Path, sources: Iterable[Path], *, force: bool, devices: bool = False) -> None:
     """Check that a file may be written: it is new or empty, or may be replaced.
 
     Args:
         out: The file.
         sources: Files that are read, none of which may be `out`, whatever is told.
         force: Whether what stands there may be replaced.
+        devices: Whether it may be a device or a pipe, which is written to.
 
     Raises:
         DataError: If it may not, so that nothing of value is overwritten.
     """
+    if devices and _is_device(out):
+        return
     check_folder(out)
     if stands(out):
         check_not_read(out, sources)
         refuse_unless(force, out, described(out))
+
+
+def _is_device(out: Path) -> bool:
+    try:
+        return out.exists() and not out.is_file() and not out.is_dir()
+    except OSError as error:
+        raise unreachable(out, error) from error
 
 
 def check_failures(out: Path, sources: Iterable[Path], *, force: bool) -> None:

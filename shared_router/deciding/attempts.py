@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from shared_router.deciding.guards import Allowed
     from shared_router.deciding.rule import Rule
     from shared_router.deciding.tasks import Setting, TaskCurves
-    from shared_router.options import Dial
+    from shared_router.options import CallOptions, Dial
     from shared_router.records import (
         Candidate,
         Reason,
@@ -113,6 +113,17 @@ class Policy:
     def dial(self, request: RoutingRequest) -> Dial:
         """Return the dial in force."""
         return request.options.dial or self.default
+
+    def check(self, options: CallOptions) -> None:
+        """Refuse options that no call can have; see `deciding`.
+
+        Raises:
+            ConfigurationError: If the route names no candidate, or the dial cannot be resolved.
+        """
+        if options.route is not None:
+            position_of(options.route, self.candidates)
+        elif options.dial is not None:
+            resolve_setting(options.dial, self.curve, self.tasks, options.task)
 
     def deciding(self, request: RoutingRequest) -> Generator[Score, Any, Verdict]:
         """Decide one call: forced > capability and context window > sticky > score.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from shared_router.deciding.attempts import AsyncAttempted, Attempted, Score, Verdict
     from shared_router.deciding.guards import RoutingRequest
-    from shared_router.options import Dial
+    from shared_router.options import CallOptions, Dial
     from shared_router.records import Candidate, RoutingDecision
     from shared_router.router.router import Router
 
@@ -49,7 +49,7 @@ class RoutingEngine:
         timeout_s: Seconds a decision may take before the call goes to the reference.
         same_models: States that the bound models are those of the calibration, whatever their
             names.
-        record_query: Whether decisions hold the query's text.
+        record_query: Whether decisions hold the query's text, for listeners and events.
         on_decision: Called with every decision; what one raises is logged, not raised.
         hash_key: Key of the query hashes in decisions; drawn anew per engine by default. Give one
             to compare hashes across processes.
@@ -123,6 +123,14 @@ class RoutingEngine:
             OtherCandidatesWarning,
         )
         return VOID_OTHER_CANDIDATES
+
+    def check(self, options: CallOptions) -> None:
+        """Refuse what `decide` would refuse of a call's own options.
+
+        Raises:
+            ConfigurationError: If the route names no candidate, or the dial cannot be resolved.
+        """
+        self.policy.check(options)
 
     def decide(self, request: RoutingRequest) -> RoutingDecision:
         """Preview the decision of one call: no model is called and no listener is told.

@@ -15,10 +15,11 @@ ATTRIBUTE_PREFIX = "hybrid.routing."
 def note_on_span(decision: RoutingDecision) -> None:
     """Put a decision on the current OpenTelemetry span, if there is one.
 
+    No text of the query stands there: a tracer that hides inputs would not know it as one.
     Nothing is imported: where nobody has imported OpenTelemetry, nobody has opened a span.
     """
     trace: Any = sys.modules.get("opentelemetry.trace")
     span = trace.get_current_span() if trace is not None else None
     if span is not None and span.is_recording():
-        for name, value in decision.flat().items():
+        for name, value in decision.without_text().flat().items():
             span.set_attribute(ATTRIBUTE_PREFIX + name, value)

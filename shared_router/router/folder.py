@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,28 +17,34 @@ import numpy as np
 from pydantic_core import from_json
 
 from shared_router.data.output import keep_owner, sync, sync_folder
+from shared_router.data.scratch import free_names
 from shared_router.data.targets import refuse_unless
 from shared_router.errors import ArtifactError
 from shared_router.router.reading import BUNDLED, FORMAT, FORMAT_VERSION, MANIFEST, SETTINGS
 from shared_router.router.swapping import NEW, found_again, put_in_place, scratch_beside
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
 
-def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+def write_folder(
+    folder: Path, files: Mapping[str, bytes], about_to: Callable[[], None] | None = None
+) -> None:
     """Write an artifact, replacing an older one of ours only; a link to a folder stays.
 
     Args:
         folder: The target.
         files: Contents by name.
+        about_to: Checks the target right before it is replaced. Where it refuses with an
+            `ArtifactError`, the artifact is kept beside it, under a name that is free.
 
     Raises:
         ArtifactError: If the target holds something else, or cannot be written.
     """
-    check_target(folder)
+    if about_to is None:
+        check_target(folder)
     checksums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, "sha256": checksums}
     whole = {**files, MANIFEST: (json.dumps(manifest, indent=2) + "\n").encode()}
@@ -48,13 +56,32 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
             for name, content in whole.items():
                 (fresh / name).write_bytes(content)
                 sync(fresh / name)
+            sync_folder(fresh)
+            _check_once_more(scratch, target, about_to)
             for old in (target, *(target / name for name in whole)):
                 if old.exists():
                     keep_owner(old, fresh / old.relative_to(target))
-            sync_folder(fresh)
             put_in_place(scratch, target)
     except (OSError, ValueError) as error:  # no name of a folder, where it is no OSError
         raise ArtifactError(f"{folder}: cannot be written ({error}).") from error
+
+
+def _check_once_more(scratch: Path, target: Path, about_to: Callable[[], None] | None) -> None:
+    """Check what may have come to stand there meanwhile; what was made is kept all the same."""
+    try:
+        (about_to or partial(check_target, target))()
+    except ArtifactError as refused:
+        kept = _kept(scratch, target)
+        raise ArtifactError(f"{refused} What was made is in {kept}.") from refused
+
+
+def _kept(scratch: Path, target: Path) -> Path:
+    for free in free_names(target):
+        with suppress(FileExistsError):
+            free.mkdir()
+            put_in_place(scratch, free)
+            return free
+    raise AssertionError
 
 
 def check_target(folder: Path) -> None:
@@ -100,6 +127,31 @@ def check_new_target(folder: Path, sources: Sequence[Path] = (), *, force: bool)
     if any(source.is_dir() and folder.samefile(source) for source in sources):
         raise ArtifactError(f"{folder}: is the router that is read; give another folder.")
     refuse_unless(force, folder, _described(folder), ArtifactError)
+
+
+def check_same(folder: Path, seen: bytes | None, *, force: bool) -> None:
+    """Check that the router that is to be replaced is still the one that was read.
+
+    Args:
+        folder: The target.
+        seen: What `manifest_of` it was.
+        force: Whether another may be replaced.
+
+    Raises:
+        ArtifactError: If it is another, or something else stands there.
+    """
+    found_again(folder)
+    check_target(folder)
+    if manifest_of(folder) not in (None, seen):
+        refuse_unless(force, folder, "another router than the one that was read", ArtifactError)
+
+
+def manifest_of(folder: Path) -> bytes | None:
+    """Read what tells a folder's router from any other; `None` where there is none."""
+    try:
+        return (folder / MANIFEST).read_bytes()
+    except OSError:
+        return None
 
 
 def _described(folder: Path) -> str:

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 from pydantic_core import from_json
 
 from shared_router.errors import ArtifactError
+from shared_router.router.swapping import found_again
 from shared_router.support.names import shown
 
 if TYPE_CHECKING:
@@ -84,8 +85,12 @@ class _Opened:
                 self._id = _identity(self._held)
 
     def is_replaced(self) -> bool:
-        """Tell whether another folder has its name by now."""
-        return _identity(self._folder) != self._id
+        """Tell whether another folder has its name by now, or has it again."""
+        try:
+            there = found_again(self._folder)
+        except OSError:
+            return False
+        return there and (self._id is None or _identity(self._folder) != self._id)
 
     def files(self) -> dict[str, FileRead]:
         """Read everything."""
@@ -103,10 +108,12 @@ class _Opened:
         try:
             held = self._held
             opened = os.open(path, FLAGS) if held is None else os.open(name, FLAGS, dir_fd=held)
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return None
         except PermissionError as error:
             raise ArtifactError(f"{path}: cannot be read; give permission.") from error
-        except (OSError, ValueError):
-            return None
+        except OSError as error:
+            raise ArtifactError(f"{path}: cannot be read ({error.strerror}).") from error
         if not stat.S_ISREG(os.fstat(opened).st_mode):
             os.close(opened)
             return None

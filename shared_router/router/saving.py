@@ -17,7 +17,7 @@ from shared_router.serving.features import feature_names
 from shared_router.serving.scorer import GraphScorer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from shared_router.router.state import RouterState
 
 
-def save(router: RouterState, folder: Path) -> None:
-    """Write a router to a folder; see `Router.save_pretrained`."""
-    write_folder(folder, _files(router))
+def save(router: RouterState, folder: Path, about_to: Callable[[], None] | None = None) -> None:
+    """Write a router to a folder; see `Router.save_pretrained` and `write_folder`."""
+    write_folder(folder, _files(router), about_to)
 
 
 def _files(router: RouterState) -> dict[str, bytes]:

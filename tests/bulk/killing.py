@@ -95,7 +95,7 @@ def score_through_kills(folder: Path, count: int, kills: int) -> None:
     moments, command = random.Random(7), [sys.executable, "-c", SCORE, log, out]  # noqa: S311
     for i in range(kills):
         process = subprocess.Popen(command)
-        half = f".{process.pid}~*"
+        half = f".hybrid-llm-*~{process.pid}~*"
         wait_until(lambda half=half: list(folder.glob(half)), process, skip=not i % 4)
         time.sleep(moments.uniform(0, WORKING_S if i % 4 else STARTING_S))
         process.kill()

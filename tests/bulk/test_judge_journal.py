@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import sys
+from contextlib import closing
 
 import pytest
 
 from shared_router import RoutingDataset
 from shared_router.bulk.engine import LocalEngine
 from shared_router.bulk.judge import judge_file
+from shared_router.bulk.judge_store import JournalError, Verdicts
 from shared_router.data.answers import Judgement
 from shared_router.data.journal import journal_path
+from shared_router.data.output import failures_path
 from shared_router.errors import ConfigurationError, DataError
 from tests.bulk.conftest import failed, lines_of
 from tests.bulk.judging import CONCURRENCY, USD, Paid, asked_in, material, quality_of
@@ -124,10 +128,67 @@ def test_the_journal_of_another_run_is_refused(data, out, notes):
 
     with pytest.raises(DataError, match=r"journal of another run, with other judge \(paid there"):
         judge_file(data, out, lambda: Other(notes))
-    data.write_text("".join(data.read_text().splitlines(keepends=True)[1:]))
-    with pytest.raises(DataError, match=r"another run, with other data.*give another OUT"):
-        judged(data, out, notes)
     assert sum(asked_in(notes).values()) == RESPONSES
+
+
+def older(journal, data):
+    """Say of a journal what older versions said."""
+    with closing(sqlite3.connect(journal)) as db, db:
+        db.execute("INSERT INTO run VALUES ('data', ?)", [data])
+
+
+def test_other_data_take_up_the_verdicts_on_what_they_share(data, out, notes):
+    judged(data, out, notes)
+    older(journal_path(out), "0123456789abcdef")
+    first, *rest = lines_of(data)
+    added = {**first, "id": "new", "split": "train"}
+    mended = {**first, "task": "mended", "split": "test"}
+    data.write_text("".join(json.dumps(row) + "\n" for row in [*rest[1:], mended, added]))
+    report = judged(data, out, notes, force=True)
+    assert (report.responses, report.earlier) == (RESPONSES, RESPONSES - 3)
+    assert sum(asked_in(notes).values()) == RESPONSES + 3
+    assert report.spent_usd == (RESPONSES + 3) * USD
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such limit there")
+@pytest.mark.parametrize("more", [[], [("c", "m", 0, "d", 0.5, 2.0)]])
+def test_what_comes_back_while_the_disk_is_full_is_written_later(tmp_path, more):
+    import resource
+
+    path, limits = tmp_path / "out.journal", resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Verdicts(path, judge="paid") as journal:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+        try:
+            for query in "ab":
+                with pytest.raises(JournalError, match="cannot be written"):
+                    journal.add([(query, "m", 0, "d", 0.5, 2.0)], [1.0])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        journal.add(more)
+    with Verdicts(path, judge="paid") as journal:
+        assert journal.earlier == 2 + len(more)
+        assert journal.spent_usd == 6.0 + 2.0 * len(more)
+
+
+def test_what_came_to_stand_there_meanwhile_stays(data, out, notes):
+    with pytest.raises(DataError, match=r"holds a file of another kind.*made is in .*out-1\.jsonl"):
+        judged(data, out, notes, progress=lambda _: out.write_text("theirs"))
+    assert out.read_text() == "theirs"
+    complete(out.with_name("out-1.jsonl"), COUNT)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_came_to_stand_meanwhile_where_failures_are_listed_stays(data, out, notes, fails):
+    def run():
+        judged(data, out, notes, lambda times: OSError() if fails and times < 9 else None,
+               progress=lambda _: failures_path(out).write_text("theirs"))  # fmt: skip
+
+    if fails:
+        with pytest.raises(DataError, match=r"made is in .*out\.jsonl\.failed-1\.jsonl"):
+            run()
+    else:
+        run()
+    assert failures_path(out).read_text() == "theirs"
 
 
 def test_a_finished_output_is_refused_and_judged_anew_for_nothing(data, out, notes):

@@ -6,6 +6,8 @@ import dataclasses
 import gzip
 import json
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -324,6 +326,30 @@ def test_a_log_that_grows_while_it_is_scored_is_told(log, tmp_path):
         score_file(fixed_router(), log, tmp_path / "out.jsonl", engine=LocalEngine(1),
                    progress=lambda now: now.done == 50 and appended(log))  # fmt: skip
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_what_came_to_stand_there_meanwhile_stays(log, tmp_path):
+    out = tmp_path / "out.jsonl"
+    with pytest.raises(DataError, match=r"it is not replaced.*What was made is in .*out-1\.jsonl"):
+        score_file(fixed_router(), log, out, progress=lambda _: out.write_text("theirs"))
+    assert out.read_text() == "theirs"
+    assert len(lines_of(tmp_path / "out-1.jsonl")) == 90
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such device there")
+@pytest.mark.parametrize("to", ["a pipe", "a file"])
+def test_standard_output_is_an_output(router_folder, log, tmp_path, in_tiny_cache, to):
+    held = tmp_path / "held.jsonl"
+    code = "from shared_router.cli import app; app()"
+    command = [sys.executable, "-c", code, "score", router_folder, log, "/dev/stdout"]
+    with held.open("wb") as file:
+        done = subprocess.run(command, stdout=subprocess.PIPE if to == "a pipe" else file,
+                              stderr=subprocess.PIPE, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    if to == "a pipe":
+        held.write_text(done.stdout)
+    assert len(lines_of(held)) == 90
+    assert "Saved in /dev/stdout" in done.stderr
 
 
 def test_an_output_that_cannot_be_written(run, router_folder, log, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
 
 import pytest
@@ -301,6 +302,67 @@ def test_force_deletes_no_file_that_is_no_router_s(run, folder, data, tmp_path):
     failed(run(*args, out), "notes.txt", "would be deleted")
     failed(run(*args, data), "a file; choose a new or an empty folder")
     assert (out / "notes.txt").read_text() == "mine"
+
+
+def after(monkeypatch, method, act):
+    """Let something happen while a command is at its work."""
+    work = getattr(Router, method)
+
+    def longer(*args, **options):
+        made = work(*args, **options)
+        act()
+        return made
+
+    monkeypatch.setattr(Router, method, staticmethod(longer) if method == "fit" else longer)
+
+
+@pytest.mark.parametrize("theirs", ["router", "notes.txt", ""])
+def test_what_came_to_stand_there_meanwhile_stays_and_the_router_is_kept(
+    run, folder, data, tiny_encoder, tmp_path, monkeypatch, theirs
+):
+    out = tmp_path / "router"
+    there = Router.from_pretrained(folder)
+
+    def act():
+        if theirs == "router":
+            there.save_pretrained(out)
+        elif theirs:
+            out.mkdir()
+            (out / theirs).write_text("mine")
+        else:
+            out.write_text("mine")
+
+    after(monkeypatch, "fit", act)
+    fit = ("fit", data, "--candidates", "small,large", "--encoder", tiny_encoder, "--out", out)
+    failed(run(*fit), f"{out}: ", f"What was made is in {out}-1.")
+    assert Router.from_pretrained(f"{out}-1").curve is None
+    if theirs == "router":
+        assert Router.from_pretrained(out).version == there.version
+    assert sorted(left.name for left in tmp_path.iterdir()) == ["router", "router-1"]
+
+
+def test_what_came_to_stand_there_while_calibrating_elsewhere_stays(
+    run, uncalibrated, data, tmp_path, monkeypatch
+):
+    out, other = tmp_path / "router", Router.from_pretrained(uncalibrated)
+    after(monkeypatch, "calibrate", lambda: other.save_pretrained(out))
+    said = "holds a router not calibrated; it is not replaced"
+    failed(run("calibrate", uncalibrated, data, "--out", out), said, f"{out}-1.")
+    assert Router.from_pretrained(out).version == other.version
+    assert Router.from_pretrained(f"{out}-1").curve is not None
+
+
+def test_a_router_that_was_replaced_while_it_was_calibrated_stays(
+    run, folder, uncalibrated, data, tmp_path, monkeypatch
+):
+    out, other = tmp_path / "router", Router.from_pretrained(folder)
+    Router.from_pretrained(uncalibrated).save_pretrained(out)
+    after(monkeypatch, "calibrate", lambda: replace(other, name="new").save_pretrained(out))
+    said = "holds another router than the one that was read; it is not replaced"
+    failed(run("calibrate", out, data), said, f"What was made is in {out}-1.")
+    assert Router.from_pretrained(out).name == "new"
+    assert Router.from_pretrained(f"{out}-1").curve is not None
+    assert run("calibrate", out, data, "--force").exit_code == 0
 
 
 def test_calibrating_a_folder_goes_on_and_says_so(run, uncalibrated, data, tmp_path):

@@ -94,6 +94,23 @@ def test_adding_replaces_a_router_only_when_told_and_never_the_one_it_reads(
     assert Router.from_pretrained(folder).candidates == ("nano", "maxi")
 
 
+def test_what_came_to_stand_there_meanwhile_stays_and_the_router_is_kept(
+    run, folder, data, tmp_path, monkeypatch
+):
+    out, add = tmp_path / "r", Router.add_candidate
+    there = Router.from_pretrained(folder)
+
+    def longer(*args, **options):
+        there.save_pretrained(out)
+        return add(*args, **options)
+
+    monkeypatch.setattr(Router, "add_candidate", longer)
+    args = ("add-candidate", folder, data, "--candidate", "mini", "--out", out)
+    failed(run(*args), "it is not replaced", f"What was made is in {out}-1.")
+    assert Router.from_pretrained(out).version == there.version
+    assert "mini" in Router.from_pretrained(f"{out}-1").candidates
+
+
 def test_route_between_three(run, three):
     found = [run("route", three, QUERY, "--threshold", at).stdout for at in ("-inf", "inf")]
     low, high = map(json.loads, found)

@@ -10,6 +10,7 @@ from shared_router import RoutingDataset
 from shared_router.collecting.calls import LONGEST_WAIT_S, may_pass
 from shared_router.collecting.collect import collect
 from shared_router.collecting.sources import SourceQuery, read_queries
+from shared_router.data import scratch
 from shared_router.data.answers import Answer
 from shared_router.data.output import failures_path, replacing
 from shared_router.errors import ConfigurationError, DataError
@@ -160,7 +161,7 @@ async def test_an_answer_without_text_is_no_answer(out):
 
 def test_what_killed_processes_left_is_cleared(tmp_path):
     out = tmp_path / "out.jsonl"
-    left, other = tmp_path / ".999999999.out.jsonl", tmp_path / ".7x.out.jsonl"
+    left, other = tmp_path / scratch._name(out, 999_999_999), tmp_path / ".7.out.jsonl"
     left.write_text("half")
     other.write_text("mine")
     with replacing(out) as lines:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from shared_router import RoutingDataset
+from shared_router.data import scratch
 from shared_router.data.output import replacing, write_whole
 from shared_router.data.targets import check_output
 from shared_router.errors import DataError
@@ -128,6 +129,65 @@ def test_a_block_that_fails_leaves_the_older_file(tmp_path):
         lines.writelines(["newer", 7])
     assert gzip.decompress(path.read_bytes()) == b"older"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_in_the_making_that_someone_removed_is_told(tmp_path):
+    path = tmp_path / "data.jsonl"
+
+    def save():
+        with replacing(path) as lines:
+            lines.write("mine\n")
+            next(tmp_path.iterdir()).unlink()
+
+    with pytest.raises(DataError, match=r"another program removed \.hybrid-llm-"):
+        save()
+    with replacing(path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_what_dead_writers_of_this_file_left_is_cleared(tmp_path, monkeypatch):
+    path = tmp_path / "data.jsonl"
+    dead = scratch._name(path, 999_999_999)
+    other = scratch._name(tmp_path / "other.jsonl", 999_999_999)
+    monkeypatch.setattr(scratch, "_place", lambda: "0123abcd")
+    elsewhere = scratch._name(path, 999_999_999)
+    monkeypatch.undo()
+    stay = {other, elsewhere, ".20240101.data.jsonl", ".999999999~0.data.jsonl", ".1.data.jsonl"}
+    for name in (dead, *stay):
+        (tmp_path / name).write_text("hours of work")
+    known_truth(2).save(path)
+    assert {left.name for left in tmp_path.iterdir()} == {*stay, "data.jsonl"}
+
+
+@pytest.mark.parametrize("name", ["d" * 249 + ".jsonl", "ü" * 122 + ".jsonl.gz"])
+def test_long_names_are_saved(tmp_path, name):
+    path = tmp_path / name
+    for count in (2, 3):
+        known_truth(count).save(path)
+    assert len(RoutingDataset.load(path)) == 3
+    assert path.read_bytes().startswith(b"\x1f\x8b") == name.endswith(".gz")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.v2.jsonl.gz", "ü" * 120 + ".jsonl", "out"])
+def test_what_may_not_be_put_in_place_at_the_end_is_kept_beside(tmp_path, name):
+    path = tmp_path / name
+
+    def save(text):
+        with replacing(path, about_to=lambda _: check_output(path, [], force=False)) as lines:
+            lines.write(text)
+            path.write_text("theirs")
+
+    for number in (1, 2):
+        with pytest.raises(DataError, match=rf"not replaced.*What was made is in .*-{number}\."):
+            save(str(number))
+    kept = sorted(left for left in tmp_path.iterdir() if left != path)
+    opened = gzip.open if name.endswith(".gz") else open
+    for number, left in enumerate(kept, 1):
+        with opened(left, "rt") as lines:
+            assert lines.read() == str(number)
+    assert path.read_text() == "theirs"
 
 
 # -- the rule -------------------------------------------------------------------------------------

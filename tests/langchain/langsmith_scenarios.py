@@ -65,8 +65,8 @@ def error() -> None:
 def hidden() -> None:
     client = Client(hide_inputs=True, hide_outputs=True)
     config: Any = {"callbacks": [LangChainTracer(client=client)]}
-    hybrid().invoke("My secret", config)
-    list(hybrid().stream("My secret", config))
+    hybrid(record_query=True).invoke("My secret", config)
+    list(hybrid(record_query=True).stream("My secret", config))
     hybrid().bind_tools([weather]).invoke("My secret 'Rome'", config)
     client.flush()
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain.agents import create_agent
+from langchain.agents.middleware import wrap_model_call
 from langchain_core.messages import AIMessage, HumanMessage
-from langchain_core.runnables import RunnableBinding
+from langchain_core.runnables import ConfigurableField, RunnableBinding
 from langchain_core.tools import tool
 from pydantic import BaseModel
 
@@ -223,3 +224,94 @@ def test_a_wrong_option_is_refused_where_it_is_bound() -> None:
             way()
     with pytest.raises(ConfigurationError, match="as a keyword it is 'route'"):
         model.with_structured_output(Word, hybrid_route="large")
+
+
+# -- behind fallbacks, configurable fields and alternatives ---------------------------------------
+
+BEHIND: dict[str, Callable[[Any], Any]] = {
+    "tools": lambda f: f.bind_tools([look_up], route="small"),
+    "structured": lambda f: f.with_structured_output(Word, route="small"),
+    "structured, a dial": lambda f: f.with_structured_output(Word, threshold=-5, task="qa"),
+    "agent": lambda f: create_agent(f, [look_up], middleware=[forced]),
+    "agent without tools": lambda f: create_agent(f, [], middleware=[forced]),
+}
+
+
+@wrap_model_call
+def forced(request: Any, handler: Any) -> Any:
+    """Set an option as an agent's middleware does."""
+    return handler(request.override(model_settings={"route": "small"}))
+
+
+@pytest.mark.parametrize("made", BEHIND.values(), ids=BEHIND)
+def test_no_fallback_is_made_with_an_option(made: Any) -> None:
+    model, spare = hybrid(FakeChat(model="small", fail_after=0)), FakeChat(model="spare")
+    assert asked_of(model, made(model.with_fallbacks([spare]))) == {"small"}
+    assert spare.requests
+    assert not [request for request in spare.requests if OPTIONS & set(request)]
+
+
+def test_a_fallback_has_what_the_first_has() -> None:
+    fallbacks = hybrid().with_fallbacks([FakeChat()])
+    assert fallbacks.route("x", route="large").candidate == "large"
+    assert not hasattr(fallbacks, "no_such_method")
+    assert not hasattr(hybrid().with_structured_output(Word).with_fallbacks([]), "bind_tools")
+
+
+WRONG: dict[str, Callable[[Any], Any]] = {
+    "keyword": lambda f: f.invoke("x", route="larg"),
+    "bound": lambda f: f.bind(route="larg").invoke("x"),
+    "config": lambda f: f.invoke("x", {"configurable": {"hybrid_route": "larg"}}),
+    "a batch's": lambda f: f.batch(["x"], [{"configurable": {"hybrid_route": "larg"}}]),
+    "stream": lambda f: list(f.stream("x", route="larg")),
+    "tools": lambda f: f.bind_tools([look_up]).invoke("x", route="larg"),
+    "structured": lambda f: f.with_structured_output(Word, route="larg").invoke("x"),
+    "retried": lambda f: f.runnable.with_retry().with_fallbacks(f.fallbacks).bind(route="larg")
+    .invoke("x"),
+    "no calibration": lambda f: f.invoke("x", cost_advantage=0.5),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("call", WRONG.values(), ids=WRONG)
+async def test_a_wrong_option_is_no_failure_that_a_fallback_answers(call: Any) -> None:
+    spare = FakeChat(model="spare")
+    fallbacks = hybrid().with_fallbacks([spare])
+    with pytest.raises(ConfigurationError, match=r"'larg' names no candidate|not calibrated"):
+        call(fallbacks)
+    with hybrid_options(route="larg"), pytest.raises(ConfigurationError, match="larg"):
+        await fallbacks.ainvoke("x")
+    assert spare.requests == []
+
+
+T = ConfigurableField(id="t")
+CONFIGURED: dict[str, Callable[[Any], Any]] = {
+    "fields": lambda h: h.configurable_fields(threshold=T),
+    "alternatives": lambda h: h.configurable_alternatives(T, default_key="h", o=FakeChat()),
+    "both": lambda h: (
+        h.configurable_alternatives(T, default_key="h", o=FakeChat())
+        .configurable_fields(threshold=ConfigurableField(id="u"))
+    ),
+    "fallbacks": lambda h: h.configurable_fields(threshold=T).with_fallbacks([FakeChat()]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("made", ["itself", "tools", "raw", "agent"])
+@pytest.mark.parametrize("bound", ["bind", "bind a dial", "config", "config, another"])
+@pytest.mark.parametrize("configured", CONFIGURED.values(), ids=CONFIGURED)
+def test_it_holds_behind_what_a_config_sets(configured: Any, bound: str, made: str) -> None:
+    model = hybrid()
+    assert asked_of(model, MADE[made](BOUND[bound](configured(model)))) == {"large"}
+
+
+async def test_it_holds_in_what_a_config_makes_and_reaches_no_other() -> None:
+    model, other = hybrid(), FakeChat(model="other")
+    fields = model.bind(route="large").bound.configurable_fields(threshold=T)
+    assert decided(fields, {"configurable": {"t": -5}})[::2] == ("large", -5)
+    made = model.configurable_alternatives(T, default_key="h", o=other, late=lambda: model)
+    chosen: Any = {"configurable": {"t": "o"}}
+    made.bind(route="large").invoke("x", chosen)
+    await made.ainvoke("x", chosen, route="large")
+    list(made.stream("x", chosen, threshold=5))
+    made.with_config(chosen).bind_tools([look_up], route="large").invoke("x")
+    assert [OPTIONS & set(request) for request in other.requests] == [set()] * 4
+    assert decided(made.bind(route="large"), {"configurable": {"t": "late"}})[0] == "large"

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import textwrap
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
@@ -18,6 +18,9 @@ from shared_router import Router, routing_query
 from shared_router.asking import questions
 from shared_router.asking.questions import GuessedQueryWarning, final_question
 from tests.langchain.doubles import RecordingScorer, decision_of, hybrid
+
+if TYPE_CHECKING:
+    from shared_router import RoutingDecision
 
 PROMPT = ChatPromptTemplate([("human", "Context: {context}\n\nQuestion: {question}")])
 FORMATTED = PROMPT.format_messages(context="a text", question="from the prompt?")
@@ -103,8 +106,11 @@ def test_an_extractor_that_raises_is_passed_over_without_its_message(
 
 
 def test_the_text_is_recorded_only_when_asked() -> None:
-    assert scored("hello", record_query=True)[1]["query"] == "hello"
-    assert "hello" not in str(scored("hello")[1])
+    told: list[RoutingDecision] = []
+    _, carried = scored("hello", record_query=True, on_decision=[told.append])
+    assert [decision.query for decision in told] == ["hello"]
+    assert "hello" not in str(carried)
+    assert "hello" not in repr(scored("hello")[1])
 
 
 # -- noise ----------------------------------------------------------------------------------------

@@ -351,3 +351,13 @@ async def test_a_routed_step_nests_under_the_chain_it_stands_in() -> None:
     await chain.ainvoke({"ask": "Hi"}, {"callbacks": [seen]})
     assert seen.of("HybridChatModel").parent_id == seen.of("RunnableSequence").id
     assert seen.of("HybridChatModel").shape == TREE
+
+
+@pytest.mark.parametrize("way", [invoke, ainvoke, stream, astream])
+async def test_a_recorded_query_stands_where_inputs_are_hidden_alone(way: Any) -> None:
+    seen, told = Recorder(), list[Any]()
+    answer = await way(hybrid(record_query=True, on_decision=[told.append]), {"callbacks": [seen]})
+    assert [decision.query for decision in told] == ["Hi"]
+    assert seen.of("HybridRouter").outputs["query"] == "Hi"
+    carried = [(run.metadata, run.tags) for run in seen.runs.values()]
+    assert repr("Hi") not in repr([carried, answer.response_metadata])

@@ -29,7 +29,7 @@ def attributes(exporter):
 def test_the_decision_stands_on_the_current_span(spans):
     tracer, exporter = spans
     with tracer.start_as_current_span("request"):
-        reply = hybrid().invoke("Hello?")
+        reply = hybrid(record_query=True).invoke("Hello?")
     found = attributes(exporter)
     decision = reply.response_metadata["hybrid_routing"]
     assert found["hybrid.routing.candidate"] == decision["candidate"]

@@ -12,7 +12,9 @@ from langchain_core.runnables import RunnableBinding
 from langchain_core.tools import tool
 from pydantic import BaseModel
 
+from langchain_hybrid.structured import HybridStructuredOutput
 from shared_router.records import ROUTING_KEY, Candidate
+from shared_router.support.processes import cached_property
 from tests.langchain.fakes import ANSWER, FakeChat, Recorder, hybrid
 
 if TYPE_CHECKING:
@@ -365,3 +367,7 @@ def test_an_agents_next_question_is_routed_anew() -> None:
     state = agent.invoke({"messages": [*state["messages"], HumanMessage("And in 'Oslo'?")]})
     answers = [message for message in state["messages"] if message.type == "ai"]
     assert [chosen(answer)[0] for answer in answers] == ["small", "small", "large", "large"]
+
+
+def test_chains_are_kept_without_a_lock_that_a_fork_would_leave_held() -> None:
+    assert isinstance(vars(HybridStructuredOutput)["_chains"], cached_property)

@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from shared_router.observing.telemetry import note_on_span
 from tests.llamaindex.fakes import Decisions, FakeLLM, hybrid
-from tests.llamaindex.operations import ALL, QUESTION, TOOL, Answer, messages, run
+from tests.llamaindex.operations import ALL, QUESTION, TOOL, Answer, run, with_async
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -74,6 +74,13 @@ async def test_one_span_has_usage_and_the_wrappers_has_the_decision(
     assert "Open span is missing" not in caplog.text
 
 
+SCHEMED = with_async(("chat", "complete", "stream_chat", "predict", "stream"))
+
+
+async def run_structured(llm: Any, name: str) -> None:
+    await run(llm.as_structured_llm(Answer), name)
+
+
 async def run_agent(llm: Any, kind: Any) -> None:
     assert str(await kind(llm=llm, tools=[TOOL]).run(QUESTION))
 
@@ -82,7 +89,7 @@ WAYS: dict[str, Callable[[Any], Awaitable[Any]]] = {
     **{name: partial(run, name=name) for name in ALL},
     "function agent": partial(run_agent, kind=FunctionAgent),
     "react agent": partial(run_agent, kind=ReActAgent),
-    "structured": lambda llm: llm.as_structured_llm(Answer).achat(messages()),
+    **{f"structured {name}": partial(run_structured, name=name) for name in SCHEMED},
 }
 
 
@@ -98,7 +105,7 @@ def llm_spans(exporter: InMemorySpanExporter) -> Counter[str]:
 
 def that_show(text: str, exporter: InMemorySpanExporter) -> Counter[tuple[str, str]]:
     return Counter(
-        (span.name, attribute)
+        (span.name.replace("HybridStructuredLLM", "StructuredLLM"), attribute)
         for span in exporter.get_finished_spans()
         for attribute, value in (span.attributes or {}).items()
         if text in str(value)
@@ -127,7 +134,7 @@ async def test_what_inputs_hold_is_hidden_as_of_the_model(
     await way(FakeLLM(name="small"))
     bare = that_show(QUESTION, hiding)
     hiding.clear()
-    await way(hybrid())
+    await way(hybrid(record_query=True))
     assert that_show(QUESTION, hiding) == bare
 
 

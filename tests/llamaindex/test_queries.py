@@ -26,9 +26,11 @@ from llama_index.core.retrievers.fusion_retriever import QUERY_GEN_PROMPT
 from llama_index.core.schema import QueryBundle
 
 from llamaindex_hybrid.kinds import KINDS, kind_of_prompt, kind_of_text
-from llamaindex_hybrid.queries import turn_of
+from llamaindex_hybrid.queries import MOST_LOOKED_AT, Turn, turn_of, user_text
+from llamaindex_hybrid.requests import asked_in_messages
 from shared_router import Router, hybrid_options, routing_query
 from shared_router.asking.questions import GuessedQueryWarning
+from shared_router.asking.texts import MAX_CHARACTERS
 from tests.llamaindex.fakes import Decisions, RecordingScorer, decision_of, hybrid
 from tests.llamaindex.operations import PROMPT, VARIABLES
 
@@ -209,6 +211,10 @@ def system(text: str) -> ChatMessage:
     return ChatMessage(role="system", content=text)
 
 
+def in_turn(messages: list[ChatMessage]) -> Turn | None:
+    return turn_of(asked_in_messages(messages))
+
+
 @pytest.mark.parametrize(
     ("messages", "answers", "is_open"),
     [
@@ -225,22 +231,82 @@ def system(text: str) -> ChatMessage:
 def test_a_turn_is_open_while_tools_answer(
     messages: list[ChatMessage], answers: int, is_open: bool
 ) -> None:
-    turn = turn_of(messages)
+    turn = in_turn(messages)
     assert turn is not None
     assert (turn.answers, turn.is_open) == (answers, is_open)
 
 
 def test_a_turn_is_what_was_said_up_to_the_question() -> None:
-    first = turn_of([system("x"), user("a"), user("a")])
-    second = turn_of([user("a"), assistant("b"), tool("c")])
-    other = turn_of([user("b"), assistant("b"), user("a")])
+    first = in_turn([system("x"), user("a"), user("a")])
+    second = in_turn([user("a"), assistant("b"), tool("c")])
+    other = in_turn([user("b"), assistant("b"), user("a")])
     assert first is not None
     assert second is not None
     assert other is not None
     assert first.said == second.said == ("user: a",)
     assert other.said != first.said
-    assert turn_of([system("x"), assistant("y")]) is None
-    assert turn_of([]) is None
+    assert in_turn([system("x"), assistant("y")]) is None
+    assert in_turn([]) is None
+
+
+def test_a_long_message_stands_in_a_turn_by_its_length_and_its_ends() -> None:
+    ends = "w" * MAX_CHARACTERS
+    texts = [f"{ends}{middle}{ends}" for middle in ("", "a", "ab", "a" * 10**6)]
+    turns = [in_turn([user(text), assistant(text), user("a")]) for text in texts]
+    said = [turn.said for turn in turns if turn is not None]
+    assert len(set(said)) == 4
+    assert max(len(line) for lines in said for line in lines) < MAX_CHARACTERS + 100
+    assert in_turn([user("x" + texts[3])]) != in_turn([user("y" + texts[3])])
+
+
+class Counted(ChatMessage):
+    """Counts how often it is read."""
+
+    @property
+    def content(self) -> str | None:
+        reads.append(self)
+        return super().content
+
+
+reads: list[ChatMessage] = []
+
+
+async def test_a_message_is_read_a_fixed_number_of_times() -> None:
+    reads.clear()
+    history = [Counted(role="user", content=text) for text in ("a", "Observation: b", "c")]
+    await hybrid().aroute([*history, assistant("d"), tool("e")])
+    assert len(reads) == len(history)
+
+
+# -- transcripts ----------------------------------------------------------------------------------
+
+
+def transcript(*texts: str) -> str:
+    turns = (f"\t<user>\n\t\t<message>{text}</message>\n\t</user>\n" for text in texts)
+    return "<current_conversation>\n" + "".join(turns)
+
+
+NOISE = ["Observation: a"] * (MOST_LOOKED_AT - 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (transcript("first", "last", "Observation: a"), "last"),
+        (transcript("last", *NOISE), "last"),
+        (transcript("one</message>\n\t\t<message>two"), "one\ntwo"),
+        (transcript("first") + "\t</user>\n", "first"),
+        (transcript("first") + "\t<user>\n\t\t<message>half", "first"),
+        (transcript("a\t<user>\nb"), "a\t<user>\nb"),
+    ],
+)
+def test_the_last_words_of_a_transcript_are_the_users(text: str, found: str) -> None:
+    assert user_text(user(text)) == found
+
+
+def test_of_a_transcript_a_fixed_number_of_turns_is_looked_at() -> None:
+    text = transcript("asked", "Observation: a", *NOISE)
+    assert user_text(user(text)) == text
 
 
 # -- kinds of calls without a query ---------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -15,6 +16,7 @@ from safetensors.numpy import load_file
 
 from shared_router import Router
 from shared_router.errors import ArtifactError, ConfigurationError
+from shared_router.router.reading import read_folder
 from tests.material import EASY, HARD, PAIR, known_truth, rewrite
 
 if TYPE_CHECKING:
@@ -187,6 +189,22 @@ def test_a_folder_that_is_not_there_is_said(name: str) -> None:
 def test_a_hub_name_that_cannot_be_reached_is_said() -> None:
     with pytest.raises(ArtifactError, match="no such folder, and the hub has it not or cannot be"):
         Router.from_pretrained("nobody/no-such-router")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such limit there")
+@pytest.mark.parametrize("more", [0, 1, 3])
+def test_files_that_are_there_and_cannot_be_opened_are_not_missing(folder: Path, more: int) -> None:
+    import resource
+
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + more, limits[1]))
+    try:
+        with pytest.raises(ArtifactError, match=r"cannot be read \(Too many open files\)"):
+            read_folder(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_a_path_out_of_the_folder_is_refused(folder: Path) -> None:

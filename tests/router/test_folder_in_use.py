@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 import subprocess
 import sys
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared_router import Router
+from shared_router.data import scratch as scratches
 from shared_router.errors import ArtifactError
 from shared_router.router import swapping
+from shared_router.router.reading import read_folder
 from tests.material import EASY, PAIR, known_truth
 from tests.router.killing_savers import save_through_kills, saved_through_kills
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.usefixtures("in_tiny_cache")
+DEAD = 999_999_999
 
 
 @pytest.fixture(params=["exchanged", "in two steps"])
@@ -80,7 +84,7 @@ def test_many_savers_at_once(calibrated, fitted, tmp_path, system):
 
 def test_a_killed_writer_is_recovered_and_cleared(fitted, folder, tmp_path):
     """As a system without an exchange leaves it: the old router and the new one, none in place."""
-    scratch = tmp_path / f"{swapping.PREFIX}999999999~0.router"
+    scratch = tmp_path / scratches._name(folder, DEAD)
     scratch.mkdir()
     folder.rename(scratch / "old")
     fitted.save_pretrained(scratch / "new")
@@ -93,9 +97,7 @@ def test_leftovers_of_dead_writers_are_cleared_and_of_living_ones_stay(
     fitted, folder, tmp_path, held
 ):
     parent = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    dead, living = (
-        tmp_path / f"{swapping.PREFIX}{pid}~3.router" for pid in (999999999, parent.pid)
-    )
+    dead, living = (tmp_path / scratches._name(folder, pid) for pid in (DEAD, parent.pid))
     for scratch in (dead, living):
         scratch.mkdir()
         for name in held:
@@ -106,11 +108,74 @@ def test_leftovers_of_dead_writers_are_cleared_and_of_living_ones_stay(
 
 
 def test_a_deleted_router_is_not_found_again(fitted, folder, tmp_path):
-    scratch = tmp_path / f"{swapping.PREFIX}999999999~0.router"
+    scratch = tmp_path / scratches._name(folder, DEAD)
     fitted.save_pretrained(scratch / "new")
     (folder).rename(tmp_path / "elsewhere")
     with pytest.raises(ArtifactError, match="no such folder"):
         Router.from_pretrained(folder)
+
+
+def test_a_writer_elsewhere_is_left_alone_until_it_is_long_ago(
+    fitted, folder, tmp_path, monkeypatch
+):
+    """In another container or on another machine its number says nothing here."""
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(scratches, "_place", lambda: "0123abcd")
+        scratch = tmp_path / scratches._name(folder, DEAD)
+    (scratch / "new").mkdir(parents=True)
+    fitted.save_pretrained(folder)
+    assert names_left(folder) == [scratch.name, "router"]
+    os.utime(scratch, (0, 0))
+    fitted.save_pretrained(folder)
+    assert names_left(folder) == ["router"]
+
+
+def test_a_writer_elsewhere_whose_steps_another_finished_has_saved(
+    calibrated, fitted, folder, tmp_path, monkeypatch
+):
+    scratch = tmp_path / scratches._name(folder)
+    fitted.save_pretrained(scratch / "new")
+    folder.rename(scratch / "old")
+    monkeypatch.setattr(swapping, "is_of_the_dead", lambda _: None)
+    monkeypatch.setattr(swapping, "is_left_behind", lambda _: False)
+    assert swapping.found_again(folder)
+    swapping.put_in_place(scratch, folder)
+    assert Router.from_pretrained(folder).version == fitted.version
+
+
+def test_what_another_process_of_our_number_left_is_cleared(fitted, folder, tmp_path):
+    """As in a container that starts anew, whose first process is always number 1."""
+    (tmp_path / scratches._name(folder)).mkdir()
+    fitted.save_pretrained(folder)
+    assert names_left(folder) == ["router"]
+
+
+def test_hidden_folders_of_others_stay(fitted, folder, tmp_path):
+    others = [".hybrid-llm-settings", scratches._name(tmp_path / "other", DEAD), ".7~0.routers"]
+    for name in others:
+        (tmp_path / name / "new").mkdir(parents=True)
+        os.utime(tmp_path / name, (0, 0))
+    fitted.save_pretrained(folder)
+    assert names_left(folder) == sorted([*others, "router"])
+
+
+def test_a_folder_that_is_away_when_it_is_opened_is_looked_for_again(calibrated, folder, tmp_path):
+    parent = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    scratch = tmp_path / scratches._name(folder, parent.pid)
+    scratch.mkdir()
+    (folder).rename(scratch / "old")
+    back = threading.Timer(0.2, (scratch / "old").rename, [folder])
+    back.start()
+    assert set(read_folder(folder)) >= {"router.json"}
+    parent.communicate(b"\n")
+
+
+def test_long_names_are_saved(fitted, tmp_path):
+    folder = tmp_path / ("ü" * 127)
+    for _ in range(2):
+        fitted.save_pretrained(folder)
+    assert Router.from_pretrained(folder).version == fitted.version
+    assert names_left(folder) == [folder.name]
 
 
 def test_a_link_to_a_folder_stays(fitted, folder, tmp_path):
