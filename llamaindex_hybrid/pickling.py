@@ -18,7 +18,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 
 from shared_router.errors import ConfigurationError
 from shared_router.records import Candidate
-from shared_router.support.warned import warn
+from shared_router.support.user_warnings import warn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 CHARACTERS_PER_TOKEN = 4
 """A rough rule, where no tokenizer counts."""
-FACT_NAMES = ("nodes", "top_score", "score_gap", "log_context_tokens")
+RETRIEVAL_NAMES = ("nodes", "top_score", "score_gap", "log_context_tokens")
 """Names of the columns that a router sees, in their order."""
 MOST = 10**9
 
@@ -92,7 +92,7 @@ class RetrievalFacts(BaseModel):
         )
 
     def columns(self) -> tuple[float | None, ...]:
-        """Lay the facts out as `FACT_NAMES` says; `None` where one is not known.
+        """Lay the facts out as `RETRIEVAL_NAMES` says; `None` where one is not known.
 
         A lone node leads no other, so that its gap is 0.
         """

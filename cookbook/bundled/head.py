@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shared_router.serving.features import FEATURE_NAMES
+from shared_router.training.cross_validation import TrainedHead
 from shared_router.training.linear import LinearHead
-from shared_router.training.trained import TrainedHead
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

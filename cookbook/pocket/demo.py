@@ -34,7 +34,7 @@ from cookbook.pocket.trade_off import Point, plot
 from langchain_hybrid import HybridChatModel
 from shared_router import Router, RoutingDataset
 from shared_router.collecting.collect import SourceQuery, collect
-from shared_router.judging.matching import EXACT
+from shared_router.judging.match import EXACT
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from shared_router.asking.texts import MAX_CHARACTERS, text_ends
 from shared_router.records import RoutingQuery
-from shared_router.support.warned import warn
+from shared_router.support.user_warnings import warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable

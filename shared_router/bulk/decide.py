@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shared_router.deciding.tasks import resolve_setting
+from shared_router.deciding.by_task import resolve_setting
 from shared_router.errors import ArtifactError, ConfigurationError, DataError, ScoringError
 from shared_router.records import Candidate
 from shared_router.retrieval import RetrievalFacts
 from shared_router.serving.scorer import GraphScorer
 
 if TYPE_CHECKING:
-    from shared_router.bulk.engine import Row
-    from shared_router.deciding.tasks import Setting
+    from shared_router.bulk.runner import Row
+    from shared_router.deciding.by_task import Setting
     from shared_router.options import Dial
     from shared_router.router.state import RouterState
 

@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from shared_router.bulk.engine import LocalEngine
 from shared_router.bulk.judge_store import RowsWithVerdicts, Verdicts
 from shared_router.bulk.judge_work import JudgeWork, is_asked
 from shared_router.bulk.meter import Meter
 from shared_router.bulk.rows import RecordRows
+from shared_router.bulk.runner import LocalRunner
 from shared_router.bulk.steady import Reading, SteadyRows
 from shared_router.collecting.calls import Limits
 from shared_router.collecting.right_answers import AnswersFile, NoTexts
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Sequence
 
-    from shared_router.bulk.engine import Engine, Row
     from shared_router.bulk.meter import Told
+    from shared_router.bulk.runner import Row, Runner
     from shared_router.collecting.right_answers import ReferenceTexts
     from shared_router.data.answers import Judge
 
@@ -78,7 +78,7 @@ def judge_file(
     make: Callable[[], Judge],
     *,
     texts: ReferenceTexts | None = None,
-    engine: Engine | None = None,
+    runner: Runner | None = None,
     concurrency: int = 8,
     timeout_s: float | None = 120.0,
     retries: int = 4,
@@ -100,7 +100,7 @@ def judge_file(
         out: The data file to write, whole or not at all; gzip where it ends in `.gz`.
         make: Makes the judge, once here and once per worker: a metric's class, or a `JudgeSpec`.
         texts: Where right answers come from; see `reference_texts`.
-        engine: Where the work is done; in threads of this process by default.
+        runner: Where the work is done; in threads of this process by default.
         concurrency: Records in work at once per worker, where the judge is a model that is asked.
         timeout_s: Seconds one question to such a judge may take; `None` for no limit.
         retries: Further attempts after a failure of such a judge that may pass.
@@ -118,7 +118,7 @@ def judge_file(
         DataError: If the input breaks a rule or changes meanwhile, nothing in it can be judged,
             `out` is the input, is there already or cannot be written, the journal is of another
             run, or the judge failed `GIVE_UP_AFTER` times in a row.
-        MissingExtraError: If the judge, or the engine, needs an extra that is not installed.
+        MissingExtraError: If the judge, or the runner, needs an extra that is not installed.
     """
     started_s = time.monotonic()
     source, target, judge = Path(data), Path(out), make()
@@ -139,7 +139,7 @@ def judge_file(
             with (
                 listing(failures_path(target), check_list) as failures,
                 replacing(target, about_to=lambda _: check()) as lines,
-                closing((engine or LocalEngine()).map(work, known, rows.first.rows)) as judged,
+                closing((runner or LocalRunner()).map(work, known, rows.first.rows)) as judged,
             ):
                 for some in judged:
                     tally.add(some, lines, failures)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from shared_router.bulk.engine import Row
+    from shared_router.bulk.runner import Row
     from shared_router.bulk.steady import SteadyRows
 
 TABLES = """

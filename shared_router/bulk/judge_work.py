@@ -20,8 +20,8 @@ from shared_router.errors import ConfigurationError, MissingExtraError
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
-    from shared_router.bulk.engine import Row
     from shared_router.bulk.judge_store import Verdict, Verdicts
+    from shared_router.bulk.runner import Row
     from shared_router.collecting.calls import Limits
     from shared_router.data.answers import Judge, Judgement
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from shared_router.bulk.engine import Row
+    from shared_router.bulk.runner import Row
     from shared_router.collecting.right_answers import ReferenceTexts
     from shared_router.router.state import RouterState
 

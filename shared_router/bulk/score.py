@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared_router.bulk.decide import Decider
-from shared_router.bulk.engine import LocalEngine, as_line
 from shared_router.bulk.meter import Meter
 from shared_router.bulk.rows import QueryRows, score_rows
+from shared_router.bulk.runner import LocalRunner, as_line
 from shared_router.bulk.steady import read_once
 from shared_router.data.output import check_regular, replacing
 from shared_router.data.targets import check_output
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator
 
-    from shared_router.bulk.engine import Engine, Row
     from shared_router.bulk.meter import Told
+    from shared_router.bulk.runner import Row, Runner
     from shared_router.options import Dial
     from shared_router.router.router import Router
     from shared_router.router.state import RouterState
@@ -80,7 +80,7 @@ def score_file(
     out: str | os.PathLike[str],
     *,
     dial: Dial | None = None,
-    engine: Engine | None = None,
+    runner: Runner | None = None,
     keep_text: bool = False,
     force: bool = False,
     progress: Told | None = None,
@@ -101,7 +101,7 @@ def score_file(
             text it holds `task`, `task_source` and, where there are such, `calibrated_task` and
             `scored_under`, the label that moved the scores.
         dial: Chooses the candidates; the router's own by default.
-        engine: Where the work is done; in threads of this process by default.
+        runner: Where the work is done; in threads of this process by default.
         keep_text: Whether to write the text of each query.
         force: Whether a file that stands under `out` may be replaced; never the input.
         progress: Called now and then.
@@ -129,7 +129,7 @@ def score_file(
     tally = _Tally(Meter(total, progress))
     with (
         replacing(target, about_to=lambda _: check()) as lines,
-        closing((engine or LocalEngine()).map(work, steady, total)) as scored,
+        closing((runner or LocalRunner()).map(work, steady, total)) as scored,
     ):
         for some in scored:
             lines.writelines(as_line(row) + "\n" for row in some)

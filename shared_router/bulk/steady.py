@@ -8,14 +8,14 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from shared_router.bulk.engine import Rows
+from shared_router.bulk.runner import Rows
 from shared_router.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from shared_router.bulk.engine import Row
+    from shared_router.bulk.runner import Row
 
 
 class OfFile(Rows, Protocol):

@@ -141,7 +141,7 @@ def fit(
     from shared_router.cli.tables import show_fit
     from shared_router.router.folder import check_new_target
     from shared_router.router.router import Router
-    from shared_router.router.saving import save
+    from shared_router.router.write import save
     from shared_router.training.finetuning.tune import is_main_process
 
     check = partial(check_new_target, out, force=force)
@@ -206,8 +206,8 @@ def calibrate(
         check_target,
         manifest_of,
     )
-    from shared_router.router.reading import BUNDLED
-    from shared_router.router.saving import save
+    from shared_router.router.read import BUNDLED
+    from shared_router.router.write import save
 
     if router_folder == BUNDLED and out is None:
         raise typer.BadParameter("The bundled router stays as it is: name a folder in --out.")
@@ -349,7 +349,7 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score every query of IN, and say which candidate a dial chooses for it."""
-    from shared_router.bulk.engines import check_engine, engine_named
+    from shared_router.bulk.runners import check_runner, runner_named
     from shared_router.bulk.score import score_file
     from shared_router.options import dial_from
 
@@ -359,8 +359,8 @@ def score(
         max_quality_drop_absolute=max_quality_drop_absolute,
         cost_advantage=cost_advantage,
     )
-    check_engine(engine)
-    at_work = engine_named(engine, workers, ray_address)
+    check_runner(engine)
+    at_work = runner_named(engine, workers, ray_address)
     router = _router(router_folder, **dials)
     if not dials:
         say(f"No dial given: using the router's own, {router.dial.name}={router.dial.value:g}.")
@@ -370,7 +370,7 @@ def score(
             source,
             out,
             dial=dial_from(dials),
-            engine=at_work,
+            runner=at_work,
             keep_text=text,
             force=force,
             progress=progress,

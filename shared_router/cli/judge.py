@@ -87,8 +87,8 @@ def judge(
     """
     from functools import partial
 
-    from shared_router.bulk.engines import check_engine, engine_named
     from shared_router.bulk.judge import judge_file
+    from shared_router.bulk.runners import check_runner, runner_named
     from shared_router.collecting.right_answers import reference_texts
     from shared_router.data.targets import check_not_read
     from shared_router.support.extras import Needs
@@ -99,9 +99,9 @@ def judge(
     if rubric is not None:
         check_not_read(out, [rubric])
     make = judge_spec(judge, rubric, prices.get("judge"), low_and_high(clip) if clip else None)
-    at_work = engine_named(engine, workers, ray_address)
+    at_work = runner_named(engine, workers, ray_address)
     needs = Needs()
-    for check in (make.check, make, partial(check_engine, engine)):
+    for check in (make.check, make, partial(check_runner, engine)):
         with needs:
             check()
     needs.check()
@@ -111,7 +111,7 @@ def judge(
             out,
             make,
             texts=reference_texts(answers, against),
-            engine=at_work,
+            runner=at_work,
             concurrency=concurrency,
             timeout_s=timeout,
             retries=retries,

@@ -104,7 +104,7 @@ def add_candidate(
     """Add a model to a router, from its outcomes on the `train` split of DATA."""
     from shared_router.router.folder import check_new_target
     from shared_router.router.router import Router
-    from shared_router.router.saving import save
+    from shared_router.router.write import save
 
     check = partial(check_new_target, out, [Path(router_folder)], force=force)
     check()  # before the work, and once more after

@@ -15,7 +15,7 @@ from shared_router.data.output import replacing
 from shared_router.data.schema import Outcome, RoutingRecord, read_records
 from shared_router.errors import CandidateError, DataError
 from shared_router.support.names import check_candidate_names
-from shared_router.support.warned import warn
+from shared_router.support.user_warnings import warn
 
 if TYPE_CHECKING:
     import os

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from shared_router.errors import LabelError
-from shared_router.support.warned import warn
+from shared_router.support.user_warnings import warn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from shared_router.deciding.by_task import resolve_setting
 from shared_router.deciding.guards import RoutingRequest, allowed_candidates, position_of
 from shared_router.deciding.stickiness import sticky_position
-from shared_router.deciding.tasks import resolve_setting
 from shared_router.errors import ConfigurationError, ScoringError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from shared_router.deciding.by_task import Setting, TaskCurves
     from shared_router.deciding.curve import CalibrationCurve
     from shared_router.deciding.guards import Allowed
     from shared_router.deciding.rule import Rule
-    from shared_router.deciding.tasks import Setting, TaskCurves
     from shared_router.options import CallOptions, Dial
     from shared_router.records import (
         Candidate,

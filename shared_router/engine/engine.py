@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from shared_router.asking.questions import GuessedQueryWarning, warn_of_guess
 from shared_router.deciding.attempts import adrive, attempting, drive
 from shared_router.deciding.curve import resolve_dial
-from shared_router.deciding.record import decision_record
+from shared_router.deciding.decision import decision_record
 from shared_router.engine.binding import as_router, check_binding, other_models, priced, renamed
 from shared_router.engine.deadline import Deadline
 from shared_router.errors import ConfigurationError
 from shared_router.records import ESTIMATED, NOT_CALIBRATED
-from shared_router.support.warned import warn
+from shared_router.support.user_warnings import warn
 
 if TYPE_CHECKING:
     import os

@@ -12,8 +12,8 @@ from shared_router.engine.engine import RoutingEngine
 from shared_router.errors import CandidateError, ConfigurationError
 from shared_router.options import dial_from
 from shared_router.records import Candidate
-from shared_router.router.reading import BUNDLED
-from shared_router.support.warned import warn
+from shared_router.router.read import BUNDLED
+from shared_router.support.user_warnings import warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence

@@ -38,7 +38,7 @@ HALVINGS = 50
 
 
 @dataclass(frozen=True)
-class Outcomes:
+class OutcomeTable:
     """What evaluation needs to know of a set of queries."""
 
     queries: Sequence[str]
@@ -122,7 +122,7 @@ def figures_with_intervals(
 def compare(
     rule: Rule,
     scores: NDArray[np.floating],
-    outcomes: Outcomes,
+    outcomes: OutcomeTable,
     neighbour_gaps: NDArray[np.float64] | None,
     resamples: int = RESAMPLES,
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]], dict[str, Any] | None]:
@@ -145,7 +145,7 @@ def compare(
 
 def _against_cost(
     lines: Mapping[str, tuple[Rule, NDArray[np.float64]]],
-    outcomes: Outcomes,
+    outcomes: OutcomeTable,
     rule: Rule,
     resamples: int,
 ) -> dict[str, Any] | None:
@@ -161,7 +161,7 @@ def _against_cost(
 
 
 def figures_at_threshold(
-    rule: Rule, scores: NDArray[np.floating], outcomes: Outcomes, threshold: float
+    rule: Rule, scores: NDArray[np.floating], outcomes: OutcomeTable, threshold: float
 ) -> dict[str, float | None]:
     """Measure one threshold: quality, cost advantage, quality drops and dollars saved."""
     choice = rule.choose(scores, threshold)
@@ -180,7 +180,7 @@ def figures_at_threshold(
     }
 
 
-def _saved(outcomes: Outcomes, choice: NDArray[np.intp]) -> float | None:
+def _saved(outcomes: OutcomeTable, choice: NDArray[np.intp]) -> float | None:
     """Share of the reference's dollars saved by a choice."""
     if outcomes.query_costs_usd is not None:
         paid = np.take_along_axis(outcomes.query_costs_usd, choice[:, None], axis=1).mean()
@@ -197,7 +197,7 @@ def figures_at_dial(
     curve: CalibrationCurve | None,
     rule: Rule,
     scores: NDArray[np.floating],
-    outcomes: Outcomes,
+    outcomes: OutcomeTable,
 ) -> dict[str, Any]:
     """Measure one dial.
 
@@ -226,7 +226,7 @@ def figures_at_dial(
 
 
 def _halved(
-    dial: Dial, rule: Rule, scores: NDArray[np.floating], outcomes: Outcomes
+    dial: Dial, rule: Rule, scores: NDArray[np.floating], outcomes: OutcomeTable
 ) -> list[dict[str, float | None]]:
     rng = np.random.default_rng(0)
     samples = []
@@ -241,7 +241,7 @@ def _halved(
 
 
 def _resampled(
-    rule: Rule, scores: NDArray[np.floating], outcomes: Outcomes, threshold: float
+    rule: Rule, scores: NDArray[np.floating], outcomes: OutcomeTable, threshold: float
 ) -> list[dict[str, float | None]]:
     rng = np.random.default_rng(0)
     n = len(outcomes)
@@ -251,7 +251,7 @@ def _resampled(
     ]
 
 
-def _rows(outcomes: Outcomes, rows: NDArray[np.intp]) -> Outcomes:
+def _rows(outcomes: OutcomeTable, rows: NDArray[np.intp]) -> OutcomeTable:
     texts = [outcomes.queries[row] for row in rows]
     per_query = outcomes.query_costs_usd
     return replace(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from shared_router.deciding.curve import CalibrationCurve
     from shared_router.deciding.rule import Rule
-    from shared_router.measuring.evaluation import Outcomes
+    from shared_router.measuring.evaluation import OutcomeTable
     from shared_router.options import Dial
 
 HALVINGS = 50
@@ -48,7 +48,7 @@ def figures_by_task(
     dial: Dial,
     rule: Rule,
     keyed: Keyed,
-    outcomes: Outcomes,
+    outcomes: OutcomeTable,
     curve: CalibrationCurve | None,
     curves: Mapping[str, CalibrationCurve],
     resamples: int = RESAMPLES,
@@ -98,7 +98,7 @@ def _thresholds(
 class _Measure:
     rule: Rule
     keyed: Keyed
-    outcomes: Outcomes
+    outcomes: OutcomeTable
 
     def both(
         self,

@@ -22,7 +22,7 @@ from shared_router.options import Dial
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from shared_router.measuring.evaluation import Outcomes
+    from shared_router.measuring.evaluation import OutcomeTable
 
 Recommendation = Literal["reuse", "recalibrate", "retrain"]
 
@@ -91,7 +91,7 @@ class Transfer:
 
     scores: NDArray[np.float64]
     """The router's, shape (n, k - 1)."""
-    outcomes: Outcomes
+    outcomes: OutcomeTable
     """Of the new models."""
     shared: tuple[NDArray[np.float64], NDArray[np.float64]]
     """Gaps of the router's own models and of the new ones on shared queries, shape (m, k - 1)."""

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from shared_router.data.costs import given_costs
+from shared_router.deciding.by_task import BY_TASK
 from shared_router.deciding.curve import CalibrationCurve, calibration_curve
-from shared_router.deciding.tasks import BY_TASK
 from shared_router.deciding.walk import one_sign
 from shared_router.errors import ConfigurationError, DataError
 from shared_router.options import Dial
-from shared_router.router.queries import finite, known_facts, unseen
+from shared_router.router.queries import finite, known_retrieval, unseen
 from shared_router.router.state import RouterState
 from shared_router.router.task_scores import score_by_task, task_curves
 from shared_router.support.model_names import joined
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from shared_router.data.dataset import RoutingDataset
-    from shared_router.deciding.tasks import ByTask, TaskCurves
+    from shared_router.deciding.by_task import ByTask, TaskCurves
     from shared_router.support.progress import Progress
 
 R = TypeVar("R", bound=RouterState)
@@ -90,7 +90,7 @@ def _calibration(
             f"{LEAST_CALIBRATION}, and a few hundred to be worth much."
         )
     known = [record.task for record in complete]
-    facts = known_facts(router, complete)
+    facts = known_retrieval(router, complete)
     seen = score_by_task(router, complete.queries, known, by_task, progress, facts)
     finite(seen.plain, complete.name)
     quality = complete.quality(router.candidates)

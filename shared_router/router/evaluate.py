@@ -8,9 +8,9 @@ import numpy as np
 
 from shared_router.deciding.curve import resolve_dial
 from shared_router.errors import DataError
-from shared_router.measuring.evaluation import Outcomes, RoutingReport, compare, figures_at_dial
+from shared_router.measuring.evaluation import OutcomeTable, RoutingReport, compare, figures_at_dial
 from shared_router.measuring.task_figures import figures_by_task
-from shared_router.router.queries import finite, fresh, known_facts, unseen
+from shared_router.router.queries import finite, fresh, known_retrieval, unseen
 from shared_router.router.task_scores import score_by_task
 from shared_router.serving.scorer import GraphScorer
 from shared_router.support.progress import counter
@@ -43,7 +43,7 @@ def evaluate(
         resolve_dial(dial, router.curve)  # says that a quality dial needs a calibration
     curve = None if router.calibrated_ids.intersection(complete.ids) else router.curve
     scores, gaps = _scores_and_gaps(router, complete, progress)
-    outcomes = Outcomes(
+    outcomes = OutcomeTable(
         complete.queries,
         complete.quality(router.candidates),
         _costs(router),
@@ -71,7 +71,7 @@ def _at_dial(
     curve: CalibrationCurve | None,
     scores: NDArray[np.float32],
     data: RoutingDataset,
-    outcomes: Outcomes,
+    outcomes: OutcomeTable,
     resamples: int,
 ) -> dict[str, Any]:
     """Measure one dial, within each task too where the router is calibrated by task."""
@@ -98,7 +98,7 @@ def _costs(router: RouterState) -> NDArray[np.float64] | None:
 def _scores(
     router: RouterState, data: RoutingDataset, progress: Progress | None
 ) -> NDArray[np.float32]:
-    facts = known_facts(router, data)
+    facts = known_retrieval(router, data)
     if not isinstance(router.scorer, GraphScorer):
         return finite(router.score(data.queries, retrieval=facts), data.name)
     told = counter(progress, "score", len(data))
@@ -112,7 +112,7 @@ def _scores_and_gaps(
     if router.reference is None or not isinstance(router.scorer, GraphScorer):
         return _scores(router, data, progress), None
     scores, embeddings = router.scorer.score_and_embed(
-        data.queries, counter(progress, "score", len(data)), known_facts(router, data)
+        data.queries, counter(progress, "score", len(data)), known_retrieval(router, data)
     )
     if np.isnan(router.reference.gaps).any():  # of other models, so that they say nothing here
         return scores, None

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from shared_router.deciding.by_task import TaskCurves
 from shared_router.deciding.checks import check_array
 from shared_router.deciding.curve import CalibrationCurve
 from shared_router.deciding.rule import rule_of
-from shared_router.deciding.tasks import TaskCurves
 from shared_router.errors import ArtifactError, ConfigurationError
-from shared_router.retrieval import FACT_NAMES
-from shared_router.router.reading import (
+from shared_router.retrieval import RETRIEVAL_NAMES
+from shared_router.router.read import (
     BUNDLED,
     CALIBRATION,
     GRAPH,
@@ -25,12 +25,12 @@ from shared_router.router.reading import (
 )
 from shared_router.router.schema import WAY_OUT, parse_settings, said_of
 from shared_router.router.state import RouterState
-from shared_router.router.swapping import found_again
+from shared_router.router.swap import found_again
 from shared_router.serving.features import feature_names
-from shared_router.serving.reference import Reference, check_reference
+from shared_router.serving.memory import TrainMemory, check_memory
 from shared_router.serving.scorer import GraphScorer
 from shared_router.serving.session import GraphSession
-from shared_router.serving.tasks import TaskNames
+from shared_router.serving.task_names import TaskNames
 from shared_router.serving.tokens import Tokens
 from shared_router.support.names import shown
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shared_router.deciding.rule import Rule
-    from shared_router.router.reading import FileRead
+    from shared_router.router.read import FileRead
     from shared_router.router.schema import Settings, StoredCurve
 
 R = TypeVar("R", bound=RouterState)
@@ -73,7 +73,7 @@ def _file(files: Mapping[str, FileRead], name: str, folder: Path) -> FileRead:
 
 def _check_features(settings: Settings, folder: Path) -> None:
     facts = len(settings.retrieval_means)
-    known = facts in (0, len(FACT_NAMES))
+    known = facts in (0, len(RETRIEVAL_NAMES))
     if not known or settings.features != feature_names(facts, settings.reads_terms):
         raise ArtifactError(
             f"{folder / SETTINGS}: fitted with other query features than this hybrid-llm computes; "
@@ -104,14 +104,14 @@ def _fields(settings: Settings, files: Mapping[str, FileRead], folder: Path) -> 
     }
 
 
-def _reference(settings: Settings, files: Mapping[str, FileRead]) -> Reference | None:
+def _reference(settings: Settings, files: Mapping[str, FileRead]) -> TrainMemory | None:
     if REFERENCE not in files:
         if settings.uses_reference:
             raise ConfigurationError("The settings say uses_reference, and there is no such file.")
         return None
     kept = arrays_from_file(files[REFERENCE])
-    reference = Reference(*_named(kept, ("embeddings", "gaps")))
-    check_reference(reference, len(settings.candidates))
+    reference = TrainMemory(*_named(kept, ("embeddings", "gaps")))
+    check_memory(reference, len(settings.candidates))
     return reference
 
 
@@ -124,7 +124,7 @@ def _named(arrays: Mapping[str, NDArray[Any]], names: Sequence[str]) -> list[NDA
 
 
 def _scorer(
-    settings: Settings, reference: Reference | None, files: Mapping[str, FileRead], folder: Path
+    settings: Settings, reference: TrainMemory | None, files: Mapping[str, FileRead], folder: Path
 ) -> GraphScorer:
     graph = _file(files, GRAPH, folder)
     try:

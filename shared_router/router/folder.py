@@ -20,8 +20,8 @@ from shared_router.data.output import keep_owner, sync, sync_folder
 from shared_router.data.scratch import free_names
 from shared_router.data.targets import refuse_unless
 from shared_router.errors import ArtifactError
-from shared_router.router.reading import BUNDLED, FORMAT, FORMAT_VERSION, MANIFEST, SETTINGS
-from shared_router.router.swapping import NEW, found_again, put_in_place, scratch_beside
+from shared_router.router.read import BUNDLED, FORMAT, FORMAT_VERSION, MANIFEST, SETTINGS
+from shared_router.router.swap import NEW, found_again, put_in_place, scratch_beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -8,7 +8,7 @@ import numpy as np
 
 from shared_router.errors import DataError, ScoringError
 from shared_router.serving.scorer import GraphScorer
-from shared_router.training.retrieval_facts import facts_for
+from shared_router.training.retrieval import retrieval_for
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,10 +49,16 @@ def fresh(router: RouterState, data: RoutingDataset) -> RoutingDataset:
     return fresh if fresh.records else unfitted
 
 
-def known_facts(router: RouterState, data: RoutingDataset) -> list[RetrievalFacts | None] | None:
+def known_retrieval(
+    router: RouterState, data: RoutingDataset
+) -> list[RetrievalFacts | None] | None:
     """Return the facts of retrieval that a router scores these queries with."""
     scorer = router.scorer
-    return facts_for(data, scorer.fact_means) if isinstance(scorer, GraphScorer) else data.retrieval
+    return (
+        retrieval_for(data, scorer.retrieval_means)
+        if isinstance(scorer, GraphScorer)
+        else data.retrieval
+    )
 
 
 def finite(scores: NDArray[np.float32], name: str) -> NDArray[np.float32]:

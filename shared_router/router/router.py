@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from shared_router.deciding.tasks import LEAST_PER_TASK
+from shared_router.deciding.by_task import LEAST_PER_TASK
 from shared_router.measuring.bootstrap import RESAMPLES
 from shared_router.options import only_dial
 from shared_router.router import files, variants
-from shared_router.router.reading import BUNDLED
+from shared_router.router.read import BUNDLED
 from shared_router.router.state import RouterState
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from shared_router.data.dataset import RoutingDataset
     from shared_router.data.labels import LabelKind
-    from shared_router.deciding.tasks import ByTask
+    from shared_router.deciding.by_task import ByTask
     from shared_router.measuring.evaluation import RoutingReport
     from shared_router.measuring.transfer import TransferReport
     from shared_router.options import Dial
@@ -307,7 +307,7 @@ class Router(RouterState):
             ConfigurationError: If its scorer is no graph.
             ArtifactError: If the folder holds something else or cannot be written.
         """
-        from shared_router.router.saving import save
+        from shared_router.router.write import save
 
         save(self, Path(folder))
 
@@ -350,6 +350,6 @@ class Router(RouterState):
         Returns:
             The address of the commit.
         """
-        from shared_router.router.saving import push
+        from shared_router.router.write import push
 
         return push(self, repo_id, private=private, commit_message=commit_message)

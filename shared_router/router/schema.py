@@ -20,8 +20,8 @@ from pydantic import (
 )
 
 from shared_router.data.labels import LabelKind  # noqa: TC001  (pydantic reads it)
+from shared_router.deciding.by_task import ByTask  # noqa: TC001  (pydantic reads it)
 from shared_router.deciding.checks import check_costs
-from shared_router.deciding.tasks import ByTask  # noqa: TC001  (pydantic reads it)
 from shared_router.errors import ArtifactError, ConfigurationError
 from shared_router.options import Dial, DialName
 from shared_router.support.names import (

@@ -12,12 +12,12 @@ import numpy as np
 from shared_router.asking.questions import narrowed
 from shared_router.data.labels import LABEL_KINDS
 from shared_router.deciding.attempts import Policy, Scored, drive
+from shared_router.deciding.by_task import check_calibration, resolve_setting
 from shared_router.deciding.checks import check_costs
 from shared_router.deciding.curve import resolve_dial
+from shared_router.deciding.decision import decision_record
 from shared_router.deciding.guards import RoutingRequest
-from shared_router.deciding.record import decision_record
 from shared_router.deciding.rule import rule_of
-from shared_router.deciding.tasks import check_calibration, resolve_setting
 from shared_router.errors import ConfigurationError, ScoringError
 from shared_router.options import CallOptions, Dial, only_dial
 from shared_router.records import Candidate, RoutingDecision, RoutingQuery
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shared_router.data.labels import LabelKind
+    from shared_router.deciding.by_task import TaskCurves
     from shared_router.deciding.curve import CalibrationCurve
     from shared_router.deciding.rule import Rule
-    from shared_router.deciding.tasks import TaskCurves
     from shared_router.retrieval import RetrievalFacts
-    from shared_router.serving.reference import Reference
+    from shared_router.serving.memory import TrainMemory
 
 CHARACTERS_PER_TOKEN = 4
 """A rough rule, for scorers without a tokenizer."""
@@ -79,7 +79,7 @@ class RouterState:
     """The calibration within each task that has one."""
     default_dial: Dial | None = None
     """The dial of a call that brings none; see `dial`."""
-    reference: Reference | None = field(default=None, repr=False)
+    reference: TrainMemory | None = field(default=None, repr=False)
     """Train embeddings and gaps, for neighbours and comparison."""
     fitted_ids: frozenset[str] = field(default=frozenset(), repr=False)
     """Ids of the queries it was fitted on."""

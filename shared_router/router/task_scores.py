@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shared_router.asking.task_labels import labels_of
+from shared_router.deciding.by_task import TaskCurves
 from shared_router.deciding.curve import calibration_curve
-from shared_router.deciding.tasks import TaskCurves
 from shared_router.measuring.task_figures import Keyed
 from shared_router.serving.scorer import GraphScorer, telling
 from shared_router.support.progress import counter
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from shared_router.deciding.by_task import ByTask
     from shared_router.deciding.rule import Rule
-    from shared_router.deciding.tasks import ByTask
     from shared_router.retrieval import RetrievalFacts
     from shared_router.router.state import RouterState
     from shared_router.support.progress import Progress

@@ -8,9 +8,9 @@ import numpy as np
 
 from shared_router.deciding.curve import resolve_dial
 from shared_router.errors import CandidateError, DataError
-from shared_router.measuring.evaluation import Outcomes
+from shared_router.measuring.evaluation import OutcomeTable
 from shared_router.measuring.transfer import LEAST_TRANSFER, Transfer, transfer_report
-from shared_router.router.queries import known_facts
+from shared_router.router.queries import known_retrieval
 from shared_router.serving.features import feature_matrix
 from shared_router.serving.scorer import GraphScorer
 from shared_router.support.names import check_candidate_names
@@ -53,7 +53,7 @@ def report(
             "few hundred to be worth much."
         )
     scores, embeddings = _scored(router, unseen, progress)
-    outcomes = Outcomes(unseen.queries, unseen.quality(names), names=names)
+    outcomes = OutcomeTable(unseen.queries, unseen.quality(names), names=names)
     transfer = Transfer(
         scores=scores,
         outcomes=outcomes,
@@ -87,14 +87,14 @@ def _scored(
         scores = router.score(data.queries, retrieval=data.retrieval)
         return scores.astype(np.float64), None
     told = counter(progress, "score", len(data))
-    facts = known_facts(router, data)
+    facts = known_retrieval(router, data)
     scores, embeddings = router.scorer.score_and_embed(data.queries, told, facts)
     return scores.astype(np.float64), embeddings
 
 
 def _features(router: RouterState, data: RoutingDataset) -> NDArray[np.float32]:
     """Compute the features as the router sees them, facts of retrieval included if it sees any."""
-    means = router.scorer.fact_means if isinstance(router.scorer, GraphScorer) else ()
+    means = router.scorer.retrieval_means if isinstance(router.scorer, GraphScorer) else ()
     return feature_matrix(data.queries, data.retrieval, means)
 
 

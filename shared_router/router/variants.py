@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from shared_router.data.dataset import RoutingDataset
-    from shared_router.serving.reference import Reference
+    from shared_router.serving.memory import TrainMemory
     from shared_router.support.progress import Progress
     from shared_router.training.added_column import Column
 
@@ -134,7 +134,7 @@ def _grown(
     return grown
 
 
-def _without_gaps(reference: Reference | None, columns: int | None = None) -> Reference | None:
+def _without_gaps(reference: TrainMemory | None, columns: int | None = None) -> TrainMemory | None:
     """Keep the embeddings, which the graph may need; the gaps are those of other models."""
     if reference is None:
         return None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shared_router.asking.texts import text_ends
-from shared_router.retrieval import FACT_NAMES
+from shared_router.retrieval import RETRIEVAL_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ _QUESTION_WORD = re.compile(r"\s*(?:what|which|who|whom|whose|when|where|why|how
 # Blanks but no line ends: `\s*` would try every later line from every line, in quadratic time.
 _OPTION = re.compile(r"^[^\S\n]*\(?[A-E1-5][.):]", re.MULTILINE)
 _NEGATION = re.compile(r"\b(?:not|except|never|no|least)\b|n't\b", re.IGNORECASE)
-MOST_FACT = 1e15
+MOST_RETRIEVED = 1e15
 """Facts are cut here: the square of one still fits a float32."""
 _CODE_SIGNS = frozenset("{}[]()=<>;_\\")
 
@@ -51,10 +51,10 @@ def feature_names(facts: int, terms: bool) -> list[str]:
     """Name what a graph sees beside the tokens: these features, facts of retrieval, hashed words.
 
     Args:
-        facts: How many of `FACT_NAMES` it sees.
+        facts: How many of `RETRIEVAL_NAMES` it sees.
         terms: Whether it reads hashed words.
     """
-    return [*FEATURE_NAMES, *FACT_NAMES[:facts], *(["terms"] if terms else [])]
+    return [*FEATURE_NAMES, *RETRIEVAL_NAMES[:facts], *(["terms"] if terms else [])]
 
 
 def query_features(text: str) -> list[float]:
@@ -100,7 +100,7 @@ def feature_matrix(
         texts: The queries.
         retrieval: What was retrieved for each, where known; one that is not known is taken at
             its mean.
-        means: Mean of each of `FACT_NAMES`; empty for a router that sees no facts.
+        means: Mean of each of `RETRIEVAL_NAMES`; empty for a router that sees no facts.
 
     Returns:
         Shape (n, len(FEATURE_NAMES) + len(means)).
@@ -109,14 +109,14 @@ def feature_matrix(
     own = np.array(rows, dtype=np.float32).reshape(len(texts), len(FEATURE_NAMES))
     if not means:
         return own
-    columns = fact_columns([None] * len(texts) if retrieval is None else retrieval)
+    columns = retrieval_columns([None] * len(texts) if retrieval is None else retrieval)
     filled = np.where(np.isnan(columns), np.asarray(means), columns)
     return np.hstack([own, filled.astype(np.float32)])
 
 
-def fact_columns(retrieval: Sequence[RetrievalFacts | None]) -> NDArray[np.float64]:
-    """Lay facts out, shape (n, len(FACT_NAMES)); NaN where one is not known."""
-    nothing = (None,) * len(FACT_NAMES)
+def retrieval_columns(retrieval: Sequence[RetrievalFacts | None]) -> NDArray[np.float64]:
+    """Lay facts out, shape (n, len(RETRIEVAL_NAMES)); NaN where one is not known."""
+    nothing = (None,) * len(RETRIEVAL_NAMES)
     rows = [nothing if facts is None else facts.columns() for facts in retrieval]
-    columns = np.array(rows, dtype=np.float64).reshape(len(rows), len(FACT_NAMES))
-    return np.clip(columns, -MOST_FACT, MOST_FACT)
+    columns = np.array(rows, dtype=np.float64).reshape(len(rows), len(RETRIEVAL_NAMES))
+    return np.clip(columns, -MOST_RETRIEVED, MOST_RETRIEVED)

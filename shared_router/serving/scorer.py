@@ -16,7 +16,7 @@ import numpy as np
 
 from shared_router.errors import ConfigurationError
 from shared_router.serving.features import feature_matrix
-from shared_router.serving.tasks import TaskNames
+from shared_router.serving.task_names import TaskNames
 from shared_router.serving.terms import hashed_terms
 from shared_router.support.processes import native_work
 
@@ -71,7 +71,7 @@ class GraphScorer:
     """Reference embeddings as the graph takes them, shape (d, n), where neighbours are a part."""
     tasks: TaskNames = field(default_factory=TaskNames)
     """Labels that change its scores, and tasks it tells by the text."""
-    fact_means: tuple[float, ...] = ()
+    retrieval_means: tuple[float, ...] = ()
     """Training means of the facts of retrieval it sees, for calls that bring none; empty where it
     sees none."""
     reads_terms: bool = False
@@ -80,7 +80,7 @@ class GraphScorer:
     @property
     def takes_retrieval(self) -> bool:
         """Whether facts of retrieval move its scores."""
-        return bool(self.fact_means)
+        return bool(self.retrieval_means)
 
     def score(
         self,
@@ -162,7 +162,7 @@ class GraphScorer:
         self, text: str, labels: Sequence[str | None], facts: RetrievalFacts | None
     ) -> dict[str, Any]:
         feeds: dict[str, Any] = self.tokens.encode(text)
-        feeds["features"] = feature_matrix([text], [facts], self.fact_means)
+        feeds["features"] = feature_matrix([text], [facts], self.retrieval_means)
         if self.reference is not None:
             feeds["reference"] = self.reference
         if self.reads_terms:

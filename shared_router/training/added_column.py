@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from shared_router.data.labels import make_labels
 from shared_router.serving.session import GraphSession
+from shared_router.training.cross_validation import train_head
 from shared_router.training.export import append_column
 from shared_router.training.heads import Batch
-from shared_router.training.retrieval_facts import data_features
+from shared_router.training.retrieval import data_features
 from shared_router.training.term_head import term_matrix
-from shared_router.training.trained import train_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +69,7 @@ def add_column(
     made = make_labels(data, [name, reference], labels)
     _, embeddings = scorer.score_and_embed(data.queries, progress)
     tasks = tuple(record.task for record in data)
-    features = data_features(data, scorer.fact_means)
+    features = data_features(data, scorer.retrieval_means)
     words = term_matrix(data.queries) if scorer.reads_terms else None
     batch = Batch(embeddings, features, made.values, tasks, words)
     head = train_head(batch, data.queries, probability=labels != "gap", neighbours=False, seed=seed)

@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from shared_router.training.trained import TrainedHead
+    from shared_router.training.cross_validation import TrainedHead
 
 PRIOR_WEIGHT = 0.5
 PRIOR_ROWS = 500.0

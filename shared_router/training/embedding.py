@@ -15,7 +15,7 @@ import numpy as np
 
 from shared_router.serving.scorer import map_texts
 from shared_router.serving.session import GraphSession
-from shared_router.support.warned import warn
+from shared_router.support.user_warnings import warn
 from shared_router.training.encoder import cache_folder
 
 if TYPE_CHECKING:

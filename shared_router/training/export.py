@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from shared_router.training.cross_validation import TrainedHead
     from shared_router.training.heads import NeighbourHead, Standardiser
     from shared_router.training.task_signal import TaskSignal
-    from shared_router.training.trained import TrainedHead
 
 
 LEAST_CHANCE = 1e-6

@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shared_router.data.labels import make_labels
-from shared_router.serving.reference import Reference
+from shared_router.serving.memory import TrainMemory
 from shared_router.serving.scorer import GraphScorer
 from shared_router.serving.session import GraphSession
-from shared_router.serving.tasks import TaskNames
+from shared_router.serving.task_names import TaskNames
 from shared_router.support.progress import counter
 from shared_router.training.blend import Blend, blend_weight
+from shared_router.training.cross_validation import train_head
 from shared_router.training.embedding import embed
 from shared_router.training.encoder import load_encoder
 from shared_router.training.export import export_router_graph, export_tuned_graph
 from shared_router.training.finetuning.tune import finetune
 from shared_router.training.heads import Batch
 from shared_router.training.quantisation import quantised
-from shared_router.training.retrieval_facts import data_features, learned_means, named
+from shared_router.training.retrieval import data_features, learned_means, named
 from shared_router.training.term_head import term_matrix
-from shared_router.training.trained import train_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from shared_router.data.dataset import RoutingDataset
     from shared_router.data.labels import LabelKind, Labels
     from shared_router.support.progress import Progress
+    from shared_router.training.cross_validation import TrainedHead
     from shared_router.training.encoder import ExportedEncoder
     from shared_router.training.finetuning.settings import FineTuning, Tuned
-    from shared_router.training.trained import TrainedHead
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Fitted:
     """The outcome of training."""
 
     scorer: GraphScorer
-    reference: Reference | None
+    reference: TrainMemory | None
     facts: dict[str, Any]
     """Measured facts, for the model card."""
 
@@ -121,7 +121,7 @@ def fit_scorer(
         scorer, facts["int8"] = quantised(scorer, data.queries)
     quality = data.quality(candidates)
     gaps = (quality[:, :-1] - quality[:, -1:]).astype(np.float32)
-    return Fitted(scorer, Reference(kept.astype(np.float16), gaps) if reference else None, facts)
+    return Fitted(scorer, TrainMemory(kept.astype(np.float16), gaps) if reference else None, facts)
 
 
 def _tuned_alone(
@@ -132,7 +132,7 @@ def _tuned_alone(
     progress: Progress | None,
 ) -> tuple[GraphScorer, NDArray[np.float32], dict[str, float]]:
     session = GraphSession(export_tuned_graph(tuned.graph))
-    scorer = GraphScorer(session, exported.tokens, fact_means=means)
+    scorer = GraphScorer(session, exported.tokens, retrieval_means=means)
     _, embeddings = scorer.score_and_embed(data.queries, counter(progress, "embed", len(data)))
     return scorer, embeddings, {"tuned": 1.0}
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shared_router.asking.task_labels import answers_to, count_labels
-from shared_router.serving.tasks import TaskNames
+from shared_router.serving.task_names import TaskNames
 from shared_router.training.heads import TASK_PRIOR, TaskHead
 
 if TYPE_CHECKING:

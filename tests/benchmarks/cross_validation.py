@@ -38,6 +38,7 @@ from shared_router.measuring.metrics import trade_off
 from shared_router.serving.features import feature_matrix
 from shared_router.serving.scorer import map_texts
 from shared_router.serving.session import GraphSession
+from shared_router.training.cross_validation import TrainedHead, train_head
 from shared_router.training.embedding import embed
 from shared_router.training.encoder import ExportedEncoder, load_encoder
 from shared_router.training.export import LEAST_CHANCE
@@ -47,7 +48,6 @@ from shared_router.training.fit import blended, train_on_embeddings
 from shared_router.training.heads import Batch
 from shared_router.training.neighbours import neighbour_mean
 from shared_router.training.term_head import term_matrix
-from shared_router.training.trained import TrainedHead, train_head
 
 FOLDS = 5
 RECIPE = "v4"

@@ -20,8 +20,8 @@ from shared_router.deciding.rule import Rule, savings_from_costs
 from shared_router.measuring.bootstrap import interval, resampled_weights
 from shared_router.measuring.cost_quality import CostLine
 from shared_router.serving.features import feature_matrix
+from shared_router.training.cross_validation import train_head
 from shared_router.training.heads import Batch
-from shared_router.training.trained import train_head
 from tests.benchmarks.n_models import models_by_cost
 from tests.benchmarks.out_of_fold import FOLDS, OutOfFold, out_of_fold
 

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shared_router.deciding.by_task import LEAST_PER_TASK
 from shared_router.deciding.curve import CalibrationCurve, calibration_curve
 from shared_router.deciding.rule import Rule, savings_from_costs
-from shared_router.deciding.tasks import LEAST_PER_TASK
 from shared_router.deciding.walk import Walk
 from shared_router.measuring.bootstrap import interval, resampled_weights
-from shared_router.measuring.evaluation import Outcomes
+from shared_router.measuring.evaluation import OutcomeTable
 from shared_router.measuring.task_figures import Keyed, figures_by_task
 from shared_router.options import Dial
 from tests.benchmarks.out_of_fold import OutOfFold, out_of_fold
@@ -107,7 +107,7 @@ def at_drop(found: OutOfFold, rule: Rule, drop: float) -> str:
     keyed, curves = keyed_by_task(found, rule)
     tasks, enough = list(found.tasks), list(curves)
     counts = {task: tasks.count(task) for task in sorted(set(tasks))}
-    outcomes = Outcomes(found.data.queries, found.quality)
+    outcomes = OutcomeTable(found.data.queries, found.quality)
     figures = figures_by_task(Dial("max_quality_drop", drop), rule, keyed, outcomes, None, curves)
     lines = [f"max_quality_drop={drop:g}: drop and cost advantage, one threshold | by task"]
     for task in ("", *counts):

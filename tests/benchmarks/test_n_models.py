@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from shared_router.measuring.evaluation import Outcomes
+from shared_router.measuring.evaluation import OutcomeTable
 from shared_router.measuring.task_figures import figures_by_task
 from shared_router.options import Dial
 from tests.benchmarks.n_models import compare, models_by_cost, show
@@ -44,7 +44,7 @@ def test_eleven_models_beat_every_single_one_their_hull_and_random_mixtures(foun
 def test_a_dial_by_task_holds_nearer_within_each_task(found):
     pair = found.pair("yi-34b-chat")
     keyed, curves = keyed_by_task(pair, rule_of(pair))
-    outcomes = Outcomes(pair.data.queries, pair.quality)
+    outcomes = OutcomeTable(pair.data.queries, pair.quality)
     drop = Dial("max_quality_drop", 0.05)
     figures = figures_by_task(drop, rule_of(pair), keyed, outcomes, None, curves)
     apart = {

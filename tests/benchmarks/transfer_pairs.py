@@ -23,7 +23,7 @@ import numpy as np
 from shared_router.deciding.curve import calibration_curve
 from shared_router.deciding.rule import Rule
 from shared_router.deciding.walk import Walk
-from shared_router.measuring.evaluation import Outcomes
+from shared_router.measuring.evaluation import OutcomeTable
 from shared_router.measuring.transfer import Transfer, gain_over_random, transfer_report
 from shared_router.options import Dial
 from shared_router.router.transfer import refitted
@@ -71,7 +71,7 @@ def transfer(found: OutOfFold, old: int, new: int, dial: Dial, outcomes: int) ->
     report = transfer_report(
         Transfer(
             scores=scores[known],
-            outcomes=Outcomes(queries, after[known]),
+            outcomes=OutcomeTable(queries, after[known]),
             shared=((before[:, :1] - before[:, 1:])[known], gaps[known]),
             refitted=refitted(queries, found.embeddings[known], gaps[known]),
             rule=PAIR,

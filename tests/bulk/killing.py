@@ -76,7 +76,7 @@ def wait_until(begun, process: subprocess.Popen[str], *, skip: bool) -> None:
 
 SCORE = """
 import sys, time
-from shared_router.bulk.engine import LocalEngine
+from shared_router.bulk.runner import LocalRunner
 from shared_router.bulk.score import score_file
 from shared_router.testing import fixed_router
 
@@ -84,7 +84,7 @@ def score(text):
     time.sleep(0.002)
     return len(text) / 100
 
-score_file(fixed_router(score), sys.argv[1], sys.argv[2], engine=LocalEngine(1))
+score_file(fixed_router(score), sys.argv[1], sys.argv[2], runner=LocalRunner(1))
 """
 
 

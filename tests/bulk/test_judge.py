@@ -11,8 +11,8 @@ import threading
 import pytest
 
 from shared_router import RoutingDataset
-from shared_router.bulk.engine import LocalEngine
 from shared_router.bulk.judge import judge_file
+from shared_router.bulk.runner import LocalRunner
 from shared_router.collecting.collect import collect
 from shared_router.collecting.judges import JudgeSpec, metric_named
 from shared_router.collecting.right_answers import AnswersFile, FirstResponseOf, read_answers
@@ -258,7 +258,7 @@ def test_the_judge_is_made_once_per_worker(answered, tmp_path):
         made.append(1)
         return Length()
 
-    judge_file(answered, tmp_path / "out.jsonl", make, engine=LocalEngine(4))
+    judge_file(answered, tmp_path / "out.jsonl", make, runner=LocalRunner(4))
     assert len(made) == 2  # once to check, once for all threads
 
 

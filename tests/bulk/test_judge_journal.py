@@ -11,9 +11,9 @@ from contextlib import closing
 import pytest
 
 from shared_router import RoutingDataset
-from shared_router.bulk.engine import LocalEngine
 from shared_router.bulk.judge import judge_file
 from shared_router.bulk.judge_store import JournalError, Verdicts
+from shared_router.bulk.runner import LocalRunner
 from shared_router.data.answers import Judgement
 from shared_router.data.journal import journal_path
 from shared_router.data.output import failures_path
@@ -92,7 +92,7 @@ def test_what_failures_cost_counts(data, out, notes):
         cost_usd = 1.0
 
     report = judged(data, out, notes, lambda times: PaidError() if times <= 10 else None,
-                    max_usd=500.0, concurrency=1, engine=LocalEngine(1))  # fmt: skip
+                    max_usd=500.0, concurrency=1, runner=LocalRunner(1))  # fmt: skip
     assert (report.failed, report.spent_usd) == (10, 10 + (RESPONSES - 10) * USD)
     assert judged(data, out, notes, force=True).spent_usd == 10 + RESPONSES * USD
 
@@ -201,7 +201,7 @@ def test_a_finished_output_is_refused_and_judged_anew_for_nothing(data, out, not
 
 
 def test_data_edited_between_the_readings_poisons_nothing(data, out, notes):
-    class Meddling(LocalEngine):
+    class Meddling(LocalRunner):
         def map(self, work, rows, total):
             data.write_text(held.replace("small 3, first", "small 3, other"))
             os.utime(data, ns=(was.st_atime_ns, was.st_mtime_ns))
@@ -209,7 +209,7 @@ def test_data_edited_between_the_readings_poisons_nothing(data, out, notes):
 
     held, was = data.read_text(), data.stat()
     with pytest.raises(DataError, match=r"data\.jsonl: changed while it was read"):
-        judged(data, out, notes, engine=Meddling(1))
+        judged(data, out, notes, runner=Meddling(1))
     assert asked_in(notes)["question 3? | small 3, other"] == 1
     data.write_text(held)
     judged(data, out, notes)

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pytest
 
-from shared_router.bulk import ray_engine
+from shared_router.bulk import ray_runner as ray_engine
 from shared_router.bulk.judge import judge_file
-from shared_router.bulk.ray_engine import RayEngine, bundles
+from shared_router.bulk.ray_runner import RayRunner, bundles
 from shared_router.bulk.rows import QueryRows
 from shared_router.bulk.score import score_file
 from shared_router.collecting.right_answers import AnswersFile, FirstResponseOf
@@ -91,7 +91,7 @@ def until_started(start):
 @pytest.fixture
 def engine(cluster):
     """Join the cluster."""
-    return RayEngine(2, cluster.address)
+    return RayRunner(2, cluster.address)
 
 
 class Gate:
@@ -177,7 +177,7 @@ def test_scores_are_those_of_the_local_engine_though_a_worker_is_killed(
         calibrated, scorer=GatedScorer(calibrated.scorer, Gate(killer.folder))
     )
     out, local = log.parent / "ray.jsonl", log.parent / "local.jsonl"
-    report = score_file(gated, log, out, engine=engine, progress=killer.see)
+    report = score_file(gated, log, out, runner=engine, progress=killer.see)
     score_file(gated, log, local)
     assert killer.killed
     assert out.read_bytes() == local.read_bytes()
@@ -200,7 +200,7 @@ def test_qualities_are_those_of_the_local_engine_though_a_worker_is_killed(
 
     out, local = tmp_path / "ray.jsonl.gz", tmp_path / "local.jsonl.gz"
     texts = AnswersFile(answers)
-    report = judge_file(data, out, make, texts=texts, engine=engine, progress=killer.see)
+    report = judge_file(data, out, make, texts=texts, runner=engine, progress=killer.see)
     same = judge_file(data, local, make, texts=texts)
     assert killer.killed
     assert lines_of(out) == lines_of(local)
@@ -239,9 +239,9 @@ def test_verdicts_of_a_cluster_are_kept_as_they_come_back(tmp_path, engine):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        judge_file(data, out, make, engine=engine, concurrency=2, progress=interrupt)
+        judge_file(data, out, make, runner=engine, concurrency=2, progress=interrupt)
     kept = asked_in(notes)
-    report = judge_file(data, out, make, engine=engine, concurrency=2)
+    report = judge_file(data, out, make, runner=engine, concurrency=2)
     assert report.earlier >= 16 * 3
     assert report.spent_usd == 180 * USD
     assert kept
@@ -249,7 +249,7 @@ def test_verdicts_of_a_cluster_are_kept_as_they_come_back(tmp_path, engine):
     assert repeated <= sum(kept.values()) - report.earlier
     complete(out, 60)
     with pytest.raises(ConfigurationError, match="max_usd is for --engine local"):
-        judge_file(data, tmp_path / "2.jsonl", make, engine=engine, max_usd=1.0)
+        judge_file(data, tmp_path / "2.jsonl", make, runner=engine, max_usd=1.0)
 
 
 # -- what is refused ------------------------------------------------------------------------------
@@ -321,7 +321,7 @@ def connected(cluster):
     import ray
 
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-    yield RayEngine(2)
+    yield RayRunner(2)
     assert ray.is_initialized()  # what was not started by the engine is not stopped by it
     ray.shutdown()
 
@@ -343,7 +343,7 @@ def test_work_that_cannot_travel(engine, answered, tmp_path):
     lock = threading.Lock()
     with pytest.raises(ConfigurationError, match=r"without locks.*cannot pickle"):
         judge_file(
-            answered, tmp_path / "out.jsonl", lambda: lock and GatedMetric(None), engine=engine,
+            answered, tmp_path / "out.jsonl", lambda: lock and GatedMetric(None), runner=engine,
             texts=FirstResponseOf("large"),
         )  # fmt: skip
 
@@ -358,7 +358,7 @@ def test_bundles_are_bounded():
 def test_more_workers_than_the_cluster_has(cluster, log, tmp_path):
     with pytest.raises(ConfigurationError, match=r"has 2 cores.*--workers 3"):
         score_file(
-            fixed_router(), log, tmp_path / "out.jsonl", engine=RayEngine(3, cluster.address)
+            fixed_router(), log, tmp_path / "out.jsonl", runner=RayRunner(3, cluster.address)
         )
     assert not (tmp_path / "out.jsonl").exists()
 
@@ -374,9 +374,9 @@ def test_an_address_where_nothing_answers(run, router_folder, log, tmp_path, add
 def test_an_address_where_something_else_answers(log, tmp_path, monkeypatch):
     monkeypatch.setattr(ray_engine, "CONNECT_TIMEOUT_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        engine = RayEngine(1, f"127.0.0.1:{server.getsockname()[1]}")
+        engine = RayRunner(1, f"127.0.0.1:{server.getsockname()[1]}")
         with pytest.raises(ConfigurationError, match="not within 1 s"):
-            score_file(fixed_router(), log, tmp_path / "out.jsonl", engine=engine)
+            score_file(fixed_router(), log, tmp_path / "out.jsonl", runner=engine)
 
 
 def test_an_address_of_ray_client(run, router_folder, log, tmp_path):

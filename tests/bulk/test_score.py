@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from shared_router import Dial, Router
-from shared_router.bulk.engine import AHEAD, LocalEngine, map_in_order
-from shared_router.bulk.engines import engine_named
+from shared_router.bulk.runner import AHEAD, LocalRunner, map_in_order
+from shared_router.bulk.runners import runner_named
 from shared_router.bulk.score import score_file
 from shared_router.collecting.sources import stream_queries
 from shared_router.errors import ConfigurationError, DataError, NotCalibratedError
@@ -274,7 +274,7 @@ def test_an_earlier_output_is_replaced_only_when_told(run, router_folder, log, t
     failed(run("score", router_folder, out, out, "--force"), "is the file that is read")
 
 
-class Meddling(LocalEngine):
+class Meddling(LocalRunner):
     """Lets someone change the log between its two readings."""
 
     def __init__(self, act):
@@ -317,13 +317,13 @@ CHANGES = {
 def test_a_log_that_changes_between_its_readings_is_told(log, tmp_path, change):
     out, engine = tmp_path / "out.jsonl", Meddling(lambda: CHANGES[change](log))
     with pytest.raises(DataError, match=r"log\.jsonl: changed while it was read.*nothing was"):
-        score_file(fixed_router(), log, out, engine=engine)
+        score_file(fixed_router(), log, out, runner=engine)
     assert not out.exists()
 
 
 def test_a_log_that_grows_while_it_is_scored_is_told(log, tmp_path):
     with pytest.raises(DataError, match="changed while it was read"):
-        score_file(fixed_router(), log, tmp_path / "out.jsonl", engine=LocalEngine(1),
+        score_file(fixed_router(), log, tmp_path / "out.jsonl", runner=LocalRunner(1),
                    progress=lambda now: now.done == 50 and appended(log))  # fmt: skip
     assert not (tmp_path / "out.jsonl").exists()
 
@@ -406,7 +406,7 @@ def test_wrong_options(run, router_folder, log, fitted, tmp_path):
     failed(run("score", router_folder, log, out, "--ray-address", "auto"), "is for --engine ray")
     assert run("score", router_folder, log, out, "--engine", "spark").exit_code == 2
     with pytest.raises(ConfigurationError, match="one of local, ray; got 'spark'"):
-        engine_named("spark")
+        runner_named("spark")
     with pytest.raises(NotCalibratedError):
         score_file(fitted, log, out, dial=Dial("cost_advantage", 0.5))
     assert not out.exists()
@@ -415,7 +415,7 @@ def test_wrong_options(run, router_folder, log, fitted, tmp_path):
 def test_the_number_of_workers_changes_nothing(calibrated, log, tmp_path):
     for workers in (1, 5):
         out = tmp_path / f"{workers}.jsonl"
-        score_file(calibrated, log, out, engine=LocalEngine(workers))
+        score_file(calibrated, log, out, runner=LocalRunner(workers))
     assert (tmp_path / "1.jsonl").read_bytes() == (tmp_path / "5.jsonl").read_bytes()
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from shared_router import Dial, Router
-from shared_router.bulk.engine import LocalEngine
 from shared_router.bulk.rows import QueryRows
+from shared_router.bulk.runner import LocalRunner
 from shared_router.bulk.score import ScoreWork, score_file
 from shared_router.collecting.sources import stream_queries
 from shared_router.errors import DataError
@@ -155,7 +155,7 @@ def test_the_work_travels_with_its_tasks(
 ) -> None:
     router: Router = request.getfixturevalue(by)
     sent = pickle.loads(pickle.dumps(ScoreWork(router, QUALITY).portable()))  # noqa: S301  our own
-    found = [row for some in LocalEngine().map(sent, QueryRows(log), 60) for row in some]
+    found = [row for some in LocalRunner().map(sent, QueryRows(log), 60) for row in some]
     score_file(router, log, tmp_path / "out.jsonl", dial=QUALITY)
     assert found == lines_of(tmp_path / "out.jsonl")
 

@@ -13,7 +13,7 @@ from shared_router.data.answers import Answer
 from shared_router.errors import ConfigurationError, DataError, JudgeError, MissingExtraError
 from shared_router.judging import overlap
 from shared_router.judging.code import CodePassesTests, code_of
-from shared_router.judging.matching import CHOICE, EXACT, NORMALISED, NUMERIC, normalise
+from shared_router.judging.match import CHOICE, EXACT, NORMALISED, NUMERIC, normalise
 from shared_router.judging.metric import AnswerMetric, Clipped, QualityMetric
 from shared_router.judging.model_judge import LLMJudge
 from shared_router.records import Usage

@@ -11,7 +11,7 @@ import pytest
 from shared_router import Dial, Router
 from shared_router.deciding.curve import calibration_curve
 from shared_router.deciding.rule import Rule, savings_from_costs
-from shared_router.measuring.evaluation import Outcomes, figures_at_dial, figures_at_threshold
+from shared_router.measuring.evaluation import OutcomeTable, figures_at_dial, figures_at_threshold
 from shared_router.testing import fixed_router
 from tests.material import dataset, known_truth, record, with_costs
 
@@ -72,7 +72,7 @@ def test_undefined_figures_are_null_with_a_reason() -> None:
 
 def test_figures_at_a_threshold_by_hand() -> None:
     quality = np.array([[1.0, 1.0], [0.0, 1.0], [0.5, 0.5]])
-    outcomes = Outcomes(["a", "b", "c"], quality, np.array([0.1, 1.0]))
+    outcomes = OutcomeTable(["a", "b", "c"], quality, np.array([0.1, 1.0]))
     found = figures_at_threshold(RULE, np.array([[0.3], [0.2], [-0.1]]), outcomes, 0.0)
     assert found == pytest.approx(
         {
@@ -86,16 +86,16 @@ def test_figures_at_a_threshold_by_hand() -> None:
 
 
 def test_what_has_no_meaning_at_a_threshold_is_null() -> None:
-    outcomes = Outcomes(["a", "b"], np.array([[-1.0, 1.0], [0.0, 1.0]]))
+    outcomes = OutcomeTable(["a", "b"], np.array([[-1.0, 1.0], [0.0, 1.0]]))
     found = figures_at_threshold(RULE, np.array([[0.3], [0.2]]), outcomes, 0.25)
     assert (found["quality_drop"], found["cost_saved"]) == (None, None)
     assert found["quality_drop_absolute"] == 1.0
 
 
-def noisy(n: int, seed: int) -> tuple[np.ndarray, Outcomes]:
+def noisy(n: int, seed: int) -> tuple[np.ndarray, OutcomeTable]:
     rng = np.random.default_rng(seed)
     quality = np.stack([rng.random(n) < 0.6, rng.random(n) < 0.9], axis=1).astype(float)
-    return rng.normal(size=(n, 1)), Outcomes([""] * n, quality)
+    return rng.normal(size=(n, 1)), OutcomeTable([""] * n, quality)
 
 
 def test_a_dial_calibrated_on_other_queries_is_measured_at_its_threshold() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shared_router.deciding.rule import Rule
 from shared_router.deciding.walk import Walk
-from shared_router.measuring.evaluation import Outcomes
+from shared_router.measuring.evaluation import OutcomeTable
 from shared_router.measuring.metrics import trade_off
 from shared_router.measuring.transfer import (
     Transfer,
@@ -66,7 +66,7 @@ def case(kind: str, n: int = 300) -> Transfer:
     gaps = quality[:, :1] - quality[:, 1:]
     return Transfer(
         scores=scores[:, None],
-        outcomes=Outcomes([""] * n, quality),
+        outcomes=OutcomeTable([""] * n, quality),
         shared=(gaps + rng.normal(0, 0.2, (n, 1)), gaps),
         refitted=(true + rng.normal(0, 1, n))[:, None],
         rule=PAIR,

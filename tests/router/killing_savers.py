@@ -18,7 +18,7 @@ SAVE = """
 import itertools, sys
 from dataclasses import replace
 from shared_router import Router
-from shared_router.router import swapping
+from shared_router.router import swap as swapping
 
 router = Router.from_pretrained(sys.argv[1])
 if sys.argv[2] == "True":

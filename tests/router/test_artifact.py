@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 
 from shared_router import Router
 from shared_router.errors import ArtifactError, ConfigurationError
-from shared_router.router.reading import read_folder
+from shared_router.router.read import read_folder
 from tests.material import EASY, HARD, PAIR, known_truth, rewrite
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import pytest
 from shared_router import Router
 from shared_router.data import scratch as scratches
 from shared_router.errors import ArtifactError
-from shared_router.router import swapping
-from shared_router.router.reading import read_folder
+from shared_router.router import swap as swapping
+from shared_router.router.read import read_folder
 from tests.material import EASY, PAIR, known_truth
 from tests.router.killing_savers import save_through_kills, saved_through_kills
 

@@ -11,7 +11,7 @@ import pytest
 
 from shared_router import Dial, Router, RoutingDataset
 from shared_router.data.labels import DegenerateLabelWarning
-from shared_router.deciding.tasks import TaskCurves
+from shared_router.deciding.by_task import TaskCurves
 from shared_router.errors import (
     CandidateError,
     ConfigurationError,

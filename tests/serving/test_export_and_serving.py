@@ -20,12 +20,12 @@ from shared_router.serving.scorer import GraphScorer, Scorer
 from shared_router.serving.session import GraphSession
 from shared_router.serving.tokens import Tokens
 from shared_router.testing import FixedScorer
+from shared_router.training.cross_validation import TrainedHead
 from shared_router.training.encoder import load_encoder
 from shared_router.training.export import export_router_graph
 from shared_router.training.heads import Batch, KernelHead, NeighbourHead, TaskHead
 from shared_router.training.linear import LinearHead
 from shared_router.training.term_head import TermHead, term_matrix
-from shared_router.training.trained import TrainedHead
 from tests.material import EASY, HARD, PAIR, known_truth
 
 if TYPE_CHECKING:

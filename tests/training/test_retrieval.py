@@ -19,12 +19,12 @@ from shared_router.deciding.guards import RoutingRequest
 from shared_router.engine.engine import RoutingEngine
 from shared_router.errors import ArtifactError, DataError
 from shared_router.records import Candidate
-from shared_router.retrieval import FACT_NAMES
+from shared_router.retrieval import RETRIEVAL_NAMES
 from shared_router.serving.features import FEATURE_NAMES, feature_matrix
 from shared_router.serving.scorer import GraphScorer
 from shared_router.serving.session import GraphSession
 from shared_router.training.quantisation import int8_graph
-from shared_router.training.retrieval_facts import MissingFactsWarning, data_features, learned_means
+from shared_router.training.retrieval import MissingFactsWarning, data_features, learned_means
 from tests.material import PAIR, by_retrieval, dataset, record, write_lines
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def test_any_facts_give_finite_features(scores: list[float | None], tokens: int)
     assert facts.top_score == (known[0] if known else None)
     assert facts.second_score == (known[1] if len(known) > 1 else None)
     row = feature_matrix(["a"], [facts], (1.0, 2.0, 3.0, 4.0))
-    assert row.shape == (1, len(FEATURE_NAMES) + len(FACT_NAMES))
+    assert row.shape == (1, len(FEATURE_NAMES) + len(RETRIEVAL_NAMES))
     assert np.isfinite(row).all()
     assert np.isfinite(row.std(axis=0)).all()
 
@@ -192,7 +192,7 @@ def test_a_fine_tuned_router_sees_facts(tiny_encoder: str, tmp_path: Path, blend
 def test_a_call_without_facts_is_scored_at_their_means(seeing: Router) -> None:
     plain = seeing.score(TEXTS)
     np.testing.assert_array_equal(seeing.score(TEXTS, retrieval=[None] * 3), plain)
-    nodes, top, gap, tokens = graph_of(seeing).fact_means
+    nodes, top, gap, tokens = graph_of(seeing).retrieval_means
     columns = np.array([facts.columns() for facts in TRAIN.retrieval if facts])
     np.testing.assert_allclose([nodes, top, gap, tokens], columns.mean(axis=0))
     unscored = RetrievalFacts.of([None] * 3, context_tokens=300)
@@ -344,7 +344,7 @@ def test_a_router_with_facts_round_trips(seeing: Router, tmp_path: Path) -> None
     assert (
         read.score(TEXTS, retrieval=told).tobytes() == seeing.score(TEXTS, retrieval=told).tobytes()
     )
-    assert graph_of(read).fact_means == graph_of(seeing).fact_means
+    assert graph_of(read).retrieval_means == graph_of(seeing).retrieval_means
     assert "facts of what was retrieved" in (tmp_path / "router" / "README.md").read_text()
 
 
@@ -380,7 +380,7 @@ def test_an_artifact_from_before_loads_as_it_was(blind: Router, tmp_path: Path) 
 def test_a_router_with_facts_is_told_apart(seeing: Router, tmp_path: Path) -> None:
     """Versions that know no facts compare the names of features, and refuse."""
     settings = json.loads((rewritten(seeing, tmp_path / "new") / "router.json").read_text())
-    assert settings["features"] == [*FEATURE_NAMES, *FACT_NAMES]
+    assert settings["features"] == [*FEATURE_NAMES, *RETRIEVAL_NAMES]
     for means in ([], [1.0]):
         folder = rewritten(seeing, tmp_path / f"bad{len(means)}", retrieval_means=means)
         with pytest.raises(ArtifactError, match="other query features"):

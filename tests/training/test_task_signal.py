@@ -10,7 +10,7 @@ import pytest
 from shared_router import Router
 from shared_router.data.labels import make_labels
 from shared_router.serving.features import feature_matrix
-from shared_router.serving.tasks import TaskNames
+from shared_router.serving.task_names import TaskNames
 from shared_router.training.embedding import embed
 from shared_router.training.encoder import load_encoder
 from shared_router.training.fit import train_on_embeddings
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from shared_router.serving.scorer import GraphScorer
-    from shared_router.training.trained import TrainedHead
+    from shared_router.training.cross_validation import TrainedHead
 
 DATA = by_task(240)
 TEXTS = DATA.queries[:6]

@@ -23,6 +23,7 @@ from shared_router.serving.session import GraphSession
 from shared_router.serving.terms import BUCKETS, hashed_terms
 from shared_router.serving.tokens import MAX_CHARACTERS
 from shared_router.training.blend import Blend
+from shared_router.training.cross_validation import mixture, train_head
 from shared_router.training.embedding import embed
 from shared_router.training.encoder import load_encoder
 from shared_router.training.export import export_router_graph, export_tuned_graph
@@ -30,7 +31,6 @@ from shared_router.training.finetuning.tune import finetune
 from shared_router.training.fit import train_on_embeddings
 from shared_router.training.heads import RIDGES, Batch
 from shared_router.training.term_head import TERM_RIDGES, TermHead, term_matrix
-from shared_router.training.trained import mixture, train_head
 from tests.material import PAIR, dataset, record
 
 if TYPE_CHECKING:

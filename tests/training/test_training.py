@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from shared_router import Router
+from shared_router.training.cross_validation import train_head
 from shared_router.training.heads import Batch, KernelHead, NeighbourHead, Standardiser, TaskHead
 from shared_router.training.neighbours import neighbour_mean
-from shared_router.training.trained import train_head
 from tests.material import EASY, HARD, PAIR, dataset, known_truth, record
 
 if TYPE_CHECKING:

@@ -26,12 +26,12 @@ from shared_router.deciding.walk import Walk
 from shared_router.measuring.baselines import baseline_walks
 from shared_router.measuring.bootstrap import interval, paired_difference
 from shared_router.measuring.metrics import trade_off
-from shared_router.retrieval import FACT_NAMES, RetrievalFacts
-from shared_router.serving.features import fact_columns, feature_matrix
+from shared_router.retrieval import RETRIEVAL_NAMES, RetrievalFacts
+from shared_router.serving.features import feature_matrix, retrieval_columns
+from shared_router.training.cross_validation import train_head
 from shared_router.training.embedding import embed
 from shared_router.training.encoder import load_encoder
 from shared_router.training.heads import Batch
-from shared_router.training.trained import train_head
 from tests.benchmarks.retrieval_signal.passages import Sentence, sentences
 from tests.benchmarks.retrieval_signal.questions import (
     MOST_NODES,
@@ -67,7 +67,7 @@ class Asked:
     sources: np.ndarray
     """Sentence each was cut from, shape (n,)."""
     facts: np.ndarray
-    """Shape (n, len(FACT_NAMES))."""
+    """Shape (n, len(RETRIEVAL_NAMES))."""
     quality: np.ndarray
     """Small, large; shape (n, 2)."""
     held: np.ndarray
@@ -94,9 +94,9 @@ def node_counts(pipeline: str, found: Retrieved) -> np.ndarray:
 
 
 def facts_of(counts: np.ndarray, found: Retrieved, tokens: list[int]) -> np.ndarray:
-    """Lay out the facts as a router sees them, shape (n, len(FACT_NAMES))."""
+    """Lay out the facts as a router sees them, shape (n, len(RETRIEVAL_NAMES))."""
     rows = zip(found.scores, counts, tokens, strict=True)
-    return fact_columns(
+    return retrieval_columns(
         [RetrievalFacts.of(scores[:n], context_tokens=length) for scores, n, length in rows]
     )
 
@@ -244,7 +244,7 @@ def facts_table(asked: Asked) -> str:
     columns = {"large less small": large - small, "small": small, "large": large,
                "word retrieved": asked.held}  # fmt: skip
     rows = ["| fact | " + " | ".join(columns) + " |", "|---|" + "--:|" * len(columns)]
-    for name, fact in zip(FACT_NAMES, asked.facts.T, strict=True):
+    for name, fact in zip(RETRIEVAL_NAMES, asked.facts.T, strict=True):
         if fact.std() > 0:
             cells = [f"{spearmanr(fact, column).statistic:+.2f}" for column in columns.values()]
             rows.append(f"| {name} | " + " | ".join(cells) + " |")

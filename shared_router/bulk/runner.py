@@ -1,4 +1,4 @@
-"""What an engine is: the same function per record; and the one in threads of this process."""
+"""What a runner is: the same function per record; and the one in threads of this process."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Rows(Protocol):
         ...
 
 
-class Engine(Protocol):
+class Runner(Protocol):
     """Maps a function over records."""
 
     def map(self, work: Work, rows: Rows, total: int) -> Generator[list[Row]]:
@@ -59,7 +59,7 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True)
-class LocalEngine:
+class LocalRunner:
     """Works in threads of this process.
 
     Raises:

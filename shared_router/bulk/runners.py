@@ -1,22 +1,22 @@
-"""Engines by their names: threads of this process, or a Ray cluster."""
+"""Runners by their names, which are those of `--engine`: threads of this process, or a Ray cluster."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, get_args
 
-from shared_router.bulk.engine import LocalEngine
+from shared_router.bulk.runner import LocalRunner
 from shared_router.errors import ConfigurationError
 from shared_router.support.extras import need
 
 if TYPE_CHECKING:
-    from shared_router.bulk.engine import Engine
+    from shared_router.bulk.runner import Runner
 
 EngineName = Literal["local", "ray"]
 ENGINE_NAMES: tuple[EngineName, ...] = get_args(EngineName)
 
 
-def engine_named(name: str, workers: int | None = None, ray_address: str | None = None) -> Engine:
-    """Make an engine by its name.
+def runner_named(name: str, workers: int | None = None, ray_address: str | None = None) -> Runner:
+    """Make a runner by its name.
 
     Args:
         name: `local` or `ray`.
@@ -27,18 +27,18 @@ def engine_named(name: str, workers: int | None = None, ray_address: str | None 
         ConfigurationError: If there is none of that name, or an option is not for it.
     """
     if name == "ray":
-        from shared_router.bulk.ray_engine import RayEngine
+        from shared_router.bulk.ray_runner import RayRunner
 
-        return RayEngine(workers, ray_address)
+        return RayRunner(workers, ray_address)
     if name != "local":
         raise ConfigurationError(f"An engine is one of {', '.join(ENGINE_NAMES)}; got {name!r}.")
     if ray_address is not None:
         raise ConfigurationError("--ray-address is for --engine ray; got --engine local.")
-    return LocalEngine(workers)
+    return LocalRunner(workers)
 
 
-def check_engine(name: str) -> None:
-    """Check, before the input is read, that what an engine needs is installed.
+def check_runner(name: str) -> None:
+    """Check, before the input is read, that what a runner needs is installed.
 
     Raises:
         MissingExtraError: If it is not.

@@ -11,7 +11,7 @@ from shared_router.data.schema import storable
 from shared_router.errors import ArtifactError, ConfigurationError
 from shared_router.router.card import model_card
 from shared_router.router.folder import arrays_to_bytes, write_folder
-from shared_router.router.reading import CALIBRATION, CARD, GRAPH, REFERENCE, SETTINGS, TOKENIZER
+from shared_router.router.read import CALIBRATION, CARD, GRAPH, REFERENCE, SETTINGS, TOKENIZER
 from shared_router.router.schema import parse_settings
 from shared_router.serving.features import feature_names
 from shared_router.serving.scorer import GraphScorer
@@ -118,8 +118,8 @@ def _settings(router: RouterState, scorer: GraphScorer) -> dict[str, Any]:
         "max_tokens": scorer.tokens.max_tokens,
         "tail_tokens": scorer.tokens.tail_tokens,
         # Versions that know no facts of retrieval, or no terms, refuse a router that needs them.
-        "features": feature_names(len(scorer.fact_means), scorer.reads_terms),
-        "retrieval_means": list(scorer.fact_means),
+        "features": feature_names(len(scorer.retrieval_means), scorer.reads_terms),
+        "retrieval_means": list(scorer.retrieval_means),
         "uses_reference": scorer.reference is not None,
         "reads_terms": scorer.reads_terms,
         "tasks": {"labels": list(scorer.tasks.labels), "told": list(scorer.tasks.told)},

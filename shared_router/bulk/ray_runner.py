@@ -1,4 +1,4 @@
-"""The engine that spreads records over a Ray cluster, by Ray Data.
+"""The runner that spreads records over a Ray cluster, by Ray Data.
 
 One task on the driver's machine reads the file, a pool of actors works on bundles of records, and
 the driver receives the results in the order of the records. A bundle whose worker dies is worked
@@ -22,14 +22,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shared_router import errors
-from shared_router.bulk.engine import Row, check_workers, map_in_order
+from shared_router.bulk.runner import Row, check_workers, map_in_order
 from shared_router.errors import ConfigurationError, HybridRoutingError, MissingExtraError
 from shared_router.serving.scorer import workers as cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
-    from shared_router.bulk.engine import Rows, Work
+    from shared_router.bulk.runner import Rows, Work
 
 COLUMN = "bundle"
 """Records travel in bundles, each a list in JSON and a row of its own to Ray Data. An error of
@@ -54,7 +54,7 @@ PROBE = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, log
 
 
 @dataclass(frozen=True)
-class RayEngine:
+class RayRunner:
     """Works in actors of a Ray cluster, one core each.
 
     A cluster that was started here is stopped at the end; where this process is connected to one

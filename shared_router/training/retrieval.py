@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shared_router.errors import DataError
-from shared_router.retrieval import FACT_NAMES
-from shared_router.serving.features import fact_columns, feature_matrix
-from shared_router.support.warned import warn
+from shared_router.retrieval import RETRIEVAL_NAMES
+from shared_router.serving.features import feature_matrix, retrieval_columns
+from shared_router.support.user_warnings import warn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,8 +35,8 @@ def learned_means(data: RoutingDataset) -> tuple[float, ...]:
         data: The training queries.
 
     Returns:
-        The mean of each of `FACT_NAMES` over those that know it (0 where none does); empty where
-        no query has facts.
+        The mean of each of `RETRIEVAL_NAMES` over those that know it (0 where none does); empty
+        where no query has facts.
 
     Raises:
         DataError: If some queries have facts and others have not.
@@ -51,13 +51,15 @@ def learned_means(data: RoutingDataset) -> tuple[float, ...]:
             "data.where(...), or leave them out with Router.fit(..., retrieval=False) or "
             "--no-retrieval."
         )
-    columns = fact_columns(known)
+    columns = retrieval_columns(known)
     counts = (~np.isnan(columns)).sum(axis=0)
     means = np.nansum(columns, axis=0) / np.maximum(counts, 1)
     return tuple(map(float, means))
 
 
-def facts_for(data: RoutingDataset, means: Sequence[float]) -> list[RetrievalFacts | None] | None:
+def retrieval_for(
+    data: RoutingDataset, means: Sequence[float]
+) -> list[RetrievalFacts | None] | None:
     """Return the facts that a router scores a data set's queries with; `None` where it sees none.
 
     Args:
@@ -81,9 +83,9 @@ def facts_for(data: RoutingDataset, means: Sequence[float]) -> list[RetrievalFac
 
 def data_features(data: RoutingDataset, means: Sequence[float]) -> NDArray[np.float32]:
     """Compute the features of a data set's queries as a router with these means sees them."""
-    return feature_matrix(data.queries, facts_for(data, means), means)
+    return feature_matrix(data.queries, retrieval_for(data, means), means)
 
 
 def named(means: Sequence[float]) -> dict[str, float]:
     """Name the means, for the card."""
-    return dict(zip(FACT_NAMES, means, strict=True))
+    return dict(zip(RETRIEVAL_NAMES, means, strict=True))

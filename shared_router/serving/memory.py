@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Reference:
+class TrainMemory:
     """What a router remembers of its training: for neighbours and for comparison."""
 
     embeddings: NDArray[np.float16]
@@ -28,7 +28,7 @@ class Reference:
         return np.ascontiguousarray(self.embeddings.T, dtype=np.float32)
 
 
-def check_reference(reference: Reference, k: int) -> None:
+def check_memory(reference: TrainMemory, k: int) -> None:
     """Check what a router of k candidates remembers of its training.
 
     Raises:

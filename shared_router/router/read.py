@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 from pydantic_core import from_json
 
 from shared_router.errors import ArtifactError
-from shared_router.router.swapping import found_again
+from shared_router.router.swap import found_again
 from shared_router.support.names import shown
 
 if TYPE_CHECKING:
