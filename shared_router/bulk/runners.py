@@ -1,4 +1,4 @@
-"""Runners by their names, which are those of `--engine`: threads of this process, or a Ray cluster."""
+"""Runners by their names, those of `--engine`: threads of this process, or a Ray cluster."""
 
 from __future__ import annotations
 

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from shared_router.judging.metric import QualityMetric
 
 METRICS = {
-    "exact": ("matching", "EXACT"),
-    "normalised": ("matching", "NORMALISED"),
-    "choice": ("matching", "CHOICE"),
-    "numeric": ("matching", "NUMERIC"),
+    "exact": ("match", "EXACT"),
+    "normalised": ("match", "NORMALISED"),
+    "choice": ("match", "CHOICE"),
+    "numeric": ("match", "NUMERIC"),
     "code": ("code", "CodePassesTests"),
     "rouge-l": ("overlap", "RougeL"),
     "bleu": ("overlap", "Bleu"),

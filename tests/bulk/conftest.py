@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typer.testing import CliRunner
 
-from shared_router.cli.app import app
+from shared_router.cli.commands import app
 from shared_router.data.schema import open_text
 from tests.material import known_truth, write_lines
 

@@ -387,7 +387,7 @@ def test_an_address_of_ray_client(run, router_folder, log, tmp_path):
 BLOCKED = """
 import sys
 sys.modules["ray"] = None
-from shared_router.cli.app import main
+from shared_router.cli.commands import main
 main()
 """
 
@@ -410,7 +410,7 @@ def test_without_ray_the_way_out_is_told(router_folder, log, tmp_path):
 def test_a_cluster_is_started_here_and_stopped(run, router_folder, log, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # relative paths are those of this process
     told = ["score", router_folder, log.name, "out.jsonl", "--engine", "ray", "--json"]
-    code = "from shared_router.cli.app import main; main()"
+    code = "from shared_router.cli.commands import main; main()"
     started = [sys.executable, "-c", code, *map(str, told)]
     for _ in range(3):
         done = subprocess.run(started, capture_output=True, text=True, check=False)

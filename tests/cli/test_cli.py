@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from shared_router import Router, RoutingDataset
-from shared_router.cli.app import LabelName, app
+from shared_router.cli.commands import LabelName, app
 from shared_router.cli.console import strict, working
 from shared_router.data.labels import LABEL_KINDS
 from tests.material import by_retrieval, dataset, known_truth, record, with_costs, write_lines

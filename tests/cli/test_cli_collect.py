@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from shared_router import RoutingDataset
-from shared_router.cli.app import app
+from shared_router.cli.commands import app
 from shared_router.cli.console import collecting, progress_line
 from shared_router.collecting import specs as collect_specs
 from shared_router.collecting.collect import CollectProgress, collect

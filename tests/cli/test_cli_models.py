@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from shared_router import Router
-from shared_router.cli.app import app
+from shared_router.cli.commands import app
 from tests.material import dataset, three_models, with_costs, write_lines
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from importlib.metadata import EntryPoint
 import pytest
 from typer.testing import CliRunner
 
-from shared_router.cli.app import app
+from shared_router.cli.commands import app
 from shared_router.collecting import specs as collect_specs
 from shared_router.collecting.collect import collect
 from shared_router.collecting.specs import resolve_spec

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.data
 
 FILE = "routellm_gsm8k.jsonl.gz"
 SHARES = (0.2, 0.5, 0.8)
-COMMAND = "from shared_router.cli.app import main; main()"
+COMMAND = "from shared_router.cli.commands import main; main()"
 
 
 class Measured(BaseGenerationOutputParser[dict[str, Any]]):

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from llamaindex_hybrid.models import resolve
-from shared_router.cli.app import app
+from shared_router.cli.commands import app
 from shared_router.collecting import specs as collect_specs
 from shared_router.collecting.specs import resolve_spec
 from shared_router.data.answers import Sampling

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SAMPLES, CONCURRENCY = 3, 4
 TEMPERATURE, SEED = 0.8, 100
-COLLECT = "from shared_router.cli.app import main; main()"
+COLLECT = "from shared_router.cli.commands import main; main()"
 STARTING_S, WORKING_S = 2.0, 0.25
 """How long after its start, or after its first call, a process is killed at most."""
 

@@ -19,7 +19,7 @@ from cookbook.pocket.questions import questions
 from langchain_hybrid import HybridChatModel
 from llamaindex_hybrid import HybridLLM
 from shared_router import Router, RoutingDataset
-from shared_router.cli.app import app
+from shared_router.cli.commands import app
 
 if TYPE_CHECKING:
     from pathlib import Path

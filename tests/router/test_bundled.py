@@ -16,7 +16,7 @@ import shared_router
 from langchain_hybrid import HybridChatModel
 from llamaindex_hybrid import HybridLLM
 from shared_router import Candidate, Router
-from shared_router.cli.app import app
+from shared_router.cli.commands import app
 from shared_router.errors import ArtifactError, CandidateError
 from tests.langchain.fakes import FakeChat
 from tests.llamaindex.fakes import pair

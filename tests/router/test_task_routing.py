@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from shared_router import Candidate, Dial, Router, RoutingEngine, RoutingQuery, hybrid_options
-from shared_router.cli.app import app
+from shared_router.cli.commands import app
 from shared_router.context import current_options
 from shared_router.deciding.guards import RoutingRequest
 from shared_router.errors import ConfigurationError, NotCalibratedError

@@ -10,7 +10,7 @@ from langchain.chat_models import base
 from typer.testing import CliRunner
 
 from shared_router import Router
-from shared_router.cli.app import app
+from shared_router.cli.commands import app
 from shared_router.collecting import specs as collect_specs
 from shared_router.collecting.specs import resolve_spec
 from shared_router.errors import ConfigurationError, MissingExtraError
