@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from shared_router.errors import ConfigurationError, DialError
+from shared_router.support.names import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
@@ -165,6 +165,6 @@ def refuse_near_miss(name: str, known: Sequence[str], shown: str, prefix: str = 
     Raises:
         ConfigurationError: With the known name, as `prefix` writes it.
     """
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-    if near:
-        raise ConfigurationError(f"Unknown option {shown!r}; did you mean {prefix + near[0]!r}?")
+    near = nearest(name, known, cutoff=0.8)
+    if near is not None:
+        raise ConfigurationError(f"Unknown option {shown!r}; did you mean {prefix + near!r}?")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
@@ -11,6 +10,7 @@ from shared_router.collecting.specs import ask_model
 from shared_router.errors import ConfigurationError
 from shared_router.judging.metric import Clipped
 from shared_router.support.extras import need
+from shared_router.support.names import nearest
 
 if TYPE_CHECKING:
     from shared_router.judging.metric import QualityMetric
@@ -50,8 +50,8 @@ def metric_named(name: str) -> QualityMetric:
     """
     kind, given, model = name.partition("=")
     if kind not in METRICS or (given and not (model and kind in OF_A_MODEL)):
-        near = difflib.get_close_matches(kind, METRICS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near and near[0] != kind else ""
+        near = nearest(kind, METRICS)
+        hint = f" Did you mean {near!r}?" if near and near != kind else ""
         raise ConfigurationError(
             f"No metric {name!r}; there are {', '.join(METRICS)}, and "
             f"{', '.join(f'{each}=MODEL' for each in OF_A_MODEL)}.{hint}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from shared_router.errors import CandidateError, ConfigurationError
 from shared_router.options import dial_from
 from shared_router.records import Candidate
 from shared_router.router.read import BUNDLED
+from shared_router.support.names import nearest
 from shared_router.support.user_warnings import warn
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ def check_parameters(
             IgnoredParameterWarning,
         )
     for name in sorted(set(values) - set(known) - OF_MODELS):
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
+        near = nearest(name, known)
+        hint = f"; did you mean {near!r}?" if near else "."
         raise ConfigurationError(f"{owner} has no parameter {name!r}{hint}")
 
 

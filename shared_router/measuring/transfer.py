@@ -17,6 +17,7 @@ from shared_router.deciding.rule import Rule
 from shared_router.deciding.walk import Walk
 from shared_router.measuring.bootstrap import RESAMPLES, interval, resampled_weights
 from shared_router.measuring.evaluation import figures_at_dial
+from shared_router.measuring.ranks import ranks
 from shared_router.options import Dial
 
 if TYPE_CHECKING:
@@ -140,15 +141,8 @@ def _both(first: NDArray[np.float64], second: NDArray[np.float64]) -> tuple[floa
         return None
     pairs = list(zip(first.T, second.T, strict=True))
     pearson = np.mean([np.corrcoef(a, b)[0, 1] for a, b in pairs])
-    spearman = np.mean([np.corrcoef(_ranks(a), _ranks(b))[0, 1] for a, b in pairs])
+    spearman = np.mean([np.corrcoef(ranks(a), ranks(b))[0, 1] for a, b in pairs])
     return float(pearson), float(spearman)
-
-
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rank from 0, ties averaged."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return np.asarray((ends - (counts + 1) / 2)[inverse])
 
 
 def gain_over_random(walk: Walk, weights: NDArray[np.float64] | None = None) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import reprlib
 import unicodedata
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from shared_router.errors import CandidateError, ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 LONGEST_NAME = 1_000
 """Characters of a candidate's name; paths and addresses name models too."""
@@ -31,6 +32,17 @@ def shown(value: object) -> str:
         return _short.repr(value)
     except ValueError:  # an integer of too many digits
         return f"a {type(value).__name__}"
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Find the known name that was probably meant; `None` where none is near.
+
+    Args:
+        name: What was written.
+        known: The names there are.
+        cutoff: How alike they must be, from 0 to 1.
+    """
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)), None)
 
 
 def check_name(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shared_router.measuring.ranks import ranks
 from shared_router.serving.session import GraphSession
 
 if TYPE_CHECKING:
@@ -84,14 +85,12 @@ def int8_graph(graph: bytes) -> bytes:
 
 
 def _least_spearman(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    from scipy.stats import rankdata
-
     found = []
     for left, right in zip(one.T, other.T, strict=True):
-        ranks = rankdata(left), rankdata(right)
-        alike = np.array_equal(*ranks)
-        varied = all(np.ptp(rank) > 0 for rank in ranks)
-        found.append(1.0 if alike else float(np.corrcoef(*ranks)[0, 1]) if varied else 0.0)
+        both = ranks(left), ranks(right)
+        alike = np.array_equal(*both)
+        varied = all(np.ptp(each) > 0 for each in both)
+        found.append(1.0 if alike else float(np.corrcoef(*both)[0, 1]) if varied else 0.0)
     return min(found)
 
 

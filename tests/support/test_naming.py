@@ -16,6 +16,7 @@ from shared_router.errors import ArtifactError, CandidateError
 from shared_router.options import CallOptions
 from shared_router.records import NOT_CALIBRATED
 from shared_router.support.model_names import OTHER, SAME_FAMILY, SAME_NAME, fit, told_names
+from shared_router.support.names import nearest
 from shared_router.testing import fixed_router
 from tests.material import PAIR, known_truth, three_models
 from tests.router.test_artifact import rewrite
@@ -160,3 +161,10 @@ def test_older_data_tell_no_aliases(tmp_path: Path):
     known_truth(3).save(tmp_path / "data.jsonl")
     assert "aliases" not in (tmp_path / "data.jsonl").read_text()
     assert RoutingDataset.load(tmp_path / "data.jsonl").aliases(PAIR) == {"small": (), "large": ()}
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("larg", "large"), ("exat", "exact"), ("zebra", None), ("", None)]
+)
+def test_the_nearest_name_is_told_where_one_is_near(written, meant):
+    assert nearest(written, ("small", "large", "exact")) == meant
