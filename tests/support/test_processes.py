@@ -39,12 +39,6 @@ def test_a_child_scores_however_far_its_parent_is_with_the_first_score(asked: st
     assert forks(FORKS, asked) == FORKS
 
 
-@forking
-@pytest.mark.statistical
-def test_a_hundred_forks_during_the_first_score() -> None:
-    assert forks(100, "decide") == 100
-
-
 def forks(times: int, asked: str) -> int:
     """Fork during the first score of a process, later and later; count the children that score."""
     script = """
