@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urldefrag
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable, RunnableWithFallbacks
@@ -12,6 +14,7 @@ from pydantic import ValidationError
 from shared_router.engine.fronts import described
 from shared_router.errors import CandidateError, MissingExtraError
 from shared_router.support.extras import listed, of_langchain
+from shared_router.support.names import without_password
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def resolve_model(model: Any, role: str) -> Runnable[Any, Any]:
-    """Take a chat model, a Runnable around one, or a `provider:model` string.
+    """Take a chat model, a Runnable around one, a `provider:model` string, or `URL#model`.
 
     Args:
         model: What the user gave.
@@ -32,13 +35,46 @@ def resolve_model(model: Any, role: str) -> Runnable[Any, Any]:
             not installed; it names all that is missing.
     """
     if isinstance(model, str):
-        return _init_chat_model(model, role)
+        return openai_compatible(model) if is_url(model) else _init_chat_model(model, role)
     if not isinstance(model, Runnable):
         raise CandidateError(
             f"{role} is a chat model, a Runnable around one, or a 'provider:model' string; got "
             f"{type(model).__name__}."
         )
     return model
+
+
+def is_url(name: str) -> bool:
+    """Tell whether a model is named by the address of its server."""
+    return name.startswith(("http://", "https://"))
+
+
+def openai_compatible(spec: str, **options: Any) -> Runnable[Any, Any]:
+    """Make a chat model of `URL#model`, the key taken from `OPENAI_API_KEY`.
+
+    Args:
+        spec: The address of an OpenAI-compatible server, with the model behind `#`.
+        **options: What else the client takes.
+
+    Raises:
+        CandidateError: If the URL names no model.
+        MissingExtraError: If `langchain-openai` is not installed.
+    """
+    url, name = urldefrag(spec)
+    told = without_password(spec)
+    if not name:
+        raise CandidateError(
+            f"A URL names the model behind '#', as in {told}#llama3.2; got {told!r}."
+        )
+    try:
+        from langchain_openai import ChatOpenAI
+    except ImportError as error:
+        raise MissingExtraError(
+            f"Model {told!r} is a URL, which needs langchain-openai", ["langchain-openai"]
+        ) from error
+    # Local servers take any key, and the client insists on one.
+    key: Any = os.environ.get("OPENAI_API_KEY") or "none"
+    return cast("Runnable[Any, Any]", ChatOpenAI(base_url=url, model=name, api_key=key, **options))
 
 
 def _init_chat_model(name: str, role: str) -> Runnable[Any, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urldefrag
 
@@ -11,14 +10,19 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.base import RunnableBindingBase
 
-from langchain_hybrid.children import map_models, model_name, resolve_model
-from shared_router.collecting.specs import FORMS, imported, shown, why_not_imported
+from langchain_hybrid.children import (
+    is_url,
+    map_models,
+    model_name,
+    openai_compatible,
+    resolve_model,
+)
+from shared_router.collecting.specs import FORMS, imported, why_not_imported
 from shared_router.data.answers import Answer, Sampling
 from shared_router.errors import (
     CandidateError,
     ConfigurationError,
     HybridRoutingError,
-    MissingExtraError,
 )
 from shared_router.records import Usage
 from shared_router.support.model_names import told_names
@@ -46,9 +50,11 @@ def resolve(spec: str, sampling: Sampling | None = None) -> AskModel | None:
             `sampling` cannot reach the model.
         MissingExtraError: If `langchain` or `langchain-openai` is needed and not installed.
     """
-    if spec.startswith(("http://", "https://")):
+    if is_url(spec):
         name = urldefrag(spec).fragment.partition("?")[0]
-        return asking(_openai_compatible(spec), sampling, [name])
+        return asking(
+            openai_compatible(spec, max_retries=0), sampling, [name]
+        )  # collect retries itself
     found = imported(spec)
     if isinstance(found, Runnable):
         return asking(found, sampling)
@@ -72,25 +78,6 @@ def _by_provider(spec: str) -> Runnable[Any, Any]:
             f"Model {spec!r} is no module:attribute, and LangChain cannot make it by name "
             f"({kind}: {error}). A SPEC is {FORMS}."
         ) from error
-
-
-def _openai_compatible(spec: str) -> Runnable[Any, Any]:
-    url, name = urldefrag(spec)
-    if not name:
-        raise ConfigurationError(
-            f"A URL names the model behind '#', as in {shown(url)}#llama3.2; got {shown(spec)!r}."
-        )
-    try:
-        from langchain_openai import ChatOpenAI
-    except ImportError as error:
-        needed = ["langchain-openai"]
-        raise MissingExtraError(
-            f"Model {shown(spec)!r} is a URL, which needs langchain-openai", needed
-        ) from error
-    # collect retries by itself; local servers take any key, and the client insists on one.
-    key = os.environ.get("OPENAI_API_KEY") or "none"
-    made: Runnable[Any, Any] = ChatOpenAI(base_url=url, model=name, api_key=key, max_retries=0)
-    return made
 
 
 def asking(

@@ -176,7 +176,7 @@ AT_WORK = {
 ROOMS_THAT_DO_NOT_SERVE = ("training", "judging", "collecting", "bulk", "cli")
 FILES_THAT_DO_NOT_SERVE = {
     *("router.fit", "router.calibrate", "router.evaluate", "router.transfer", "router.queries"),
-    *("router.task_scores", "router.saving", "router.folder", "router.card"),
+    *("router.task_scores", "router.write", "router.folder", "router.card"),
     *("measuring.evaluation", "measuring.transfer"),
 }
 

@@ -3,12 +3,13 @@
 # No `from __future__ import annotations` here: typer reads the annotations at run time.
 import shlex
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shared_router.cli.console import collecting, print_json, say
+from shared_router.cli.console import TEST_SPLIT, collecting, print_json, say
 from shared_router.cli.options import Force
 from shared_router.errors import ConfigurationError
 
@@ -166,7 +167,8 @@ def collect(
                 progress=progress,
             )
         )
-    tell(report, list(specs), judged=scoring is not None, as_json=as_json)
+    splits = {split or each.split for each in asked}
+    tell(report, list(specs), splits, judged=scoring is not None, as_json=as_json)
 
 
 def named(pairs: list[str], option: str) -> dict[str, str]:
@@ -252,7 +254,14 @@ def judge_spec(
     return JudgeSpec(told, rubric=text, price=price, clip=clip)
 
 
-def tell(report: "CollectReport", names: list[str], *, judged: bool, as_json: bool) -> None:
+def tell(
+    report: "CollectReport",
+    names: list[str],
+    splits: Collection[str],
+    *,
+    judged: bool,
+    as_json: bool,
+) -> None:
     """Print what was done.
 
     Raises:
@@ -276,9 +285,24 @@ def tell(report: "CollectReport", names: list[str], *, judged: bool, as_json: bo
         raise typer.Exit(1)
     if not judged:
         say("No judge: the answers are kept in the journal. Start again with --judge.")
-    elif saved and len(names) > 1:
-        listed = shlex.quote(",".join(names))
-        typer.echo(f"Next: hybrid-llm fit {shlex.quote(str(report.out))} --candidates {listed}")
+    elif report.out is not None and saved and len(names) > 1:
+        tell_next(report.out, names, splits)
+
+
+def tell_next(out: Path, names: Collection[str], splits: Collection[str] = ()) -> None:
+    """Say what to do with a data file.
+
+    Args:
+        out: The file.
+        names: Its models.
+        splits: Its splits, where they are known.
+    """
+    data = shlex.quote(str(out))
+    if set(splits) == {TEST_SPLIT}:
+        typer.echo(f"Next: hybrid-llm evaluate ROUTER {data} --split {TEST_SPLIT}")
+        return
+    listed = shlex.quote(",".join(names))
+    typer.echo(f"Next: hybrid-llm fit {data} --candidates {listed} --out my-router")
 
 
 def warn_of(report: "CollectReport") -> None:

@@ -148,7 +148,7 @@ def fit(
     check()  # before minutes of work, and once more after
     names = names_from(candidates)
     tuning = _finetuning(finetune, epochs=epochs, checkpoints=checkpoints and str(checkpoints))
-    chosen = read_data(data, split, task, usual="train")
+    chosen = read_data(data, split, task, usual="train", learns=True)
     with working("fitting") as progress:
         router = Router.fit(
             chosen,
@@ -225,7 +225,7 @@ def calibrate(
         if out is None:
             raise typer.BadParameter("--candidates makes another router: name its folder in --out.")
         router = router.for_candidates(names_from(candidates))
-    chosen = read_data(data, split, task, usual="validation")
+    chosen = read_data(data, split, task, usual="validation", learns=True)
     if in_place and router.curve is not None:
         say(f"Replacing the calibration on {router.curve.n} queries that {target} holds.")
     with working("calibrating") as progress:

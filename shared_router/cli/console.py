@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 import typer.core
 
-from shared_router.errors import HybridRoutingError
+from shared_router.errors import DataError, HybridRoutingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +36,8 @@ LINE_EVERY_S = 30.0
 """Seconds between lines of progress that go to a file or a pipe."""
 EVERY_SPLIT = "all"
 """What `--split` names all splits by."""
+TEST_SPLIT = "test"
+"""A split that is measured on, and never learned from unasked."""
 STAGES = {
     "embed": "embedding queries",
     "score": "scoring queries",
@@ -103,7 +105,12 @@ def warnings_as_lines() -> Iterator[None]:
 
 
 def read_data(
-    paths: Sequence[Path], split: str | None, task: str | None, *, usual: str
+    paths: Sequence[Path],
+    split: str | None,
+    task: str | None,
+    *,
+    usual: str,
+    learns: bool = False,
 ) -> RoutingDataset:
     """Load data files and narrow them to a split and a task.
 
@@ -113,6 +120,8 @@ def read_data(
             so.
         task: The task or suite, all where `None`.
         usual: The split this command reads when none is asked for.
+        learns: Whether the command learns from them: then a split called `test` is read only where
+            it is asked for.
 
     Returns:
         The queries of that split; where it is absent, of the sole one present, which is said.
@@ -128,6 +137,11 @@ def read_data(
         return data.task(task) if task else data
     if wanted not in data.splits and len(data.splits) == 1:
         (sole,) = data.splits
+        if learns and sole == TEST_SPLIT:
+            raise DataError(
+                f"{data.name}: no split {wanted!r}, and {TEST_SPLIT!r} alone is kept for evaluate; "
+                f"give other data, or --split {TEST_SPLIT} if these are to be learned from."
+            )
         say(f"{data.name}: no split {wanted!r}; using the sole one present, {sole!r}.")
         wanted = sole
     chosen = data.split(wanted)

@@ -1,7 +1,6 @@
 """The command `hybrid-llm judge`: parse and call only."""
 
 # No `from __future__ import annotations` here: typer reads the annotations at run time.
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -18,6 +17,7 @@ from shared_router.cli.collect import (
     check_prices,
     judge_spec,
     named,
+    tell_next,
     two_numbers,
 )
 from shared_router.cli.console import collecting, print_json, say
@@ -165,5 +165,4 @@ def tell(report: "JudgeReport", *, as_json: bool) -> None:
         for name, quality in report.quality.items():
             typer.echo(f"  {quality:.4f}  {name}")
         typer.echo(f"Saved in {report.out}")
-        listed = shlex.quote(",".join(report.quality))
-        typer.echo(f"Next: hybrid-llm fit {shlex.quote(str(report.out))} --candidates {listed}")
+        tell_next(Path(report.out), report.quality)

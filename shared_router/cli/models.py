@@ -109,7 +109,7 @@ def add_candidate(
     check = partial(check_new_target, out, [Path(router_folder)], force=force)
     check()  # before the work, and once more after
     router = Router.from_pretrained(router_folder)
-    chosen = read_data(data, split, task, usual="train")
+    chosen = read_data(data, split, task, usual="train", learns=True)
     with working("adding") as progress:
         router = router.add_candidate(
             candidate, chosen, before=before, cost_usd=cost_usd, seed=seed, progress=progress

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from shared_router.data.answers import priced
 from shared_router.errors import ConfigurationError, MissingExtraError
 from shared_router.support.extras import listed, of_langchain
+from shared_router.support.names import without_password as bare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -40,7 +41,7 @@ def resolve_spec(spec: str, sampling: Sampling | None = None) -> AskModel:
         MissingExtraError: If nobody can read it and an adapter lacks its dependency.
     """
     if not spec.partition(":")[2]:
-        raise ConfigurationError(f"A model's SPEC is {FORMS}; got {shown(spec)!r}.")
+        raise ConfigurationError(f"A model's SPEC is {FORMS}; got {bare(spec)!r}.")
     asked = {"sampling": sampling} if sampling and sampling.keywords(0) else {}
     ask = _async_function(spec)
     if ask is not None:
@@ -64,13 +65,13 @@ def _by_adapter(spec: str, asked: Mapping[str, Any]) -> AskModel:
             return found
     if unable:
         raise ConfigurationError(
-            f"Nothing that takes a temperature or a seed can read the model {shown(spec)!r}: "
+            f"Nothing that takes a temperature or a seed can read the model {bare(spec)!r}: "
             f"{', '.join(unable)} does not. Set them in the model itself, and leave the option out."
         )
     if missing:
         raise _missing(spec, missing)
     raise ConfigurationError(
-        f"Nothing installed can read the model {shown(spec)!r}. A SPEC is {FORMS}; providers and "
+        f"Nothing installed can read the model {bare(spec)!r}. A SPEC is {FORMS}; providers and "
         "URLs need an adapter: pip install 'hybrid-llm[langchain]' langchain."
     )
 
@@ -82,9 +83,9 @@ def _missing(spec: str, missing: Sequence[tuple[str, ImportError]]) -> MissingEx
             return error
     packages = of_langchain(spec)
     if packages and any(module.startswith("langchain_hybrid") for module, _ in missing):
-        return MissingExtraError(f"Model {shown(spec)!r} needs {listed(packages)}", packages)
+        return MissingExtraError(f"Model {bare(spec)!r} needs {listed(packages)}", packages)
     said = "; ".join(str(error) for _, error in missing)
-    return MissingExtraError(f"Model {shown(spec)!r} cannot be read: {said}")
+    return MissingExtraError(f"Model {bare(spec)!r} cannot be read: {said}")
 
 
 def ask_model(
@@ -97,13 +98,6 @@ def ask_model(
     return priced(
         ask, input_usd_per_million_tokens=price[0], output_usd_per_million_tokens=price[1]
     )
-
-
-def shown(spec: str) -> str:
-    """Cut the credentials out of a SPEC, for messages."""
-    scheme, mark, rest = spec.partition("://")
-    host, at, path = rest.rpartition("@")
-    return f"{scheme}{mark}***{at}{path}" if mark and host else spec
 
 
 def _resolvers(missing: list[tuple[str, ImportError]]) -> Iterator[Callable[..., AskModel | None]]:

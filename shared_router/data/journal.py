@@ -85,7 +85,10 @@ class JournalFile:
         if not stored:
             db.executemany("INSERT INTO run VALUES (?, ?)", run.items())
         elif (told := {key: stored[key] for key in stored if key not in older}) != run:
-            self._refuse(told, run)
+            if _holds_anything(db):
+                self._refuse(told, run)
+            db.execute("DELETE FROM run")  # nothing was answered yet: it becomes this run's
+            db.executemany("INSERT INTO run VALUES (?, ?)", run.items())
         db.execute("COMMIT")
         return not stored
 
@@ -112,3 +115,14 @@ class JournalFile:
                 "make room or give permission, and start the same command again."
             )
         return self.error(f"{self.path}: this is no journal of a {self.work} ({error}).")
+
+
+def _holds_anything(db: sqlite3.Connection) -> bool:
+    """Tell whether anything came back, in any table but those of the run and of its outputs."""
+    tables = db.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT IN ('run', 'written')"
+    )
+    return any(
+        db.execute(f'SELECT EXISTS (SELECT 1 FROM "{name}")').fetchone()[0]  # noqa: S608
+        for (name,) in tables.fetchall()
+    )

@@ -34,6 +34,13 @@ def shown(value: object) -> str:
         return f"a {type(value).__name__}"
 
 
+def without_password(address: str) -> str:
+    """Cut the credentials out of an address or a SPEC, for messages."""
+    scheme, mark, rest = address.partition("://")
+    host, at, path = rest.rpartition("@")
+    return f"{scheme}{mark}***{at}{path}" if mark and host else address
+
+
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """Find the known name that was probably meant; `None` where none is near.
 

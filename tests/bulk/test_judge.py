@@ -68,7 +68,7 @@ def test_on_the_command_line(run, answered, answers, tmp_path):
     assert result.exit_code == 0, result.output
     assert "Judged 90 responses to 30 queries by numeric" in result.stdout
     assert "1.0000  large" in result.stdout
-    assert f"Next: hybrid-llm fit {out} --candidates small,large" in result.stdout
+    assert f"Next: hybrid-llm fit {out} --candidates small,large --out my-router" in result.stdout
     found = [record.outcomes["small"].quality for record in RoutingDataset.load(out)]
     assert found == [(float(i % 3 == 0), 0.0) for i in range(30)]
     again = run("judge", out, tmp_path / "2.jsonl", "--judge", "exact", "--answers", answers,

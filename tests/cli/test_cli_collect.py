@@ -17,10 +17,11 @@ from shared_router.cli.commands import app
 from shared_router.cli.console import collecting, progress_line
 from shared_router.collecting import specs as collect_specs
 from shared_router.collecting.collect import CollectProgress, collect
-from shared_router.collecting.specs import resolve_spec, shown
+from shared_router.collecting.specs import resolve_spec
 from shared_router.data.answers import Answer
 from shared_router.errors import ConfigurationError, MissingExtraError
 from shared_router.records import Usage
+from shared_router.support.names import without_password
 
 MODULE = """
 from langchain_core.language_models import FakeListChatModel
@@ -106,7 +107,7 @@ def test_from_queries_to_a_data_file(folder):
     result = run("--samples", 4, "--judge", "numeric", "--price", "large=1,10", "--out", "d.jsonl")
     assert result.exit_code == 0, result.output
     assert "Saved 2 queries in d.jsonl, $0.0160" in result.stdout
-    assert "Next: hybrid-llm fit d.jsonl --candidates small,large" in result.stdout
+    assert "Next: hybrid-llm fit d.jsonl --candidates small,large --out my-router" in result.stdout
     first = RoutingDataset.load("d.jsonl").records[0]
     assert first.outcomes["small"].quality == (0, 1, 0, 1)
     assert first.outcomes["large"].quality == (1, 1, 1, 1)
@@ -307,7 +308,7 @@ def test_a_url_names_its_model_and_shows_no_password(registered):
     with pytest.raises(ConfigurationError, match="names the model behind '#'") as caught:
         resolve_spec("http://me:secret@127.0.0.1:9/v1")
     assert "secret" not in str(caught.value)
-    assert shown("http://me:secret@h/v1#m") == "http://***@h/v1#m"
+    assert without_password("http://me:secret@h/v1#m") == "http://***@h/v1#m"
 
 
 def test_a_url_needs_langchain_openai(registered, monkeypatch):

@@ -10,6 +10,7 @@ import pytest
 from shared_router import RoutingDataset
 from shared_router.collecting.collect import collect
 from shared_router.collecting.reasons import error_reason, fields_of, told
+from shared_router.collecting.sources import SourceQuery
 from shared_router.data.answers import Answer
 from tests.collecting.material import Right
 from tests.collecting.test_collect import Model, StatusError
@@ -83,3 +84,21 @@ def test_reasons_quote_nothing():
         "error": "StatusError (404)",
         "reason": "no such model, or no such address",
     }
+
+
+async def test_a_journal_without_an_answer_becomes_that_of_the_run_that_opens_it(tmp_path):
+    """A mistyped SPEC, corrected, is no other run: nothing was asked under it yet."""
+
+    async def dead(query, sample):
+        raise ConnectionError
+
+    async def alive(query, sample):
+        return Answer("yes")
+
+    out, queries = tmp_path / "d.jsonl", [SourceQuery(id="1", text="a?", answer="yes")]
+    for ask, spec in ((dead, "typo"), (alive, "right")):
+        models = {"small": ask, "large": alive if spec == "right" else dead}
+        report = await collect(
+            queries, models, out, 1, Right(), specs={"small": spec, "large": spec}, retries=0
+        )
+    assert report.records == 1

@@ -289,7 +289,7 @@ def test_a_candidates_own_window_counts() -> None:
 FAILING: dict[str, tuple[Any, float, str]] = {
     "raises": (RuntimeError("a secret"), 0.0, "RuntimeError"),
     "not finite": (float("nan"), 0.0, "ScoringError"),
-    "wrong shape": ([1.0, 2.0], 0.0, "ValueError"),
+    "wrong shape": ([1.0, 2.0], 0.0, "ScoringError"),
     "hangs": (1.0, 0.5, "ScoringTimeoutError"),
 }
 

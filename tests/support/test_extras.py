@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from importlib.metadata import EntryPoint
 
@@ -128,3 +129,16 @@ def test_an_encoder_that_is_nowhere_is_the_users_mistake():
 def test_adding_a_candidate_says_so_first(fitted, without):
     without("scipy", "onnx")
     assert "needs scipy and onnx: pip" in said(fitted.add_candidate, "more", known_truth(4))
+
+
+@pytest.mark.parametrize(
+    ("front", "host", "extra"),
+    [
+        ("langchain_hybrid", "langchain_core", "langchain"),
+        ("llamaindex_hybrid", "llama_index", "llamaindex"),
+    ],
+)
+def test_a_front_without_its_host_names_the_extra(front, host, extra):
+    code = f"import sys; sys.modules[{host!r}] = None; import {front}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert f"pip install 'hybrid-llm[{extra}]'." in done.stderr.splitlines()[-1]
