@@ -20,7 +20,15 @@ from shared_router.data.output import keep_owner, sync, sync_folder
 from shared_router.data.scratch import free_names
 from shared_router.data.targets import refuse_unless
 from shared_router.errors import ArtifactError
-from shared_router.router.read import BUNDLED, FORMAT, FORMAT_VERSION, MANIFEST, SETTINGS
+from shared_router.router.read import (
+    BUNDLED,
+    FORMAT,
+    FORMAT_VERSION,
+    MANIFEST,
+    MOST_READS,
+    SETTINGS,
+    identity,
+)
 from shared_router.router.swap import NEW, found_again, put_in_place, scratch_beside
 
 if TYPE_CHECKING:
@@ -59,7 +67,7 @@ def write_folder(
             sync_folder(fresh)
             _check_once_more(scratch, target, about_to)
             for old in (target, *(target / name for name in whole)):
-                if old.exists():
+                with suppress(FileNotFoundError):  # none, or taken away by another writer
                     keep_owner(old, fresh / old.relative_to(target))
             put_in_place(scratch, target)
     except (OSError, ValueError) as error:  # no name of a folder, where it is no OSError
@@ -98,10 +106,9 @@ def check_target(folder: Path) -> None:
     try:
         if folder.exists() and not folder.is_dir():
             raise ArtifactError(f"{folder}: a file; choose a new or an empty folder.")
-        held = {path.name for path in folder.iterdir()} if folder.exists() else set()
+        foreign = _foreign(folder)
     except OSError as error:  # such as a name that is too long
         raise ArtifactError(f"{folder}: cannot be written ({error.strerror}).") from error
-    foreign = held - _own_files(folder) if held else held
     if foreign:
         raise ArtifactError(
             f"{folder}: holds files that are no router ({min(foreign)}), and would be deleted; "
@@ -162,6 +169,21 @@ def _described(folder: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "a router"
     return f"a router {about}"
+
+
+def _foreign(folder: Path) -> set[str]:
+    """Name what is no router's; where another router takes its place meanwhile, look again."""
+    foreign: set[str] = set()
+    for _ in range(MOST_READS):
+        before = identity(folder)
+        try:
+            held = {path.name for path in folder.iterdir()} if folder.exists() else set()
+        except FileNotFoundError:  # away, between two names
+            continue
+        foreign = held - _own_files(folder) if held else held
+        if not foreign or identity(folder) == before:
+            break
+    return foreign
 
 
 def _own_files(folder: Path) -> set[str]:

@@ -77,12 +77,12 @@ class _Opened:
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self._folder, self._stack = folder, stack
         self._held: int | None = None
-        self._id = _identity(folder)
+        self._id = identity(folder)
         if os.open in os.supports_dir_fd:
             with suppress(OSError):
                 self._held = os.open(folder, os.O_RDONLY)
                 stack.callback(os.close, self._held)
-                self._id = _identity(self._held)
+                self._id = identity(self._held)
 
     def is_replaced(self) -> bool:
         """Tell whether another folder has its name by now, or has it again."""
@@ -90,7 +90,7 @@ class _Opened:
             there = found_again(self._folder)
         except OSError:
             return False
-        return there and (self._id is None or _identity(self._folder) != self._id)
+        return there and (self._id is None or identity(self._folder) != self._id)
 
     def files(self) -> dict[str, FileRead]:
         """Read everything."""
@@ -138,7 +138,8 @@ class _Opened:
         return FileRead(path, content, seen)
 
 
-def _identity(folder: Path | int) -> tuple[int, int] | None:
+def identity(folder: Path | int) -> tuple[int, int] | None:
+    """Tell one folder from another by what it is, not by its name; `None` where it is away."""
     try:
         found = os.stat(folder)  # noqa: PTH116  or a descriptor
     except OSError:

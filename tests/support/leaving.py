@@ -99,6 +99,8 @@ def late_routings() -> None:
 
 
 def ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
+
     async def main(at_work: RoutingEngine) -> None:
         tasks = [asyncio.create_task(at_work.adecide(LONG)) for _ in range(8)]
         await asyncio.sleep(0.005)
