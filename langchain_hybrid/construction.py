@@ -14,7 +14,6 @@ from shared_router.errors import ConfigurationError
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
-    from langchain_hybrid.chat_model import HybridChatModel
     from shared_router.engine.engine import RoutingEngine
     from shared_router.records import Candidate
 
@@ -26,8 +25,8 @@ REFUSED = {
 _KIND = ModelKind(resolve=resolve_model, name=model_name, describe=describe)
 
 
-def build_engine(model: HybridChatModel) -> RoutingEngine:
-    """Bind the models to the router.
+def build_engine(model: BaseChatModel) -> RoutingEngine:
+    """Bind the models of a `HybridChatModel` to its router.
 
     Raises:
         ConfigurationError: If the models, the router or the dials are wrong.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.generic_utils import messages_to_prompt
-from llama_index.core.llms.llm import default_completion_to_prompt
+from llama_index.core.llms.llm import LLM, default_completion_to_prompt
 
 from llamaindex_hybrid.children import describe, model_name, resolve_model
 from shared_router.engine.fronts import ModelKind, bind, engine_of
@@ -14,7 +14,6 @@ from shared_router.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from llamaindex_hybrid.llm import HybridLLM
     from shared_router.engine.engine import RoutingEngine
 
 OWNER = "HybridLLM"
@@ -25,8 +24,8 @@ _KIND = ModelKind(resolve=resolve_model, name=model_name, describe=describe)
 _DEFAULTS = (None, messages_to_prompt, default_completion_to_prompt)
 
 
-def build_engine(llm: HybridLLM) -> RoutingEngine:
-    """Bind the models to the router.
+def build_engine(llm: LLM) -> RoutingEngine:
+    """Bind the models of a `HybridLLM` to its router.
 
     Raises:
         ConfigurationError: If the models, the router or the dials are wrong.

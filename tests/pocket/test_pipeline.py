@@ -16,7 +16,7 @@ from cookbook.pocket.pipeline import Plan, gathered, source
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pipeline")
-    return Plan(known=400, fresh=150, samples=3, temperature=1.0, folder=folder, finetune=False)
+    return Plan(known=300, fresh=120, samples=2, temperature=1.0, folder=folder, finetune=False)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def found(plan):
 def test_no_question_is_in_both_parts(plan):
     parts = source(plan)
     known, fresh = ({query.text for query in parts[name]} for name in ("known", "fresh"))
-    assert (len(known), len(fresh)) == (400, 150)
+    assert (len(known), len(fresh)) == (300, 120)
     assert not known & fresh
 
 
@@ -37,7 +37,7 @@ def test_every_label_kind_is_measured_on_the_fresh_part(found):
     *whole, hard = found.values()
     for routers in found.values():
         assert [router.labels for router in routers] == ["gap", "det", "prob", "trans"]
-    assert all(router.report.n == 150 for routers in whole for router in routers)
+    assert all(router.report.n == 120 for routers in whole for router in routers)
     assert 20 < hard[0].report.n < 80
     assert hard[0].report.quality["small"] < whole[0][0].report.quality["small"]
 
