@@ -6,8 +6,6 @@ Heavy modules are imported inside the commands, so that `--help` is quick.
 # No `from __future__ import annotations` here: typer reads the annotations at run time.
 import os
 import shlex
-import sys
-from contextlib import nullcontext, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -17,14 +15,14 @@ import typer
 from shared_router.cli.collect import collect
 from shared_router.cli.console import (
     Commands,
-    collecting,
     print_json,
     read_data,
+    read_router,
     say,
     stdout_console,
     working,
 )
-from shared_router.cli.judge import EngineOption, RayAddress, Workers, judge
+from shared_router.cli.judge import judge
 from shared_router.cli.models import add_candidate, check_task, costs_from, names_from, transfer
 from shared_router.cli.options import (
     Advantage,
@@ -40,9 +38,9 @@ from shared_router.cli.options import (
     Threshold,
     given_dials,
 )
+from shared_router.cli.score import score
 
 if TYPE_CHECKING:
-    from shared_router.bulk.score import ScoreReport
     from shared_router.router.router import Router
     from shared_router.training.finetuning.settings import FineTuning
 
@@ -212,7 +210,7 @@ def calibrate(
     if router_folder == BUNDLED and out is None:
         raise typer.BadParameter("The bundled router stays as it is: name a folder in --out.")
     read = manifest_of(Path(router_folder))
-    router = _router(router_folder)
+    router = read_router(router_folder)
     target = out or Path(router_folder)
     in_place = candidates is None and os.path.realpath(target) == os.path.realpath(router_folder)
     if in_place or out is None:
@@ -273,7 +271,7 @@ def evaluate(
         max_quality_drop_absolute=max_quality_drop_absolute,
         cost_advantage=cost_advantage,
     )
-    router = _router(router_folder, **dials)
+    router = read_router(router_folder, **dials)
     chosen = read_data(data, split, task, usual="validation")
     with working("evaluating") as progress:
         report = router.evaluate(chosen, skip_seen=skip_seen, progress=progress, **dials)
@@ -308,12 +306,15 @@ def route(
         max_quality_drop_absolute=max_quality_drop_absolute,
         cost_advantage=cost_advantage,
     )
-    router = _router(router_folder, **dials)
+    router = read_router(router_folder, **dials)
     check_task(router, task)
     if not dials and route is None:
         say(f"No dial given: using the router's own, {router.dial.name}={router.dial.value:g}.")
     decision = router.decide(query, route=route, task=task, **dials)
     print_json(decision.model_dump())
+
+
+app.command()(score)
 
 
 def _finetuning(asked: bool, **settings: Any) -> "FineTuning | bool":
@@ -325,93 +326,6 @@ def _finetuning(asked: bool, **settings: Any) -> "FineTuning | bool":
     if given and not asked:
         raise ConfigurationError(f"--{min(given)} belongs to --finetune; give both or neither.")
     return FineTuning(**given) if asked else False
-
-
-@app.command()
-def score(
-    router_folder: Folder,
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="IN", help="Text (one a line), CSV or JSON lines; or an OUT, to decide anew."
-        ),
-    ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="JSON lines, in the order of IN.")],
-    threshold: Threshold = None,
-    max_quality_drop: Drop = None,
-    max_quality_drop_absolute: DropAbsolute = None,
-    cost_advantage: Advantage = None,
-    text: Annotated[bool, typer.Option("--text", help="Write the text of each query too.")] = False,
-    engine: EngineOption = "local",
-    workers: Workers = None,
-    ray_address: RayAddress = None,
-    force: Force = False,
-    as_json: AsJson = False,
-) -> None:
-    """Score every query of IN, and say which candidate a dial chooses for it."""
-    from shared_router.bulk.runners import check_runner, runner_named
-    from shared_router.bulk.score import score_file
-    from shared_router.options import dial_from
-
-    dials = given_dials(
-        threshold=threshold,
-        max_quality_drop=max_quality_drop,
-        max_quality_drop_absolute=max_quality_drop_absolute,
-        cost_advantage=cost_advantage,
-    )
-    check_runner(engine)
-    at_work = runner_named(engine, workers, ray_address)
-    router = _router(router_folder, **dials)
-    if not dials:
-        say(f"No dial given: using the router's own, {router.dial.name}={router.dial.value:g}.")
-    with collecting("scoring") as progress:
-        report = score_file(
-            router,
-            source,
-            out,
-            dial=dial_from(dials),
-            runner=at_work,
-            keep_text=text,
-            force=force,
-            progress=progress,
-        )
-    with redirect_stdout(sys.stderr) if _is_stdout(out) else nullcontext():
-        _tell_scored(report, as_json=as_json)
-
-
-def _is_stdout(out: Path) -> bool:
-    try:
-        return os.path.samestat(out.stat(), os.fstat(1))
-    except OSError:
-        return False
-
-
-def _tell_scored(report: "ScoreReport", *, as_json: bool) -> None:
-    import dataclasses
-
-    if report.failed:
-        say(f"warning: {report.failed} queries could not be scored and go to the reference.")
-    if as_json:
-        shown = dataclasses.asdict(report) | {"queries_per_second": report.queries_per_second}
-        print_json(shown | {"out": str(report.out)})
-        return
-    doing = "Scored" if report.scored else "Decided anew"
-    typer.echo(f"{doing} {report.queries} queries, {report.queries_per_second:.1f}/s")
-    for name, n in report.chosen.items():
-        typer.echo(f"  {100 * n / report.queries:5.1f} %  {name}")
-    if report.within:
-        n, tasks = sum(report.within.values()), len(report.within)
-        typer.echo(f"Within their own task or suite ({tasks} of them): {n}")
-    typer.echo(f"Saved in {report.out}")
-
-
-def _router(folder: str, **dials: float) -> "Router":
-    """Read a router, after checking the dials: a wrong one needs no router to be told."""
-    from shared_router.options import dial_from
-    from shared_router.router.router import Router
-
-    dial_from(dials)
-    return Router.from_pretrained(folder)
 
 
 def _about(router: "Router", saved_in: Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from shared_router.collecting.collect import CollectProgress
     from shared_router.data.dataset import RoutingDataset
+    from shared_router.router.router import Router
     from shared_router.support.progress import Progress as ToldProgress
 
 FAILED, INTERRUPTED = 1, 130
@@ -146,6 +147,15 @@ def read_data(
         wanted = sole
     chosen = data.split(wanted)
     return chosen.task(task) if task else chosen
+
+
+def read_router(folder: str, **dials: float) -> Router:
+    """Read a router, after checking the dials: a wrong one needs no router to be told."""
+    from shared_router.options import dial_from
+    from shared_router.router.router import Router
+
+    dial_from(dials)
+    return Router.from_pretrained(folder)
 
 
 @contextmanager
