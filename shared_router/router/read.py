@@ -142,7 +142,7 @@ def identity(folder: Path | int) -> tuple[int, int] | None:
     """Tell one folder from another by what it is, not by its name; `None` where it is away."""
     try:
         found = os.stat(folder)  # noqa: PTH116  or a descriptor
-    except OSError:
+    except (OSError, ValueError):  # no name of a folder, where it is no OSError
         return None
     return found.st_dev, found.st_ino
 
