@@ -48,6 +48,7 @@ bench: $(READY)
 
 statistical: $(READY)
 	$(PY) -m pytest tests/statistical -m "statistical or not statistical"
+	$(PY) -m pytest tests/bulk/test_ray.py -m statistical
 
 clean:
 	rm -rf .demo .site dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
