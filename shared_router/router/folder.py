@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -104,7 +105,7 @@ def check_target(folder: Path) -> None:
             "place of this one; choose another name."
         )
     try:
-        if folder.exists() and not folder.is_dir():
+        if _is_no_folder(folder):
             raise ArtifactError(f"{folder}: a file; choose a new or an empty folder.")
         foreign = _foreign(folder)
     except OSError as error:  # such as a name that is too long
@@ -129,7 +130,7 @@ def check_new_target(folder: Path, sources: Sequence[Path] = (), *, force: bool)
     """
     check_target(folder)
     found_again(folder)  # where a killed writer left none under its name
-    if not folder.exists() or not any(folder.iterdir()):
+    if _is_empty(folder):
         return
     if any(source.is_dir() and folder.samefile(source) for source in sources):
         raise ArtifactError(f"{folder}: is the router that is read; give another folder.")
@@ -159,6 +160,21 @@ def manifest_of(folder: Path) -> bytes | None:
         return (folder / MANIFEST).read_bytes()
     except OSError:
         return None
+
+
+def _is_no_folder(path: Path) -> bool:
+    """Tell whether something else stands there; looked at once, since others may be at it."""
+    try:
+        return not stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+
+
+def _is_empty(folder: Path) -> bool:
+    try:
+        return not any(folder.iterdir())
+    except FileNotFoundError:
+        return True
 
 
 def _described(folder: Path) -> str:
