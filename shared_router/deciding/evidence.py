@@ -1,0 +1,170 @@
+"""What a promise is tested on: one loss per distinct text, and how it may be tested."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from shared_router.deciding.walk import one_sign
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+Method = Literal["paired", "bets"]
+"""The exact paired test of right-or-wrong quality, or a mixture of bets for graded quality."""
+UNIT = (0.0, 1.0)
+"""Bounds of a quality that states none and lies within."""
+HEAVIEST_THINNED = 3
+"""Copies of one text up to which texts are thinned out for the paired test; with more, bets."""
+MANY_SAMPLES, MANY_TEXTS = 4, 5000
+"""Sampled answers and texts from which bets on their mean are sharper than the paired test."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Texts with their scores and losses, each counted as often as it came."""
+
+    scores: NDArray[np.float64]
+    """Score of each text, shape (n,)."""
+    losses: NDArray[np.float64]
+    """Quality of the reference less that of the other candidate, shape (n,), in the range's parts:
+    each in [-1, 1]."""
+    reference: NDArray[np.float64]
+    """Absolute quality of the reference, shape (n,), from 0 at the least there can be to 1."""
+    weights: NDArray[np.float64]
+    """How often each text came, shape (n,)."""
+    bounds: tuple[float, float]
+    """Least and greatest quality there can be."""
+    method: Method
+    """How they are tested; fixed by what is measured and how often, never by what came out."""
+
+    @property
+    def span(self) -> float:
+        """The range's width, in the metric's units."""
+        return self.bounds[1] - self.bounds[0]
+
+
+def absolute_range(bounds: tuple[float, float]) -> tuple[float, float]:
+    """Return the least and the greatest absolute value within bounds."""
+    low, high = sorted(map(abs, bounds))
+    return (low, high) if one_sign(bounds) else (0.0, high)
+
+
+def quality_bounds(
+    qualities: Sequence[NDArray[np.floating]], given: tuple[float, float] | None
+) -> tuple[float, float] | None:
+    """Return the bounds of a quality: as stated, or 0 and 1 where all lies within; else `None`."""
+    if given is not None:
+        return given
+    least = min(float(each.min()) for each in qualities)
+    most = max(float(each.max()) for each in qualities)
+    return UNIT if least >= UNIT[0] and most <= UNIT[1] else None
+
+
+def gather_evidence(
+    ids: Sequence[str],
+    texts: Sequence[str],
+    scores: NDArray[np.floating],
+    samples: tuple[Sequence[NDArray[np.floating]], Sequence[NDArray[np.floating]]],
+    bounds: tuple[float, float],
+) -> Evidence:
+    """Make one loss of each distinct text, in an order that its id alone decides.
+
+    Args:
+        ids: Ids of the queries.
+        texts: Their texts; repeated ones are one cluster.
+        scores: Their scores, shape (n,).
+        samples: Sampled qualities of each query, of the other candidate and of the reference.
+        bounds: Least and greatest quality there can be.
+
+    Returns:
+        The evidence.
+    """
+    clusters: dict[str, list[int]] = defaultdict(list)
+    for row, text in enumerate(texts):
+        clusters[" ".join(text.split())].append(row)
+    members = [sorted(rows, key=lambda row: _hashed(ids[row])) for rows in clusters.values()]
+    sizes = np.array([len(rows) for rows in members], dtype=np.float64)
+    first = np.array([rows[0] for rows in members])
+    low, high = bounds
+    method = _method(samples, bounds, sizes)
+    if method == "paired":
+        kept = _thinned([ids[row] for row in first], sizes)
+        first, weights = first[kept], np.ones(len(kept))
+        small, large = ([_drawn(own[row], ids[row]) for row in first] for own in samples)
+    else:
+        weights = sizes
+        small, large = ([_mean(own, rows) for rows in members] for own in samples)
+    q_small, q_large = np.array(small, dtype=np.float64), np.array(large, dtype=np.float64)
+    least, most = absolute_range(bounds)
+    return Evidence(
+        np.asarray(scores, dtype=np.float64)[first],
+        (q_large - q_small) / (high - low),
+        (np.abs(q_large) - least) / (most - least),
+        weights,
+        bounds,
+        method,
+    )
+
+
+def _method(
+    samples: tuple[Sequence[NDArray[np.floating]], Sequence[NDArray[np.floating]]],
+    bounds: tuple[float, float],
+    sizes: NDArray[np.float64],
+) -> Method:
+    qualities = np.concatenate([np.concatenate(list(own)) for own in samples])
+    fewest = min(len(each) for own in samples for each in own)
+    several = fewest >= MANY_SAMPLES and len(sizes) >= MANY_TEXTS
+    right_or_wrong = bool(np.isin(qualities, bounds).all())
+    return (
+        "paired" if right_or_wrong and not several and sizes.max() <= HEAVIEST_THINNED else "bets"
+    )
+
+
+def _thinned(ids: Sequence[str], sizes: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Keep each text with a chance of its share of the greatest number of copies.
+
+    What is kept is a sample of the calls, so that the exact test holds; without copies, all are.
+    """
+    chance = np.array([_uniform(each, "kept") for each in ids])
+    return np.flatnonzero(chance < sizes / sizes.max())
+
+
+def _drawn(samples: NDArray[np.floating], id_: str) -> float:
+    """Draw one of a query's samples, by its id."""
+    return float(samples[int(_uniform(id_, "drawn") * len(samples))])
+
+
+def _mean(samples: Sequence[NDArray[np.floating]], rows: Sequence[int]) -> float:
+    return float(np.mean([samples[row].mean() for row in rows]))
+
+
+def cutters(ids: Sequence[str], least: int, share: float) -> NDArray[np.bool_]:
+    """Choose queries whose scores alone cut a grid, by a hash of their ids.
+
+    Args:
+        ids: Ids of the queries.
+        least: Fewest of them.
+        share: Share of all queries.
+    """
+    order = sorted(range(len(ids)), key=lambda row: _hashed(ids[row]))
+    chosen = np.zeros(len(ids), dtype=bool)
+    chosen[order[: max(least, int(len(ids) * share))]] = True
+    return chosen
+
+
+def _hashed(id_: str, purpose: str = "") -> bytes:
+    return hashlib.blake2b(
+        id_.encode("utf-8", "surrogatepass"), digest_size=8, person=purpose.encode()
+    ).digest()
+
+
+def _uniform(id_: str, purpose: str) -> float:
+    """Draw a number in [0, 1) by an id."""
+    return int.from_bytes(_hashed(id_, purpose), "big") / 2**64

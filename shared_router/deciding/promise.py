@@ -1,0 +1,190 @@
+"""The promise: settings whose quality drop is bounded, with a stated confidence.
+
+A grid of settings is fixed before any outcome of the calibration is read. It is walked from
+all-reference on, each setting tested at the full error, and the walk stops at the first that is not
+shown to hold. So the settings passed hold together with the stated confidence (a fixed sequence of
+tests).
+
+Source: Angelopoulos et al., Learn then Test (Ann. Appl. Stat. 2025), section 3.2.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from shared_router.deciding.bets import least_mean, upper_means
+from shared_router.deciding.evidence import absolute_range
+from shared_router.deciding.paired_test import CriticalValues, least_share, upper_drops
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from shared_router.deciding.evidence import Evidence, Method
+    from shared_router.options import Dial
+
+CONFIDENCES = (0.8, 0.85, 0.9, 0.95, 0.975, 0.99, 0.999)
+"""Confidences that are computed; one that is asked between two takes the greater."""
+OF_REFERENCE = 0.1
+"""Share of the error that a relative limit spends on the reference's mean."""
+FIRST_LOOK = 0.9
+"""Share of the error that the first look at labels has; each later one has half of what is left."""
+USUAL_LIMITS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
+"""Limits at which the exact test is enumerated to the digit."""
+MOST_SETTINGS = 100
+"""Settings of a grid."""
+ROUNDED_TO = 1e-4
+"""Part of the scores' spread to which they are rounded before they are compared."""
+
+
+def cut_grid(scores: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Cut a grid of thresholds from scores, none of them the calibration's own.
+
+    Args:
+        scores: Shape (n,).
+
+    Returns:
+        Falling, infinite first and minus infinite last: settings that send 0, 1, ..., 100 % of such
+        queries to the other candidate. Each lies halfway between two rounded scores, so that
+        comparing a score is comparing its rounded value.
+    """
+    shares = np.arange(1, MOST_SETTINGS) / MOST_SETTINGS
+    known = np.asarray(scores, dtype=np.float64)
+    spread = float(known.max() - known.min())
+    if not spread > 0:
+        return np.array([np.inf, -np.inf])
+    step = 10.0 ** math.floor(math.log10(spread * ROUNDED_TO))
+    halfway = (np.floor(np.quantile(known, 1 - shares) / step) + 0.5) * step
+    return np.concatenate([[np.inf], np.unique(halfway)[::-1], [-np.inf]])
+
+
+def error_of_look(look: int) -> float:
+    """Return the share of the error that a look at growing labels has; all of them add up to 1."""
+    return FIRST_LOOK if look == 1 else (1 - FIRST_LOOK) * 0.5 ** (look - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What one look at labels shows: bounds that hold together, one column per confidence."""
+
+    n: int
+    """Texts it was tested on."""
+    upper: NDArray[np.float64] = field(repr=False)
+    """Upper bound of the absolute drop at a setting and all before it, shape (m + 1, c)."""
+    upper_relative: NDArray[np.float64] = field(repr=False)
+    """The same at the error that a relative limit leaves, shape (m + 1, c)."""
+    reference: NDArray[np.float64] = field(repr=False)
+    """Lower bound of the reference's absolute mean quality, shape (c,); 0 where a relative drop has
+    no meaning."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promise:
+    """Settings along a fixed grid, and what can be promised at each."""
+
+    thresholds: NDArray[np.float64] = field(repr=False)
+    """The grid, falling from infinite to minus infinite, shape (m + 1,)."""
+    shares: NDArray[np.float64] = field(repr=False)
+    """Share of calls kept from the reference at each, shape (m + 1,), as measured."""
+    looks: tuple[Look, ...]
+    """The looks at labels, the last one the newest."""
+    method: Method
+    """The test."""
+
+    def step(self, dial: Dial, confidence: float) -> int:
+        """Find the cheapest setting that can be promised; 0 is all-reference, which always holds.
+
+        Args:
+            dial: A quality dial.
+            confidence: In (0.5, 1).
+        """
+        column = next((i for i, known in enumerate(CONFIDENCES) if known >= confidence), None)
+        if column is None:
+            return 0
+        return max(_step(look, dial, column) for look in self.looks)
+
+    @property
+    def n(self) -> int:
+        """Texts that the newest look tested."""
+        return self.looks[-1].n
+
+
+def _step(look: Look, dial: Dial, column: int) -> int:
+    if dial.name == "max_quality_drop_absolute":
+        bounds, limit = look.upper[:, column], dial.value
+    else:
+        bounds = look.upper_relative[:, column]
+        limit = dial.value * float(look.reference[column])
+    return max(0, int(np.searchsorted(bounds, limit, side="right")) - 1)
+
+
+def take_look(
+    thresholds: NDArray[np.float64],
+    evidence: Evidence,
+    *,
+    relative: bool,
+    error_share: float = FIRST_LOOK,
+    critical: CriticalValues | None = None,
+) -> Look:
+    """Test every setting of a grid.
+
+    Args:
+        thresholds: The grid.
+        evidence: What it is tested on; none of it cut the grid.
+        relative: Whether a relative drop has a meaning.
+        error_share: Share of the error this look has.
+        critical: Critical values for `errors_of(error_share)`; found where not given.
+    """
+    errors, both = (1 - np.array(CONFIDENCES)) * error_share, errors_of(error_share)
+    reference = np.zeros(len(errors))
+    if relative:
+        reference = np.array([_least_reference(evidence, e * OF_REFERENCE) for e in errors])
+    also = [*USUAL_LIMITS, *(np.outer(USUAL_LIMITS, reference) / evidence.span).ravel()]
+    found = _bounds(thresholds[1:], evidence, both, also, critical)
+    held = np.maximum.accumulate(found, axis=0) * evidence.span
+    bounds = np.vstack([np.zeros((1, len(both))), held])
+    return Look(
+        n=len(evidence.losses),
+        upper=bounds[:, : len(errors)],
+        upper_relative=bounds[:, len(errors) :],
+        reference=reference,
+    )
+
+
+def errors_of(error_share: float) -> NDArray[np.float64]:
+    """Return the error of each test: per confidence of an absolute, then of a relative limit."""
+    errors = (1 - np.array(CONFIDENCES)) * error_share
+    return np.concatenate([errors, errors * (1 - OF_REFERENCE)])
+
+
+def _least_reference(evidence: Evidence, error: float) -> float:
+    """Bound the reference's absolute mean quality from below, in the metric's units."""
+    least, most = absolute_range(evidence.bounds)
+    if evidence.method == "paired":
+        share = least_share(int(evidence.reference.sum()), len(evidence.reference), error)
+    else:
+        share = least_mean(evidence.reference, error, evidence.weights)
+    return least + (most - least) * share
+
+
+def _bounds(
+    thresholds: NDArray[np.float64],
+    evidence: Evidence,
+    errors: NDArray[np.float64],
+    also: list[float],
+    critical: CriticalValues | None,
+) -> NDArray[np.float64]:
+    routed = evidence.scores[None, :] >= thresholds[:, None]
+    if evidence.method == "bets":
+        return upper_means(
+            evidence.losses, ~routed, 1.0, list(errors), weights=evidence.weights, also=also
+        )
+    lost, gained = (
+        (routed & (evidence.losses == sign)[None, :]).sum(axis=1).astype(np.float64)
+        for sign in (1.0, -1.0)
+    )
+    found = critical or CriticalValues.of(len(evidence.losses), list(errors), also)
+    return upper_drops(lost, gained, found)
