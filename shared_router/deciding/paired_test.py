@@ -34,6 +34,8 @@ SHARES = 50
 """Shares of gains that are enumerated, beside none."""
 SPREADS = 6.0
 """Standard deviations of each count that are enumerated; what lies outside counts as rejected."""
+OUTSIDE = 1e-6
+"""At least the probability of what is not enumerated."""
 TABLED = 120
 """Limits of which a table enumerates the critical values."""
 FINENESS = 1.004
@@ -84,6 +86,28 @@ def critical_values(n: int, drop: float, errors: Sequence[float]) -> NDArray[np.
         # The least value at which more than the error would be rejected: below it, all is well.
         at = np.searchsorted(reached, asked, side="right")
         found = np.minimum(found, np.append(z, np.inf)[at])
+    return found
+
+
+def critical_values_above(n: int, drop: float, errors: Sequence[float]) -> NDArray[np.float64]:
+    """Find the values above which the score statistic rejects "at most this drop".
+
+    The mirror of `critical_values`: the same distributions, their other ends.
+
+    Args:
+        n: Number of queries.
+        drop: The limit, in (0, 1).
+        errors: Probabilities of rejecting in error, each in (0, 0.5).
+
+    Returns:
+        One value per error.
+    """
+    asked = np.asarray(errors, dtype=np.float64)
+    found = MANY_GAINS_MARGIN - normal_quantiles(asked)
+    for z, reached in _distributions(n, drop):
+        above = 1 - reached + OUTSIDE  # the probability of what lies above each value
+        at = np.searchsorted(-above, -asked, side="left")
+        found = np.maximum(found, z[np.minimum(at, len(z) - 1)])
     return found
 
 
