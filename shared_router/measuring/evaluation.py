@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from shared_router.deciding.curve import calibration_curve
 from shared_router.deciding.walk import Walk, one_sign
+from shared_router.errors import ConfigurationError
 from shared_router.measuring.baselines import baseline_lines
 from shared_router.measuring.bootstrap import (
     RESAMPLES,
@@ -23,14 +24,19 @@ from shared_router.measuring.metrics import (
     nested_figures,
     trade_off,
 )
+from shared_router.measuring.plot import draw
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping, Sequence
 
+    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
     from shared_router.deciding.curve import CalibrationCurve
     from shared_router.deciding.rule import Rule
+    from shared_router.measuring.picture import Picture
+    from shared_router.measuring.verdict import Verdict
     from shared_router.options import Dial
 
 HALVINGS = 50
@@ -81,6 +87,17 @@ class RoutingReport:
     cost_quality: dict[str, Any] | None = None
     """Quality against cost: AIQ and the curve, beside every candidate alone and the baselines;
     `None` where two candidates have no known costs, so that the cost advantage says all."""
+    verdict: Verdict | None = None
+    """What was asked, and whether queries that nobody fitted or calibrated on show it."""
+    ladder: tuple[dict[str, Any], ...] = ()
+    """By limit: the share of calls kept from the reference that is promised, that is estimated,
+    and dollars per 1,000 calls; empty where no limit can be resolved."""
+    single_models: dict[str, Any] | None = None
+    """The best candidate alone, and the cheapest that keeps the limit alone."""
+    static_mix: dict[str, Any] | None = None
+    """The best coin that costs what the router costs, and the router's lead over it."""
+    picture: Picture | None = field(default=None, repr=False)
+    """What `plot` draws."""
     left_out: int = 0
     """Queries left out because the router had seen them, where that was asked."""
 
@@ -95,11 +112,35 @@ class RoutingReport:
             "baselines": self.baselines,
         }
         more = {
+            "verdict": self.verdict and self.verdict.to_dict(),
+            "ladder": list(self.ladder) or None,
+            "single_models": self.single_models,
+            "static_mix": self.static_mix,
+            "picture": self.picture and self.picture.to_dict(),
             "dial": self.dial,
             "cost_quality": self.cost_quality,
             "left_out": self.left_out or None,
         }
         return found | {name: value for name, value in more.items() if value is not None}
+
+    def plot(self, path: str | os.PathLike[str] | None = None, *, dark: bool = False) -> Figure:
+        """Draw what is kept from the reference, what it costs in quality, and the limit.
+
+        Args:
+            path: Where it is written, as PNG or SVG; nowhere where `None`.
+            dark: Whether it is for a dark page.
+
+        Returns:
+            The figure, of matplotlib; pyplot knows nothing of it.
+
+        Raises:
+            ConfigurationError: If the name ends in something else than `.png` or `.svg`, or the
+                report was made by hand, without a picture.
+            MissingExtraError: If matplotlib is not installed; the extra `plot` brings it.
+        """
+        if self.picture is None or self.verdict is None:
+            raise ConfigurationError("This report holds no picture: Router.evaluate makes one.")
+        return draw(self.picture, self.verdict, path, dark=dark)
 
 
 def figures_with_intervals(

@@ -130,6 +130,19 @@ class Verdict:
     """Its interval."""
 
     @property
+    def limits_quality(self) -> bool:
+        """Whether the dial limits a drop in quality."""
+        return self.dial in QUALITY_DIALS
+
+    @property
+    def shown_drop(self) -> str:
+        """The drop and its interval, in words."""
+        if self.drop is None:
+            return "undefined"
+        shown = _percent if self.relative else _number
+        return shown(self.drop, self.drop_interval)
+
+    @property
     def sentence(self) -> str:
         """All of it in one sentence."""
         asked = f"{self.dial}={self.value:g}{self._claimed()} was asked"
@@ -149,10 +162,7 @@ class Verdict:
     def _measured(self) -> str:
         queries = f"{self.n:,} {'query' if self.n == 1 else 'queries'}"
         found = f"{queries} that nobody fitted or calibrated on"
-        if self.drop is None:
-            return f"{found} the drop is undefined,"
-        shown = _percent if self.relative else _number
-        return f"{found} the drop is {shown(self.drop, self.drop_interval)},"
+        return f"{found} the drop is {self.shown_drop},"
 
     def _saving(self) -> str:
         share = _percent(self.cost_advantage or 0.0, self.cost_advantage_interval)
