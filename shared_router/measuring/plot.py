@@ -176,7 +176,7 @@ class _Drawing:
         return verdict.value * self._scale if verdict.limits_quality else None
 
     def _frame(self) -> None:
-        from matplotlib.ticker import FuncFormatter
+        from matplotlib.ticker import FuncFormatter, MaxNLocator
 
         axes, palette = self.axes, self.palette
         axes.set_facecolor(palette.paper)
@@ -184,6 +184,7 @@ class _Drawing:
         axes.set_ylim(*self._range())
         percents = FuncFormatter(lambda value, _: f"{value:g} %")
         axes.xaxis.set_major_formatter(percents)
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10]))
         if self.picture.relative:
             axes.yaxis.set_major_formatter(percents)
         unit = "" if self.picture.relative else ", in the metric's units"

@@ -37,6 +37,8 @@ ESTIMATE_CONFIDENCE = 0.9
 NO_QUERIES = "no query is left that nobody fitted or calibrated on"
 NO_RELATIVE_DROP = "a relative drop has no meaning where the reference's quality is 0 or spans it"
 NO_BOUNDS = "quality without known bounds"
+POWER = 0.8
+"""Chance of a decision that the number of queries named gives, where more are like these."""
 MOST_NEEDED = 10**9
 """Queries above which none are named: the drop is the limit."""
 
@@ -157,7 +159,10 @@ class Verdict:
         return f"{self.state.capitalize()} at confidence {self.confidence:g}"
 
     def _claimed(self) -> str:
-        return f" ({self.guarantee})" if self.guarantee in ("promised", "estimated") else ""
+        if self.guarantee in ("promised", "estimated"):
+            return f" ({self.guarantee})"
+        refused = self.limits_quality and self.guarantee == "none" and not self.cost_advantage
+        return f" (no promise, so that all goes to {self.reference})" if refused else ""
 
     def _measured(self) -> str:
         queries = f"{self.n:,} {'query' if self.n == 1 else 'queries'}"
@@ -223,7 +228,7 @@ def verdict_of(
 
     Args:
         dial: What was asked.
-        confidence: In (0.5, 1); a dial that asks for the `estimate` is judged at 0.9.
+        confidence: In (0.5, 1); a dial that asks for the estimate is judged at the usual one.
         fresh: The queries.
         guarantee: What the setting claims.
 
@@ -287,8 +292,9 @@ def _seen_bounds(fresh: FreshQueries) -> Ends:
 def _needed(evidence: Evidence, limit: float, error: float, relative: bool) -> float | None:
     """Reckon how many texts would put the whole interval on one side of the limit.
 
-    From the mean and the variance seen, by the central limit theorem; where no loss at all is
-    seen, by how many queries without one show the limit. `None` where the mean is the limit.
+    From the mean and the variance seen, by the central limit theorem and with a power of 0.8;
+    where no loss at all is seen, by how many queries without one show the limit. `None` where the
+    mean is the limit.
     """
     low, high = sorted(map(abs, evidence.bounds))
     least = low if one_sign(evidence.bounds) else 0.0
@@ -298,10 +304,10 @@ def _needed(evidence: Evidence, limit: float, error: float, relative: bool) -> f
     mean = float(np.average(over, weights=evidence.weights))
     variance = float(np.average((over - mean) ** 2, weights=evidence.weights))
     error *= 1 - OF_REFERENCE if relative else 1.0
+    wide = -NormalDist().inv_cdf(error)
     if evidence.method == "bets":
-        wide = 2 * math.log(1 / error)  # what a fortune of 1 / error takes
-    else:
-        wide = NormalDist().inv_cdf(error) ** 2
+        wide = math.sqrt(2 * math.log(1 / error))  # what a fortune of 1 / error takes
+    wide = (wide + NormalDist().inv_cdf(POWER)) ** 2
     by_spread = wide * variance / mean**2 if mean else math.inf
     part = float(np.average(allowed, weights=evidence.weights)) / evidence.span
     without_loss = math.inf
