@@ -27,6 +27,8 @@ from shared_router.cli.models import add_candidate, check_task, costs_from, name
 from shared_router.cli.options import (
     Advantage,
     AsJson,
+    Bounds,
+    ConfidenceGiven,
     Cost,
     Data,
     Drop,
@@ -36,6 +38,8 @@ from shared_router.cli.options import (
     Split,
     Task,
     Threshold,
+    bounds_given,
+    confidence_given,
     given_dials,
 )
 from shared_router.cli.score import score
@@ -193,6 +197,7 @@ def calibrate(
         str | None,
         typer.Option(metavar="A,...,REFERENCE", help="Calibrate for these other models."),
     ] = None,
+    quality_bounds: Bounds = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
@@ -207,6 +212,7 @@ def calibrate(
     from shared_router.router.read import BUNDLED
     from shared_router.router.write import save
 
+    bounds = bounds_given(quality_bounds)
     if router_folder == BUNDLED and out is None:
         raise typer.BadParameter("The bundled router stays as it is: name a folder in --out.")
     read = manifest_of(Path(router_folder))
@@ -232,6 +238,7 @@ def calibrate(
             by_task=by_task,
             least_per_task=least_per_task,
             costs_usd=costs_from(cost),
+            quality_bounds=bounds,
             progress=progress,
         )
     save(router, target, check)
@@ -250,6 +257,7 @@ def evaluate(
     max_quality_drop: Drop = None,
     max_quality_drop_absolute: DropAbsolute = None,
     cost_advantage: Advantage = None,
+    confidence: ConfidenceGiven = None,
     split: Split = None,
     task: Task = None,
     skip_seen: Annotated[
@@ -271,10 +279,11 @@ def evaluate(
         max_quality_drop_absolute=max_quality_drop_absolute,
         cost_advantage=cost_advantage,
     )
+    sure = confidence_given(confidence)
     router = read_router(router_folder, **dials)
     chosen = read_data(data, split, task, usual="validation")
     with working("evaluating") as progress:
-        report = router.evaluate(chosen, skip_seen=skip_seen, progress=progress, **dials)
+        report = router.evaluate(chosen, skip_seen=skip_seen, progress=progress, **sure, **dials)
     if skip_seen:
         say(f"Left out {report.left_out} queries that the router has seen; {report.n} remain.")
     if as_json:
@@ -294,6 +303,7 @@ def route(
     max_quality_drop: Drop = None,
     max_quality_drop_absolute: DropAbsolute = None,
     cost_advantage: Advantage = None,
+    confidence: ConfidenceGiven = None,
     route: Annotated[
         str | None, typer.Option(metavar="NAME", help="Force a candidate; `small`, `large`.")
     ] = None,
@@ -306,11 +316,12 @@ def route(
         max_quality_drop_absolute=max_quality_drop_absolute,
         cost_advantage=cost_advantage,
     )
+    sure = confidence_given(confidence)
     router = read_router(router_folder, **dials)
     check_task(router, task)
     if not dials and route is None:
         say(f"No dial given: using the router's own, {router.dial.name}={router.dial.value:g}.")
-    decision = router.decide(query, route=route, task=task, **dials)
+    decision = router.decide(query, route=route, task=task, **sure, **dials)
     print_json(decision.model_dump())
 
 

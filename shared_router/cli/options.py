@@ -41,6 +41,61 @@ Advantage = Annotated[
 ]
 
 
+ConfidenceGiven = Annotated[
+    str | None,
+    typer.Option(
+        "--confidence",
+        metavar="C",
+        help="How sure a quality limit must be: 0.9 by default, or `estimate` for no promise.",
+        rich_help_panel=DIALS,
+    ),
+]
+Bounds = Annotated[
+    str | None,
+    typer.Option(
+        "--quality-bounds",
+        metavar="LOW,HIGH",
+        help="Least and greatest quality there can be, where it is not from 0 to 1.",
+    ),
+]
+
+
+def confidence_given(text: str | None) -> dict[str, Any]:
+    """Read a confidence; nothing where none was given.
+
+    Raises:
+        DialError: If it is neither a number above 0.5 and below 1 nor `estimate`.
+    """
+    from shared_router.options import confidence_from
+
+    if text is None:
+        return {}
+    try:
+        value: float | str = float(text)
+    except ValueError:
+        value = text
+    return {"confidence": confidence_from(value)}
+
+
+def bounds_given(text: str | None) -> tuple[float, float] | None:
+    """Read the bounds of a quality.
+
+    Raises:
+        ConfigurationError: If they are not two numbers.
+    """
+    from shared_router.errors import ConfigurationError
+
+    if text is None:
+        return None
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise ConfigurationError(
+            f"--quality-bounds are two numbers, such as 0,100; got {text!r}."
+        ) from None
+    return low, high
+
+
 def given_dials(**dials: float | None) -> dict[str, Any]:
     """Keep the dials that were given."""
     return {name: value for name, value in dials.items() if value is not None}

@@ -14,11 +14,13 @@ from shared_router.cli.judge import EngineOption, RayAddress, Workers
 from shared_router.cli.options import (
     Advantage,
     AsJson,
+    ConfidenceGiven,
     Drop,
     DropAbsolute,
     Folder,
     Force,
     Threshold,
+    confidence_given,
     given_dials,
 )
 
@@ -39,6 +41,7 @@ def score(
     max_quality_drop: Drop = None,
     max_quality_drop_absolute: DropAbsolute = None,
     cost_advantage: Advantage = None,
+    confidence: ConfidenceGiven = None,
     text: Annotated[bool, typer.Option("--text", help="Write the text of each query too.")] = False,
     engine: EngineOption = "local",
     workers: Workers = None,
@@ -57,6 +60,7 @@ def score(
         max_quality_drop_absolute=max_quality_drop_absolute,
         cost_advantage=cost_advantage,
     )
+    sure = confidence_given(confidence)
     check_runner(engine)
     at_work = runner_named(engine, workers, ray_address)
     router = read_router(router_folder, **dials)
@@ -68,6 +72,7 @@ def score(
             source,
             out,
             dial=dial_from(dials),
+            **sure,
             runner=at_work,
             keep_text=text,
             force=force,
@@ -97,6 +102,8 @@ def _tell_scored(report: "ScoreReport", *, as_json: bool) -> None:
     typer.echo(f"{doing} {report.queries} queries, {report.queries_per_second:.1f}/s")
     for name, n in report.chosen.items():
         typer.echo(f"  {100 * n / report.queries:5.1f} %  {name}")
+    claims = ", ".join(f"{n} {name}" for name, n in report.guarantees.items())
+    typer.echo(f"What holds of the decisions: {claims}")
     if report.within:
         n, tasks = sum(report.within.values()), len(report.within)
         typer.echo(f"Within their own task or suite ({tasks} of them): {n}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Method = Literal["paired", "bets"]
 """The exact paired test of right-or-wrong quality, or a mixture of bets for graded quality."""
+METHODS: tuple[Method, ...] = get_args(Method)
 UNIT = (0.0, 1.0)
 """Bounds of a quality that states none and lies within."""
 HEAVIEST_THINNED = 3

@@ -163,7 +163,7 @@ class CriticalValues:
         few = np.concatenate([np.geomspace(1 / n, most, tabled), wanted[wanted <= most]])
         above = most * FINENESS ** np.arange(1, math.ceil(math.log(1 / most, FINENESS)))
         many = np.concatenate([above[above < 1], wanted[wanted > most]])
-        if MOST_EXPECTED > 0.95 * n:
+        if 0.95 * n < MOST_EXPECTED:
             many = many[:0]  # so few queries promise nothing there
         exact = [critical_values(n, float(limit), errors) for limit in few]
         normal = normal_quantiles(np.asarray(errors)) - NORMAL_MARGIN

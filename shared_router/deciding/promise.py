@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shared_router.deciding.bets import least_mean, upper_means
-from shared_router.deciding.evidence import absolute_range
+from shared_router.deciding.checks import (
+    check_array,
+    check_count,
+    check_finite,
+    check_rule,
+    check_thresholds,
+)
+from shared_router.deciding.evidence import METHODS, absolute_range
 from shared_router.deciding.paired_test import CriticalValues, least_share, upper_drops
 
 if TYPE_CHECKING:
@@ -36,6 +43,7 @@ USUAL_LIMITS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
 """Limits at which the exact test is enumerated to the digit."""
 MOST_SETTINGS = 100
 """Settings of a grid."""
+OWNER = "A promise"
 ROUNDED_TO = 1e-4
 """Part of the scores' spread to which they are rounded before they are compared."""
 
@@ -80,6 +88,30 @@ class Look:
     """Lower bound of the reference's absolute mean quality, shape (c,); 0 where a relative drop has
     no meaning."""
 
+    def __post_init__(self) -> None:
+        check_count("n", self.n, OWNER)
+        columns = len(CONFIDENCES)
+        for name in ("upper", "upper_relative"):
+            bounds = getattr(self, name)
+            check_array(name, bounds, 2, OWNER)
+            sound = bool(np.all(bounds[0] == 0) and np.all(np.diff(bounds, axis=0) >= 0))
+            check_rule(
+                bounds.shape[1] == columns and sound and not np.isnan(bounds).any(),
+                name,
+                f"rises from 0 in {columns} columns",
+                f"shape {bounds.shape}",
+                OWNER,
+            )
+        check_array("reference", self.reference, 1, OWNER)
+        check_finite("reference", self.reference, OWNER)
+        check_rule(
+            self.reference.shape == (columns,) and bool((self.reference >= 0).all()),
+            "reference",
+            f"has {columns} values of at least 0",
+            f"shape {self.reference.shape}",
+            OWNER,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Promise:
@@ -93,6 +125,16 @@ class Promise:
     """The looks at labels, the last one the newest."""
     method: Method
     """The test."""
+
+    def __post_init__(self) -> None:
+        check_thresholds(self.thresholds, OWNER)
+        points = len(self.thresholds)
+        check_array("shares", self.shares, 1, OWNER)
+        check_finite("shares", self.shares, OWNER)
+        check_rule(len(self.shares) == points, "shares", "has one per threshold", points, OWNER)
+        check_rule(self.method in METHODS, "method", f"is one of {METHODS}", self.method, OWNER)
+        fits = all(len(look.upper) == len(look.upper_relative) == points for look in self.looks)
+        check_rule(bool(self.looks) and fits, "looks", f"bound {points} settings", points, OWNER)
 
     def step(self, dial: Dial, confidence: float) -> int:
         """Find the cheapest setting that can be promised; 0 is all-reference, which always holds.

@@ -10,13 +10,16 @@ import numpy as np
 from shared_router.deciding.by_task import TaskCurves
 from shared_router.deciding.checks import check_array
 from shared_router.deciding.curve import CalibrationCurve
+from shared_router.deciding.pooling import OutOfFold
 from shared_router.deciding.rule import rule_of
 from shared_router.errors import ArtifactError, ConfigurationError
 from shared_router.retrieval import RETRIEVAL_NAMES
+from shared_router.router.promise_files import read_probes, read_promises
 from shared_router.router.read import (
     BUNDLED,
     CALIBRATION,
     GRAPH,
+    OUT_OF_FOLD,
     REFERENCE,
     SETTINGS,
     TOKENIZER,
@@ -41,8 +44,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shared_router.deciding.rule import Rule
+    from shared_router.deciding.settings import Promises
     from shared_router.router.read import FileRead
     from shared_router.router.schema import Settings, StoredCurve
+    from shared_router.serving.probes import Probes
 
 R = TypeVar("R", bound=RouterState)
 
@@ -86,6 +91,9 @@ def _fields(settings: Settings, files: Mapping[str, FileRead], folder: Path) -> 
         reference = _reference(settings, files)
     scorer = _scorer(settings, reference, files, folder)
     curve, task_curves = _curves(settings, scorer, files, folder)
+    promises, probes = _promises(settings, files, folder)
+    with said_of(folder / OUT_OF_FOLD):
+        unseen = _out_of_fold(files)
     return {
         "name": settings.name,
         "candidates": tuple(settings.candidates),
@@ -96,6 +104,9 @@ def _fields(settings: Settings, files: Mapping[str, FileRead], folder: Path) -> 
         "scorer": scorer,
         "curve": curve,
         "task_curves": task_curves,
+        "promises": promises,
+        "out_of_fold": unseen,
+        "probes": probes,
         "default_dial": settings.default_dial and settings.default_dial.dial,
         "reference": reference,
         "fitted_ids": frozenset(settings.fitted_ids),
@@ -167,6 +178,25 @@ def _curves(
         with said_of(f"{folder / CALIBRATION}, task {shown(own.label)}"):
             curves[own.label] = _curve(arrays, own, f"task {at}/", rule)
     return whole, TaskCurves(curves=curves, too_few=about.too_few, least=about.least, by=about.by)
+
+
+def _promises(
+    settings: Settings, files: Mapping[str, FileRead], folder: Path
+) -> tuple[Promises | None, Probes | None]:
+    stored = settings.calibration
+    if stored is None or (stored.promises is None and stored.probes_spread is None):
+        return None, None
+    arrays = arrays_from_file(_file(files, CALIBRATION, folder))
+    with said_of(folder / CALIBRATION):
+        promises = read_promises(arrays, stored.promises)
+        return promises, read_probes(arrays, stored.probes_spread)
+
+
+def _out_of_fold(files: Mapping[str, FileRead]) -> OutOfFold | None:
+    """Read the training queries' scores; older routers kept none."""
+    if OUT_OF_FOLD not in files:
+        return None
+    return OutOfFold(*_named(arrays_from_file(files[OUT_OF_FOLD]), ("scores", "outcomes")))
 
 
 def _curve(

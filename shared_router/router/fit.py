@@ -73,6 +73,7 @@ def fit(
         aliases=joined({}, complete.aliases(names)),
         costs_usd=costs.usd,
         reference=fitted.reference,
+        out_of_fold=fitted.out_of_fold,
         fitted_ids=frozenset(complete.ids),
         facts={"training": fitted.facts | {"costs": costs.source}},
     )

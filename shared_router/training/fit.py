@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shared_router.data.labels import make_labels
+from shared_router.deciding.pooling import OutOfFold
 from shared_router.serving.memory import TrainMemory
 from shared_router.serving.scorer import GraphScorer
 from shared_router.serving.session import GraphSession
@@ -47,6 +48,8 @@ class Fitted:
     reference: TrainMemory | None
     facts: dict[str, Any]
     """Measured facts, for the model card."""
+    out_of_fold: OutOfFold | None
+    """The training queries as heads scored them that had not seen them; `None` of too few."""
 
 
 def fit_scorer(
@@ -105,6 +108,7 @@ def fit_scorer(
         facts["finetuning"] = tuned.facts
     if tuned is not None and finetuning is not None and not finetuning.blend:
         scorer, kept, facts["parts"] = _tuned_alone(exported, tuned, data, means, progress)
+        unseen: Unseen | None = Unseen(tuned.dev, tuned.dev_predictions)
     else:
         embeddings = embed(
             exported, data.queries, cache=cache, progress=counter(progress, "embed", len(data))
@@ -112,8 +116,11 @@ def fit_scorer(
         train = partial(train_on_embeddings, neighbours=reference, words=words, seed=seed)
         head = train(data, made, embeddings, features)
         mixed: TrainedHead | Blend = head
+        unseen = Unseen.of(head)
         if tuned is not None:
             mixed = blended(data, made, embeddings, head, tuned, train, features)
+            both = mixed.dev_predictions
+            unseen = None if both is None else Unseen(tuned.dev, both)
         kept = embeddings
         scorer = _scorer(exported, mixed, kept, features.shape[1], means)
         facts |= {"parts": part_weights(mixed), "ridge": head.ridge}
@@ -121,7 +128,31 @@ def fit_scorer(
         scorer, facts["int8"] = quantised(scorer, data.queries)
     quality = data.quality(candidates)
     gaps = (quality[:, :-1] - quality[:, -1:]).astype(np.float32)
-    return Fitted(scorer, TrainMemory(kept.astype(np.float16), gaps) if reference else None, facts)
+    return Fitted(
+        scorer,
+        TrainMemory(kept.astype(np.float16), gaps) if reference else None,
+        facts,
+        None if unseen is None else unseen.with_outcomes(quality),
+    )
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Training queries with scores by models that were fitted without them."""
+
+    rows: NDArray[np.intp]
+    scores: NDArray[np.float64]
+    """Shape (rows, k - 1)."""
+
+    @classmethod
+    def of(cls, head: TrainedHead) -> Unseen | None:
+        """Take the out-of-fold scores of a head's cross-validation, where there was one."""
+        scores = head.out_of_fold
+        return None if scores is None else cls(np.arange(len(scores)), scores)
+
+    def with_outcomes(self, quality: NDArray[np.float64]) -> OutOfFold:
+        """Put the outcomes of the queries beside their scores."""
+        return OutOfFold(np.asarray(self.scores, dtype=np.float64), quality[self.rows])
 
 
 def _tuned_alone(
@@ -201,7 +232,8 @@ def blended(
     words = term_matrix([data.queries[row] for row in dev])
     frozen = fitted.predict(embeddings[dev], features[dev], terms=words)
     weight = blend_weight(tuned.dev_predictions, frozen, labels.values[dev])
-    return Blend(tuned.graph, weight, head)
+    both = weight * tuned.dev_predictions + (1 - weight) * frozen
+    return Blend(tuned.graph, weight, head, both)
 
 
 def train_on_embeddings(
