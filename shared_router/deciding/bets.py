@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shared_router.deciding.paired_test import from_here_on
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -62,7 +64,7 @@ def upper_means(
     both = np.hstack([routed, stayed])
     parts = np.array_split(limits, max(1, len(limits) // AT_ONCE))
     fortunes = np.hstack([_fortunes(part, kinds, both, heaviest) for part in parts])
-    found = [_from_here_on(fortunes >= -np.log(error), limits) for error in errors]
+    found = [from_here_on(fortunes >= -np.log(error), limits) for error in errors]
     return np.stack(found, axis=1) * bound
 
 
@@ -77,7 +79,7 @@ def least_mean(
         weights: What each counts, shape (n,); 1 where not given.
     """
     nothing = np.zeros((1, len(values)), dtype=bool)
-    fine = np.linspace(0, 1, FINENESS + 1)
+    fine = [float(part) for part in np.linspace(0, 1, FINENESS + 1)]
     worst = upper_means(1 - np.asarray(values), nothing, 1.0, [error], weights=weights, also=fine)
     return max(0.0, 1 - float(worst[0, 0]))
 
@@ -112,9 +114,3 @@ def _fortunes(
     most = each.max(axis=2)
     mixed: NDArray[np.float64] = most + np.log(np.exp(each - most[:, :, None]).mean(axis=2))
     return mixed
-
-
-def _from_here_on(rejected: NDArray[np.bool_], limits: NDArray[np.float64]) -> NDArray[np.float64]:
-    kept = ~rejected[:, ::-1]
-    last = np.where(kept.any(axis=1), kept.argmax(axis=1), rejected.shape[1])
-    return np.append(limits, np.inf)[rejected.shape[1] - last]

@@ -41,7 +41,7 @@ FINENESS = 1.004
 
 
 def score_statistic(
-    lost: NDArray[np.floating], gained: NDArray[np.floating], n: int, drop: NDArray[np.floating]
+    lost: NDArray[np.number], gained: NDArray[np.number], n: int, drop: NDArray[np.number] | float
 ) -> NDArray[np.float64]:
     """Compute the score statistic of `E[D] >= drop`; the lower, the surer the drop is less.
 
@@ -99,11 +99,11 @@ def _distributions(
         fits = lost + gained <= n
         b, c = lost[fits], gained[fits]
         same = n - b - c
-        chance = logs[n] - logs[b] - logs[c] - logs[same]
+        chance: NDArray[np.float64] = logs[n] - logs[b] - logs[c] - logs[same]
         for count, share in ((b, losses), (c, gains), (same, 1 - losses - gains)):
             chance = chance + _power(count, share)
         p = np.exp(chance)
-        z = score_statistic(b, c, n, np.float64(drop))
+        z = score_statistic(b, c, n, drop)
         order = np.argsort(z, kind="stable")
         z, reached = z[order], np.cumsum(p[order]) + max(0.0, 1 - float(p.sum()))
         ends = np.append(np.diff(z) > 1e-9, True)  # equal values are rejected together
@@ -123,8 +123,7 @@ def _power(count: NDArray[np.intp], share: float) -> NDArray[np.float64]:
     """Compute the logarithm of `share ** count`, where `0 ** 0` is 1."""
     if share <= 1e-15:
         return np.where(count == 0, 0.0, -np.inf)
-    logs: NDArray[np.float64] = count * math.log(share)
-    return logs
+    return count.astype(np.float64) * math.log(share)
 
 
 def normal_quantiles(errors: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -163,7 +162,7 @@ class CriticalValues:
         few = np.concatenate([np.geomspace(1 / n, most, tabled), wanted[wanted <= most]])
         above = most * FINENESS ** np.arange(1, math.ceil(math.log(1 / most, FINENESS)))
         many = np.concatenate([above[above < 1], wanted[wanted > most]])
-        if MOST_EXPECTED > 0.95 * n:
+        if 0.95 * n < MOST_EXPECTED:
             many = many[:0]  # so few queries promise nothing there
         exact = [critical_values(n, float(limit), errors) for limit in few]
         normal = normal_quantiles(np.asarray(errors)) - NORMAL_MARGIN
@@ -188,15 +187,16 @@ def upper_drops(
     """
     limits, values = critical.limits, critical.values
     z = score_statistic(lost[:, None], gained[:, None], critical.n, limits[None, :])
-    found = [_from_here_on(z < values[:, error], limits) for error in range(values.shape[1])]
+    found = [from_here_on(z < values[:, error], limits) for error in range(values.shape[1])]
     return np.stack(found, axis=1)
 
 
-def _from_here_on(rejected: NDArray[np.bool_], limits: NDArray[np.float64]) -> NDArray[np.float64]:
+def from_here_on(rejected: NDArray[np.bool_], limits: NDArray[np.float64]) -> NDArray[np.float64]:
     """Find, per row, the limit from which on all are rejected; infinite where the last is not."""
     kept = ~rejected[:, ::-1]
     last = np.where(kept.any(axis=1), kept.argmax(axis=1), rejected.shape[1])
-    return np.append(limits, np.inf)[rejected.shape[1] - last]
+    found: NDArray[np.float64] = np.append(limits, np.inf)[rejected.shape[1] - last]
+    return found
 
 
 def least_share(right: int, n: int, error: float) -> float:
