@@ -28,7 +28,7 @@ MANY_SAMPLES, MANY_TEXTS = 4, 5000
 
 @dataclass(frozen=True)
 class Evidence:
-    """Texts with their scores and losses, each counted as often as it came."""
+    """Texts in an order that their ids alone decide, each counted as often as it came."""
 
     scores: NDArray[np.float64]
     """Score of each text, shape (n,)."""
@@ -90,6 +90,7 @@ def gather_evidence(
     for row, text in enumerate(texts):
         clusters[" ".join(text.split())].append(row)
     members = [sorted(rows, key=lambda row: _hashed(ids[row])) for rows in clusters.values()]
+    members.sort(key=lambda rows: _hashed(ids[rows[0]]))
     sizes = np.array([len(rows) for rows in members], dtype=np.float64)
     first = np.array([rows[0] for rows in members])
     low, high = bounds
