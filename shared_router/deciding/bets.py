@@ -60,7 +60,7 @@ def upper_means(
     Returns:
         Shape (m, errors): the least limit from which on all are rejected; infinite where none is.
     """
-    limits = np.unique(np.append(LIMITS, [limit for limit in also if 0 < limit < 1]))
+    limits = np.unique(np.append(LIMITS, [limit for limit in also if 0 < limit < LIMITS[-1]]))
     by_setting = np.argsort(found.first, kind="stable")
     share = found.weights[by_setting] / found.weights.max()
     ends = np.searchsorted(found.first[by_setting], np.arange(found.settings), side="right")

@@ -25,21 +25,23 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MOST_EXPECTED = 60.0
-"""Expected losses `n d` up to which critical values are enumerated; above, they are normal."""
+MOST_EXPECTED, FEW_QUERIES = 60.0, 400
+"""Critical values are enumerated up to so many expected losses `n d`, and for so few queries."""
 NORMAL_MARGIN = 0.07
-"""Taken from the normal quantile above that: enumeration finds the exact value at most this low."""
-ENUMERATED_GAINS = 60.0
-"""Expected gains up to which shares of gains are enumerated; at more, sums are normal."""
-MANY_GAINS_MARGIN = 0.01
-"""Taken from the normal quantile for those."""
+"""Others are the normal quantile less this: enumeration finds the exact value at most so low."""
 MOST_ERROR = 0.2
-"""Greatest error for which those margins were measured."""
-SHARES = 50
-"""Shares of gains that are enumerated, beside none."""
-SPREADS = 6.0
-"""Standard deviations of each count that are enumerated; what lies outside counts as rejected."""
-LIMITS = np.geomspace(0.0005, 0.95, 80)
+"""Greatest error for which the margins were measured."""
+ENUMERATED_GAINS = 400.0
+"""Expected gains up to which shares of gains are enumerated; at more, sums are normal."""
+MANY_GAINS_MARGIN = 0.035
+"""Taken from the normal quantile for those."""
+FEW_GAINS = 60.0
+"""Expected gains up to which they are enumerated close together, all over the same counts."""
+CLOSE, APART = 0.15, 1.05
+"""Steps of the root of the expected gains, up to there and above."""
+SPREADS, OUTSIDE = 6.0, 1e-7
+"""Standard deviations of each count that are enumerated, and the chance of what lies outside."""
+LIMITS = np.geomspace(0.0005, 0.4, 30)
 """Limits among which a bound is looked for, beside those that are asked for."""
 STEP_OF_COUNTS = 1.02
 """Ratio of the numbers of queries that a relative limit is tested on."""
@@ -94,7 +96,8 @@ def critical_values(
     """
     asked = np.asarray(errors, dtype=np.float64)
     found = normal_quantiles(asked) - MANY_GAINS_MARGIN
-    for z, reached in _distributions(n, drop, gain):
+    greatest = float(found.max())
+    for z, reached in _distributions(n, drop, gain, greatest):
         # The least value at which more than the error would be rejected: below it, all is well.
         at = np.searchsorted(reached, asked, side="right")
         found = np.minimum(found, np.append(z, np.inf)[at])
@@ -102,30 +105,55 @@ def critical_values(
 
 
 def _distributions(
-    n: int, drop: float, gain: float
+    n: int, drop: float, gain: float, greatest: float
 ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Give, for each share of gains, the values of the statistic and the probability up to each."""
-    most = min((1 - drop) / (1 + gain) * (1 - 1e-9), ENUMERATED_GAINS / n)
-    lost, gained = np.indices((_most(n, drop + gain * most), _most(n, most)))
-    fits = lost + gained <= n
-    z = score_statistic(lost[fits], gained[fits], n, drop, gain)
-    order = np.argsort(z, kind="stable")
-    z, b, c = z[order], lost[fits][order], gained[fits][order]
-    ends = np.append(np.diff(z) > 1e-9, True)  # equal values are rejected together
+    """Give, for each share of gains, the least values of the statistic and the chance up to each.
+
+    Values above the greatest that is asked for are left out.
+    """
     logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
-    ways: NDArray[np.float64] = logs[n] - logs[b] - logs[c] - logs[n - b - c]
-    for gains in (0.0, *np.geomspace(min(0.02 / n, most), most, SHARES)):
-        losses = drop + gain * gains
-        chance = ways + _power(b, losses) + _power(c, gains)
-        p = np.exp(chance + _power(n - b - c, 1 - losses - gains))
-        reached = np.cumsum(p)
-        yield z[ends], (reached + max(0.0, 1 - float(reached[-1])))[ends]
+    for shares in _shares(n, (1 - drop) / (1 + gain)):
+        lost = _likely(n, drop + gain * shares[0], drop + gain * shares[-1])
+        b, c = np.meshgrid(lost, _likely(n, shares[0], shares[-1]), indexing="ij")
+        fits = (b + c <= n) & (b - gain * c < n * drop)  # where the statistic is negative
+        z = score_statistic(b[fits], c[fits], n, drop, gain)
+        order = np.argsort(z)[: np.count_nonzero(z <= greatest)]
+        z, b, c = z[order], b[fits][order], c[fits][order]
+        starts, ends = _alike(z)
+        ways: NDArray[np.float64] = logs[n] - logs[b] - logs[c] - logs[n - b - c]
+        for gains in shares:
+            losses = drop + gain * gains
+            chance = ways + _power(b, losses) + _power(c, gains)
+            reached = np.cumsum(np.exp(chance + _power(n - b - c, 1 - losses - gains)))
+            yield z[starts], reached[ends] + OUTSIDE
 
 
-def _most(n: int, share: float) -> int:
-    """Count the values that a binomial of this share takes with more than a trace of chance."""
-    mean, spread = n * share, math.sqrt(n * share * (1 - share))
-    return min(n, int(mean + SPREADS * spread + 8)) + 1
+def _alike(z: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Find the first and the last of values that rounding alone parts: rejected together."""
+    apart = np.flatnonzero(np.diff(z) > 1e-9)
+    return np.append(0, apart + 1)[: len(z)], np.append(apart, len(z) - 1)[: len(z)]
+
+
+def _shares(n: int, most: float) -> Iterator[tuple[float, ...]]:
+    """Give shares of gains, rising: few gains together, more one by one.
+
+    They lie as close as their counts differ: evenly in the angle whose sine is the root of a share.
+    """
+    root = math.sqrt(n * most)
+    angles = np.linspace(0, math.pi / 2, math.ceil(math.pi / 2 * root / CLOSE) + 1)
+    shares = most * np.sin(angles) ** 2
+    few = shares * n <= FEW_GAINS
+    yield tuple(shares[few])
+    many = shares[~few & (shares * n <= ENUMERATED_GAINS)]
+    for share in many[:: -round(APART / CLOSE)][::-1]:
+        yield (float(share),)
+
+
+def _likely(n: int, least: float, most: float) -> NDArray[np.intp]:
+    """List the counts that binomials of these shares take with more than a trace of chance."""
+    low = n * least - SPREADS * math.sqrt(n * least * (1 - least)) - 3
+    high = n * most + SPREADS * math.sqrt(n * most * (1 - most)) + 8
+    return np.arange(max(0, int(low)), min(n, int(high)) + 1)
 
 
 def _power(count: NDArray[np.intp], share: float) -> NDArray[np.float64]:
@@ -152,7 +180,7 @@ class CriticalValues:
 
     def at(self, n: int, drop: float, gain: float = 1.0) -> NDArray[np.float64]:
         """Find them for a number of queries, a limit and what a gain weighs; shape (errors,)."""
-        if n * drop > MOST_EXPECTED:
+        if n * drop > MOST_EXPECTED and n > FEW_QUERIES:
             return normal_quantiles(np.asarray(self.errors)) - NORMAL_MARGIN
         if (n, drop, gain) not in self._kept:
             self._kept[n, drop, gain] = critical_values(n, drop, self.errors, gain)
@@ -234,7 +262,7 @@ def upper_drops(
         where the greatest does not. Between two limits none is taken: who passes the lower one
         passes all above it.
     """
-    limits = np.unique(np.append(LIMITS, [limit for limit in also if 0 < limit < 1]))
+    limits = np.unique(np.append(LIMITS, [limit for limit in also if 0 < limit < LIMITS[-1]]))
     limits = limits[limits * pairs.n.max(initial=0) >= 1]
     passed = np.zeros((len(pairs.n), len(critical.errors), len(limits)), dtype=bool)
     for at, limit in enumerate(limits):
