@@ -47,28 +47,25 @@ class Losses:
     """How many settings there are, m; a query that none routes has m as its first."""
 
 
-def upper_means(
-    found: Losses, errors: Sequence[float], also: Sequence[float] = ()
-) -> NDArray[np.float64]:
+def upper_means(found: Losses, errors: Sequence[float]) -> NDArray[np.float64]:
     """Bound the mean loss at each setting from above, as a part of the mean unit.
 
     Args:
         found: The losses.
         errors: Probabilities that a bound does not hold.
-        also: Limits that are asked for.
 
     Returns:
-        Shape (m, errors): the least limit from which on all are rejected; infinite where none is.
+        Shape (m, errors): the least of `LIMITS` from which on all are rejected; infinite where
+        none is.
     """
-    limits = np.unique(np.append(LIMITS, [limit for limit in also if 0 < limit < LIMITS[-1]]))
     by_setting = np.argsort(found.first, kind="stable")
     share = found.weights[by_setting] / found.weights.max()
     ends = np.searchsorted(found.first[by_setting], np.arange(found.settings), side="right")
     lost, unit = found.losses[by_setting] * share, found.unit[by_setting] * share
-    grown = np.stack([_grown(lost, limit * unit, ends) for limit in limits], axis=1)
+    grown = np.stack([_grown(lost, limit * unit, ends) for limit in LIMITS], axis=1)
     mixtures = [_mixture(len(lost), error) for error in errors]
     bounds = [
-        from_here_on(_mixed(grown, mixture) >= -math.log(error), limits)
+        from_here_on(_mixed(grown, mixture) >= -math.log(error))
         for mixture, error in zip(mixtures, errors, strict=True)
     ]
     return np.stack(bounds, axis=1)

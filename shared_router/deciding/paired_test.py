@@ -31,18 +31,23 @@ NORMAL_MARGIN = 0.07
 """Others are the normal quantile less this: enumeration finds the exact value at most so low."""
 MOST_ERROR = 0.2
 """Greatest error for which the margins were measured."""
-ENUMERATED_GAINS = 400.0
+ENUMERATED_GAINS = 650.0
 """Expected gains up to which shares of gains are enumerated; at more, sums are normal."""
-MANY_GAINS_MARGIN = 0.035
+MANY_GAINS_MARGIN = 0.03
 """Taken from the normal quantile for those."""
 FEW_GAINS = 60.0
 """Expected gains up to which they are enumerated close together, all over the same counts."""
-CLOSE, APART = 0.15, 1.05
+CLOSE, APART = 0.15, 1.35
 """Steps of the root of the expected gains, up to there and above."""
+BETWEEN = 1.015
+"""How many times the error can be reached at a share between those."""
 SPREADS, OUTSIDE = 6.0, 1e-7
 """Standard deviations of each count that are enumerated, and the chance of what lies outside."""
-LIMITS = np.geomspace(0.0005, 0.4, 30)
-"""Limits among which a bound is looked for, beside those that are asked for."""
+LIMITS = np.array(
+    [0.0005, 0.001, 0.002, 0.0025, 0.003, 0.004, 0.005, 0.0075, 0.01, 0.0125, 0.015, 0.02, 0.025,
+     0.03, 0.04, 0.05, 0.06, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.4]
+)  # fmt: skip
+"""Limits that are tested; of others, the next lower one is."""
 STEP_OF_COUNTS = 1.02
 """Ratio of the numbers of queries that a relative limit is tested on."""
 
@@ -94,8 +99,9 @@ def critical_values(
 
     Source: Lloyd and Moldovan, Stat. Med. 27 (2008): the exact unconditional test.
     """
-    asked = np.asarray(errors, dtype=np.float64)
-    found = normal_quantiles(asked) - MANY_GAINS_MARGIN
+    asked = np.asarray(errors, dtype=np.float64) / BETWEEN
+    many = n * (1 - drop) / (1 + gain) > ENUMERATED_GAINS
+    found = normal_quantiles(asked) - MANY_GAINS_MARGIN * many
     greatest = float(found.max())
     for z, reached in _distributions(n, drop, gain, greatest):
         # The least value at which more than the error would be rejected: below it, all is well.
@@ -247,27 +253,19 @@ def _few_counts(counts: NDArray[np.intp]) -> NDArray[np.intp]:
     return found
 
 
-def upper_drops(
-    pairs: Pairs, critical: CriticalValues, also: Sequence[float] = ()
-) -> NDArray[np.float64]:
+def upper_drops(pairs: Pairs, critical: CriticalValues) -> NDArray[np.float64]:
     """Bound the drop at each setting of a walk from above.
 
     Args:
         pairs: What the settings lost and gained, in the order of the walk.
         critical: Critical values.
-        also: Limits that are asked for.
 
     Returns:
-        Shape (m, errors): the least limit from which on every walk passes the setting; infinite
-        where the greatest does not. Between two limits none is taken: who passes the lower one
-        passes all above it.
+        Shape (m, errors): the least of `LIMITS` from which on every walk passes the setting;
+        infinite where the greatest does not.
     """
-    limits = np.unique(np.append(LIMITS, [limit for limit in also if 0 < limit < LIMITS[-1]]))
-    limits = limits[limits * pairs.n.max(initial=0) >= 1]
-    passed = np.zeros((len(pairs.n), len(critical.errors), len(limits)), dtype=bool)
-    for at, limit in enumerate(limits):
-        passed[:, :, at] = _walk(pairs, float(limit), critical)
-    return np.stack([from_here_on(each, limits) for each in passed.swapaxes(0, 1)], axis=1)
+    walks = [_walk(pairs, float(limit), critical) for limit in LIMITS]
+    return np.stack([from_here_on(each) for each in np.stack(walks, axis=2).swapaxes(0, 1)], axis=1)
 
 
 def _walk(pairs: Pairs, drop: float, critical: CriticalValues) -> NDArray[np.bool_]:
@@ -276,20 +274,22 @@ def _walk(pairs: Pairs, drop: float, critical: CriticalValues) -> NDArray[np.boo
     passed = np.zeros((len(pairs.n), len(critical.errors)), dtype=bool)
     starts = np.flatnonzero(np.diff(pairs.n, prepend=-1))
     alive = np.ones(len(critical.errors), dtype=bool)
+    greatest = float(normal_quantiles(np.asarray(critical.errors)).max())  # of critical values
     for start, stop in zip(starts, [*starts[1:], len(pairs.n)], strict=True):
         n, part = int(pairs.n[start]), slice(start, stop)
-        if n == 0 or not alive.any():
+        if n * drop < 1 or not alive.any():
             break
         z = score_statistic(pairs.lost[part], pairs.gained[part], n, drop, gain)
+        if z[0] >= greatest:
+            break
         below = z[:, None] < critical.at(n, drop, gain)
         passed[part] = np.logical_and.accumulate(below, axis=0) & alive
         alive = passed[stop - 1]
     return passed
 
 
-def from_here_on(rejected: NDArray[np.bool_], limits: NDArray[np.float64]) -> NDArray[np.float64]:
+def from_here_on(rejected: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Find, per row, the limit from which on all are rejected; infinite where the last is not."""
-    kept = ~rejected[:, ::-1]
-    last = np.where(kept.any(axis=1), kept.argmax(axis=1), rejected.shape[1])
-    found: NDArray[np.float64] = np.append(limits, np.inf)[rejected.shape[1] - last]
+    kept = np.hstack([~rejected[:, ::-1], np.ones((len(rejected), 1), dtype=bool)])
+    found: NDArray[np.float64] = np.append(LIMITS, np.inf)[len(LIMITS) - kept.argmax(axis=1)]
     return found

@@ -26,8 +26,6 @@ from shared_router.deciding.paired_test import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from shared_router.deciding.evidence import Evidence, Method
@@ -37,9 +35,6 @@ CONFIDENCES = (0.8, 0.85, 0.9, 0.95, 0.975, 0.99, 0.999)
 """Confidences that are computed; one that is asked between two takes the greater."""
 FIRST_LOOK = 0.9
 """Share of the error that the first look at labels has; each later one has half of what is left."""
-USUAL_LIMITS = (0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.06, 0.075, 0.1,
-                0.15, 0.2, 0.25, 0.3)  # fmt: skip
-"""Limits that are tested as they are; of others, the next lower one that is."""
 LAST_BITS = 1e-9
 """Part of a limit by which rounding may miss it."""
 MOST_SETTINGS = 100
@@ -141,8 +136,7 @@ def take_look(
         critical: Critical values of `errors_of(error_share)`; found where not given.
     """
     known = critical or CriticalValues(errors_of(error_share))
-    asked = [limit / evidence.span for limit in USUAL_LIMITS]
-    absolute = _absolute_drops(thresholds[1:], evidence, known, asked) * evidence.span
+    absolute = _absolute_drops(thresholds[1:], evidence, known) * evidence.span
     of_reference = np.full_like(absolute, np.inf)
     if relative:
         of_reference = _relative_drops(thresholds[1:], evidence, known)
@@ -161,17 +155,14 @@ def _along(bounds: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _absolute_drops(
-    thresholds: NDArray[np.float64],
-    evidence: Evidence,
-    critical: CriticalValues,
-    asked: Sequence[float],
+    thresholds: NDArray[np.float64], evidence: Evidence, critical: CriticalValues
 ) -> NDArray[np.float64]:
     """Bound the absolute drop, in parts of the range."""
     if evidence.method == "bets":
         losses = _losses(thresholds, evidence, np.ones(len(evidence.losses)))
-        return upper_means(losses, critical.errors, asked)
+        return upper_means(losses, critical.errors)
     routed = evidence.scores[None, :] >= thresholds[:, None]
-    return upper_drops(absolute_pairs(evidence.losses, routed), critical, asked)
+    return upper_drops(absolute_pairs(evidence.losses, routed), critical)
 
 
 def _relative_drops(
@@ -182,10 +173,10 @@ def _relative_drops(
         least, most = absolute_range(evidence.bounds)
         quality = least + (most - least) * evidence.reference
         losses = _losses(thresholds, evidence, quality / evidence.span)
-        return upper_means(losses, critical.errors, USUAL_LIMITS)
+        return upper_means(losses, critical.errors)
     routed = evidence.scores[None, :] >= thresholds[:, None]
     pairs = relative_pairs(evidence.losses, evidence.reference == 1, routed)
-    return upper_drops(pairs, critical, USUAL_LIMITS)
+    return upper_drops(pairs, critical)
 
 
 def _losses(
