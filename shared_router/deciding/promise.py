@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 CONFIDENCES = (0.8, 0.85, 0.9, 0.95, 0.975, 0.99, 0.999)
 """Confidences that are computed; one that is asked between two takes the greater."""
-FIRST_LOOK = 0.9
+FIRST_LOOK = 0.95
 """Share of the error that the first look at labels has; each later one has half of what is left."""
 LAST_BITS = 1e-9
 """Part of a limit by which rounding may miss it."""
