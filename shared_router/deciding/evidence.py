@@ -22,7 +22,7 @@ UNIT = (0.0, 1.0)
 """Bounds of a quality that states none and lies within."""
 HEAVIEST_THINNED = 3
 """Copies of one text up to which texts are thinned out for the paired test; with more, bets."""
-MANY_SAMPLES, MANY_TEXTS = 4, 5000
+MANY_SAMPLES, MANY_TEXTS = 10, 5000
 """Sampled answers and texts from which bets on their mean are sharper than the paired test."""
 
 
