@@ -8,11 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared_router.deciding.evidence import (
-    MANY_SAMPLES,
-    MANY_TEXTS,
     Evidence,
     cutters,
     gather_evidence,
+    is_coarse,
     quality_bounds,
 )
 
@@ -23,6 +22,8 @@ def gathered(
     texts: list[str] | None = None,
     bounds: tuple[float, float] = (0.0, 1.0),
     order: np.ndarray | None = None,
+    *,
+    rounding: bool = False,
 ) -> Evidence:
     order = np.arange(len(small)) if order is None else order
     texts = texts or [f"text {row}" for row in range(len(small))]
@@ -34,6 +35,7 @@ def gathered(
         scores[order],
         samples,  # type: ignore[arg-type]
         bounds,
+        rounding=rounding,
     )
 
 
@@ -59,21 +61,36 @@ def test_right_or_wrong_is_paired_and_anything_else_is_bet_on():
     assert sorted(scaled.losses) == [0, 1]
 
 
-def test_one_sample_is_drawn_by_the_id_alone():
-    small, large = [[0.0, 1.0]] * 200, [[1.0, 1.0]] * 200
-    one = gathered(small, large)
-    assert set(one.losses) == {0, 1}
-    assert abs(one.losses.mean() - 0.5) < 0.15
-    assert np.array_equal(one.losses, gathered(small, large).losses)
+def test_several_samples_are_rounded_by_the_id_alone():
+    small, large = [[0.0, 1.0]] * 400, [[1.0, 1.0]] * 400
+    found = gathered(small, large)
+    assert found.method == "paired"
+    assert set(found.losses) == {0, 1}
+    assert abs(found.losses.mean() - 0.5) < 0.1
+    assert np.array_equal(found.losses, gathered(small, large).losses)
 
 
-def test_many_samples_of_many_texts_are_bet_on_in_the_mean():
-    row = [0.0] + [1.0] * (MANY_SAMPLES - 1)
-    few, many = ([row] * n for n in (MANY_TEXTS - 1, MANY_TEXTS))
-    assert gathered(few, few).method == "paired"
-    found = gathered(many, [[1.0] * MANY_SAMPLES] * MANY_TEXTS)
-    assert found.method == "bets"
-    assert found.losses == pytest.approx(1 / MANY_SAMPLES)
+def test_equal_means_lose_nothing_by_rounding():
+    found = gathered([[0.0, 1.0]] * 200, [[1.0, 0.0]] * 200)
+    assert (found.losses == 0).all()
+    assert 0.3 < found.reference.mean() < 0.7
+
+
+def test_graded_quality_is_rounded_where_asked_and_no_mean_changes():
+    rng = np.random.default_rng(0)
+    small, large = ([[x] for x in rng.beta(a, 1, 4000) * 4 + 1] for a in (1, 3))
+    bet, exact = (gathered(small, large, bounds=(1, 5), rounding=asked) for asked in (False, True))
+    assert (bet.method, exact.method) == ("bets", "paired")
+    assert set(exact.losses) <= {-1, 0, 1}
+    assert exact.losses.mean() == pytest.approx(bet.losses.mean(), abs=0.03)
+    assert exact.reference.mean() * 4 + 1 == pytest.approx(bet.reference.mean() * 4 + 1, abs=0.15)
+
+
+@pytest.mark.parametrize(("apart", "coarse"), [(1.0, True), (0.5, True), (0.1, False)])
+def test_coarse_quality_is_told_by_its_differences(apart, coarse):
+    quality = np.column_stack([np.full(50, 0.2), 0.2 + apart * (np.arange(50) % 2) * 0.8])
+    assert is_coarse(quality, (0.0, 1.0)) == coarse
+    assert is_coarse(quality * 10, (0.0, 10.0)) == coarse
 
 
 def test_texts_that_came_twice_are_thinned_to_a_sample_of_the_calls():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared_router.deciding.evidence import Evidence
+from shared_router.deciding.evidence import Evidence, is_coarse
 from shared_router.support.processes import cached_property
 from tests.benchmarks.out_of_fold import out_of_fold
 
@@ -37,11 +37,8 @@ class Population:
     """Scores by routers that have not seen them, shape (N,)."""
     quality: NDArray[np.float64]
     """Of the small and the large model, shape (N, 2), each in [0, 1]."""
-
-    @cached_property
-    def method(self) -> Method:
-        """How they are tested."""
-        return "paired" if np.isin(self.quality, (0.0, 1.0)).all() else "bets"
+    method: Method
+    """How they are tested."""
 
     @cached_property
     def reference(self) -> float:
@@ -68,18 +65,32 @@ class Population:
         """Draw queries with replacement."""
         return rng.integers(0, len(self.scores), n)
 
-    def evidence(self, rows: NDArray[np.intp]) -> Evidence:
-        """Take drawn queries for evidence, each for itself."""
-        small, large = self.quality[rows].T
-        ones = np.ones(len(rows))
+    def evidence(self, rng: np.random.Generator, rows: NDArray[np.intp]) -> Evidence:
+        """Take drawn queries for evidence, each for itself; the exact test rounds their quality."""
+        quality, ones = self.quality[rows], np.ones(len(rows))
+        if self.method == "paired":
+            quality = (rng.uniform(size=(len(rows), 1)) < quality).astype(np.float64)
+        small, large = quality.T
         return Evidence(self.scores[rows], large - small, large, ones, (0.0, 1.0), self.method)
+
+    def by_bets(self) -> Population:
+        """Take the same queries, tested by bets."""
+        return replace(self, name=f"{self.name}, bets", method="bets")
+
+
+def first(evidence: Evidence, n: int) -> Evidence:
+    """Take the first n."""
+    names = ("scores", "losses", "reference", "weights")
+    return replace(evidence, **{name: getattr(evidence, name)[:n] for name in names})
 
 
 def measured(folder: Path, name: str) -> Population:
     """Score a pair's queries by routers that have not seen them."""
     file, *pair = PAIRS[name]
     found = out_of_fold(str(folder / f"{file}.jsonl.gz"), pair)
-    return Population(name, found.plain[:, 0].astype(np.float64), found.quality)
+    exact = np.isin(found.quality, (0.0, 1.0)).all() or is_coarse(found.quality, (0.0, 1.0))
+    scores = found.plain[:, 0].astype(np.float64)
+    return Population(name, scores, found.quality, "paired" if exact else "bets")
 
 
 def on_the_limit(limit: float, gains: float, *, graded: bool, n: int = 40_000) -> Population:
@@ -102,4 +113,5 @@ def on_the_limit(limit: float, gains: float, *, graded: bool, n: int = 40_000) -
     still = lower & (small == large) & (large < 0.5 if graded else large == 0)
     small[np.flatnonzero(still)[:gained]] += size
     name = f"{'graded' if graded else 'right'} {gains:g}"
-    return Population(name, np.where(lower, 0.0, 1.0), np.stack([small, large], axis=1))
+    quality = np.stack([small, large], axis=1)
+    return Population(name, np.where(lower, 0.0, 1.0), quality, "bets" if graded else "paired")

@@ -23,6 +23,7 @@ from shared_router.deciding.promise import (
 )
 from shared_router.deciding.rule import Rule
 from shared_router.options import Dial
+from tests.statistical.populations import first
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shared_router.deciding.curve import CalibrationCurve
-    from shared_router.deciding.evidence import Evidence
     from shared_router.deciding.promise import Look
     from tests.statistical.populations import Population
 
@@ -101,12 +101,13 @@ def _calibrated(
 ) -> NDArray[np.float64]:
     """Calibrate once; per limit and confidence, what a cell takes the mean of."""
     grid, rows = cut_grid(population.scores[population.rows(rng, CUTTING)]), population.rows(rng, n)
-    evidence, allowed = population.evidence(rows), np.array([limit for limit, _ in cross])
+    evidence, allowed = population.evidence(rng, rows), np.array([limit for limit, _ in cross])
     look = take_look(grid, evidence, relative=True, critical=critical_values_of(n, FIRST_LOOK))
     promise = promise_of(population, grid, [look])
     steps = np.array([promise.step(dial(limit), confidence) for limit, confidence in cross])
-    believed = [clt_step(grid, evidence, limit, confidence) for limit, confidence in cross]
-    curve = calibration_curve(PAIR, evidence.scores[:, None], population.quality[rows])
+    graded = population.quality[rows]
+    believed = [clt_step(grid, evidence.scores, graded, *cell) for cell in cross]
+    curve = calibration_curve(PAIR, population.scores[rows, None], graded)
     share, drop = population.measure(grid[steps])
     clt, clt_drop = population.measure(grid[believed])
     old = population.measure(np.array([curve.resolve(dial(limit)) for limit in allowed]))[1]
@@ -124,13 +125,19 @@ def promise_of(population: Population, grid: NDArray[np.float64], looks: Sequenc
     )
 
 
-def clt_step(grid: NDArray[np.float64], evidence: Evidence, limit: float, confidence: float) -> int:
+def clt_step(
+    grid: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    quality: NDArray[np.float64],
+    limit: float,
+    confidence: float,
+) -> int:
     """Walk the same grid, believing that a mean over its standard error is normal."""
-    first = np.searchsorted(-grid[1:], -evidence.scores, side="left")
-    lost, part, n = evidence.losses, limit * evidence.reference, len(evidence.losses)
+    routed_by = np.searchsorted(-grid[1:], -scores, side="left")
+    lost, part, n = quality[:, 1] - quality[:, 0], limit * quality[:, 1], len(quality)
 
     def routed(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.cumsum(np.bincount(first, values, len(grid))[: len(grid) - 1]) / n
+        return np.cumsum(np.bincount(routed_by, values, len(grid))[: len(grid) - 1]) / n
 
     mean = routed(lost) - part.mean()
     square = routed(lost**2) - 2 * routed(lost * part) + (part**2).mean()
@@ -150,10 +157,11 @@ def looked_at_six_times(
     broken = dict.fromkeys(product(LIMITS, CONFIDENCES), 0)
     for _ in range(calibrations):
         grid = cut_grid(population.scores[population.rows(rng, CUTTING)])
-        rows, looks, drops = population.rows(rng, sizes[-1]), [], population.measure(grid)[1]
+        everything = population.evidence(rng, population.rows(rng, sizes[-1]))
+        looks, drops = [], population.measure(grid)[1]
         in_force = dict.fromkeys(broken, 0)
         for n, critical in zip(sizes, criticals, strict=True):
-            evidence = population.evidence(rows[:n])
+            evidence = first(everything, n)
             looks.append(take_look(grid, evidence, relative=True, critical=critical))
             promise = promise_of(population, grid, looks)
             for limit, confidence in broken:
@@ -213,7 +221,7 @@ def follow_default(
     for own in found:
         training, rows = population.rows(rng, CUTTING), population.rows(rng, n)
         grid = cut_grid(population.scores[training])
-        look = take_look(grid, population.evidence(rows), relative=True, critical=critical)
+        look = take_look(grid, population.evidence(rng, rows), relative=True, critical=critical)
         step = promise_of(population, grid, [look]).step(dial(limit), confidence)
         at = grid[step]
         if step == 0:

@@ -33,7 +33,7 @@ MANY, FEW = 2000, 150
 """Calibrations a cell, in the long and in the short form."""
 ON_THE_LIMIT = [(0.0, False), (0.02, False), (0.08, False), (0.05, True)]
 """Share of gains, and whether graded."""
-MEASURED = ("mmlu", "mmlu_pro", "graded")
+MEASURED = ("mmlu", "mmlu_pro", "graded", "graded, bets")
 SIX = range(200, 1201, 200)
 """Labels at each of six looks."""
 FLOORS = {0.01: (0.60, 0.88), 0.02: (0.80, 0.90), 0.05: (0.88, 0.93)}
@@ -61,7 +61,7 @@ def floor_of(cell: Cell) -> float:
     """Return the least power a cell must have; 0 where none is asked."""
     if cell.confidence < 0.9 or cell.clt < WORTH_ASKING:
         return 0.0
-    if cell.of == "graded":
+    if cell.of.startswith("graded"):
         return GRADED_FLOOR if cell.n == 1276 and cell.limit in (0.02, 0.05) else 0.0
     few, many = FLOORS.get(cell.limit, (0.0, 0.0))
     return many if cell.n >= 1276 else few if (cell.n, cell.confidence) == (500, 0.9) else 0.0
@@ -130,7 +130,8 @@ def test_on_the_limit_in_full():
 
 @pytest.fixture(scope="module")
 def pairs(data_folder: Path) -> dict[str, Population]:
-    return {name: measured(data_folder, name) for name in PAIRS}
+    found = {name: measured(data_folder, name) for name in PAIRS}
+    return found | {"graded, bets": found["graded"].by_bets()}
 
 
 @pytest.mark.data
@@ -155,7 +156,7 @@ def test_the_estimate_in_full(pairs: dict[str, Population]):
 
 @pytest.mark.data
 @pytest.mark.statistical
-@pytest.mark.parametrize("name", ["mmlu", "graded"])
+@pytest.mark.parametrize("name", ["mmlu", "graded", "graded, bets"])
 def test_six_looks_break_no_more_than_one(pairs: dict[str, Population], name: str):
     found = looked_at_six_times(pairs[name], MANY, SIX)
     for (limit, confidence), broken in found.items():
