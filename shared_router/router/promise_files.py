@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Arrays = Mapping[str, NDArray[Any]]
 
-LOOK = ("upper", "upper_relative", "reference")
+LOOK = ("upper", "upper_relative")
 """Arrays of a look."""
 PROBES = "probes"
 

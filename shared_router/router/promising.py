@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared_router.deciding.evidence import cutters, gather_evidence, quality_bounds
+from shared_router.deciding.evidence import cutters, gather_evidence, is_coarse, quality_bounds
 from shared_router.deciding.promise import Promise, cut_grid, error_of_look, take_look
 from shared_router.deciding.settings import Promises
 from shared_router.deciding.walk import one_sign
@@ -115,10 +115,13 @@ class _Trial:
         if unseen is None:
             cut = cutters(data.ids, CUT_BY_LEAST, CUT_BY_SHARE)
             self._cutting = self._plain[cut]
+            rows = np.flatnonzero(cut).tolist()
+            untested = np.array([[own[row].mean() for own in samples] for row in rows])
             self.tested: NDArray[np.intp] = np.flatnonzero(~cut)
         else:
-            self._cutting = unseen.scores[:, 0]
+            self._cutting, untested = unseen.scores[:, 0], unseen.outcomes
             self.tested = np.arange(len(data))
+        self._rounding = is_coarse(untested, bounds)
 
     def promises(self, seen: TaskScores) -> Promises:
         """Test everything; the parts share the error, so that all promises hold together."""
@@ -167,6 +170,7 @@ class _Trial:
             scores,
             tuple([own[row] for row in rows] for own in self._samples),  # type: ignore[arg-type]
             self._bounds,
+            rounding=self._rounding,
         )
         look = take_look(grid, evidence, relative=one_sign(self._bounds), error_share=share)
         before = earlier.looks if earlier and self._look > 1 else ()
