@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shared_router.cli.console import collecting, print_json, read_router, say
-from shared_router.cli.judge import EngineOption, RayAddress, Workers
 from shared_router.cli.options import (
     Advantage,
     AsJson,
@@ -18,7 +17,11 @@ from shared_router.cli.options import (
     DropAbsolute,
     Folder,
     Force,
+    OldRunner,
+    RayAddress,
+    Runner,
     Threshold,
+    Workers,
     given_dials,
 )
 
@@ -40,9 +43,10 @@ def score(
     max_quality_drop_absolute: DropAbsolute = None,
     cost_advantage: Advantage = None,
     text: Annotated[bool, typer.Option("--text", help="Write the text of each query too.")] = False,
-    engine: EngineOption = "local",
+    runner: Runner = "local",
     workers: Workers = None,
     ray_address: RayAddress = None,
+    engine: OldRunner = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
@@ -57,8 +61,9 @@ def score(
         max_quality_drop_absolute=max_quality_drop_absolute,
         cost_advantage=cost_advantage,
     )
-    check_runner(engine)
-    at_work = runner_named(engine, workers, ray_address)
+    chosen = engine or runner
+    check_runner(chosen)
+    at_work = runner_named(chosen, workers, ray_address)
     router = read_router(router_folder, **dials)
     if not dials:
         say(f"No dial given: using the router's own, {router.dial.name}={router.dial.value:g}.")

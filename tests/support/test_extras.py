@@ -97,7 +97,7 @@ def test_collect_names_the_packages_of_models_and_judge_together(tmp_path, witho
 def test_judge_names_metric_and_engine_together(tmp_path, without):
     without("sacrebleu", "ray")
     command = ["judge", str(tmp_path / "none"), str(tmp_path / "out"), "--judge", "bleu"]
-    result = CliRunner().invoke(app, [*command, "--engine", "ray"])
+    result = CliRunner().invoke(app, [*command, "--runner", "ray"])
     assert "pip install 'hybrid-llm[judge,ray]'." in result.stderr
 
 
