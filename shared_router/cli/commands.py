@@ -33,6 +33,7 @@ from shared_router.cli.options import (
     DropAbsolute,
     Folder,
     Force,
+    OldTrainMemory,
     Split,
     Task,
     Threshold,
@@ -120,8 +121,9 @@ def fit(
     int8: Annotated[
         bool, typer.Option("--int8/--no-int8", help="Serve in int8 where ranking survives.")
     ] = True,
-    reference: Annotated[
-        bool, typer.Option("--reference/--no-reference", help="Keep train embeddings and gaps.")
+    train_memory: Annotated[
+        bool,
+        typer.Option("--train-memory/--no-train-memory", help="Keep train embeddings and gaps."),
     ] = True,
     retrieval: Annotated[
         bool,
@@ -132,6 +134,7 @@ def fit(
     words: Annotated[
         bool, typer.Option("--words/--no-words", help="Keep a table of hashed words, if it helps.")
     ] = True,
+    reference: OldTrainMemory = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
@@ -157,7 +160,7 @@ def fit(
             costs_usd=costs_from(cost),
             finetune=tuning,
             int8=int8,
-            reference=reference,
+            train_memory=train_memory if reference is None else reference,
             retrieval=retrieval,
             words=words,
             seed=seed,

@@ -79,7 +79,7 @@ class RouterState:
     """The calibration within each task that has one."""
     default_dial: Dial | None = None
     """The dial of a call that brings none; see `dial`."""
-    reference: TrainMemory | None = field(default=None, repr=False)
+    train_memory: TrainMemory | None = field(default=None, repr=False)
     """Train embeddings and gaps, for neighbours and comparison."""
     fitted_ids: frozenset[str] = field(default=frozenset(), repr=False)
     """Ids of the queries it was fitted on."""

@@ -119,12 +119,21 @@ def failed(result: Any, *said: str, code: int = 1) -> None:
 
 def test_fit_json(run, data, tiny_encoder, tmp_path):
     args = ("--candidates", "small, large", "--encoder", tiny_encoder, "--name", "mine")
-    more = ("--labels", "det", "--no-reference", "--seed", 3, "--task", "made", "--json")
+    more = ("--labels", "det", "--no-train-memory", "--seed", 3, "--task", "made", "--json")
     result = run("fit", data, *args, *more, "--out", tmp_path / "r")
     found = strict_json(result.stdout)
     assert set(found) == {"saved_in", "name", "version", "candidates", "labels", "training"}
     assert (found["name"], found["labels"], found["training"]["n"]) == ("mine", "det", 120)
-    assert Router.from_pretrained(tmp_path / "r").reference is None
+    assert Router.from_pretrained(tmp_path / "r").train_memory is None
+
+
+def test_the_older_name_of_an_option_says_the_newer(run, data, tiny_encoder, tmp_path):
+    args = ("--candidates", "small,large", "--encoder", tiny_encoder, "--no-reference")
+    result = run("fit", data, *args, "--out", tmp_path / "r")
+    assert result.exit_code == 0
+    assert "warning: --[no-]reference is deprecated: use --[no-]train-memory." in result.stderr
+    assert Router.from_pretrained(tmp_path / "r").train_memory is None
+    assert "--no-reference" not in run("fit", "--help").stdout
 
 
 def test_calibrate_into_the_same_folder(run, uncalibrated, data, tmp_path):

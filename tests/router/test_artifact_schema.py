@@ -187,7 +187,7 @@ def test_a_wrong_array_is_named(folder: Path, edit: str) -> None:
 
 
 CALIBRATION = "calibration.safetensors"
-REFERENCES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+TRAIN_MEMORIES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "NaN embeddings": (change("embeddings", (0, 0), NAN), "embeddings holds finite"),
     "one NaN gap": (change("gaps", (0, 0), NAN), "gaps holds finite"),
     "fewer gaps": (put("gaps", lambda x: x[:-1]), "a row per embedding"),
@@ -196,9 +196,9 @@ REFERENCES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("edit", REFERENCES)
-def test_a_wrong_reference_is_named(folder: Path, edit: str) -> None:
-    make, rule = REFERENCES[edit]
+@pytest.mark.parametrize("edit", TRAIN_MEMORIES)
+def test_a_wrong_train_memory_is_named(folder: Path, edit: str) -> None:
+    make, rule = TRAIN_MEMORIES[edit]
     name = "reference.safetensors"
     arrays = {each: array.copy() for each, array in load_file(folder / name).items()}
     make(arrays)

@@ -41,9 +41,9 @@ def encoder(in_tiny_cache: Path, tiny_encoder: str) -> ExportedEncoder:
     return load_encoder(tiny_encoder)
 
 
-def scorer_of(encoder: ExportedEncoder, graph: bytes, reference: np.ndarray | None) -> GraphScorer:
+def scorer_of(encoder: ExportedEncoder, graph: bytes, memory: np.ndarray | None) -> GraphScorer:
     tokens = encoder.tokens
-    return GraphScorer(GraphSession(graph), tokens, reference)
+    return GraphScorer(GraphSession(graph), tokens, memory)
 
 
 def made_head(parts: tuple[str, ...], probability: bool, columns: int = 1) -> TrainedHead:
@@ -86,9 +86,9 @@ def test_the_graph_computes_what_was_trained(
 ) -> None:
     head = made_head(parts, probability, columns=2)
     neighbours = head.parts.get("neighbours")
-    reference = np.ascontiguousarray(neighbours.embeddings.T) if neighbours else None
+    memory = np.ascontiguousarray(neighbours.embeddings.T) if neighbours else None
     graph = export_router_graph(encoder.graph, head, len(FEATURE_NAMES))
-    plain = scorer_of(encoder, graph, reference)
+    plain = scorer_of(encoder, graph, memory)
     scorer = replace(plain, reads_terms="terms" in parts)
     scores, embeddings = scorer.score_and_embed(TEXTS)
     expected = head.predict(embeddings, feature_matrix(TEXTS), terms=term_matrix(TEXTS))

@@ -83,7 +83,7 @@ def fit_small(encoder: str, told: Callable[..., object] | None = None, **setting
     )
     data = known_truth(60)
     return Router.fit(
-        data, PAIR, encoder=encoder, finetune=chosen, int8=False, reference=False, progress=told
+        data, PAIR, encoder=encoder, finetune=chosen, int8=False, train_memory=False, progress=told
     )
 
 
