@@ -16,12 +16,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from shared_router.bulk import ray_runner
 from shared_router.bulk.judge import judge_file
-from shared_router.bulk.ray_runner import RayRunner, bundles
+from shared_router.bulk.ray_runner import Attempts, RayRunner, bundles
 from shared_router.bulk.rows import QueryRows
 from shared_router.bulk.score import score_file
 from shared_router.collecting.right_answers import AnswersFile, FirstResponseOf
@@ -338,6 +339,37 @@ def test_a_record_that_kills_its_worker_ends_the_run(connected):
     rows = Listed([{"id": i, "deadly": i == 1} for i in range(4)])
     with pytest.raises(HybridRoutingError, match=r"died 4 times at the same records"):
         list(connected.map(Deadly(), rows, 4))
+
+
+def test_a_cluster_that_was_there_is_left_running(connected):
+    rows = [{"id": i} for i in range(4)]
+    assert [row for block in connected.map(Echo(), Listed(rows), 4) for row in block] == rows
+    assert [row for block in connected.map(Echo(), Listed(rows), 4) for row in block] == rows
+
+
+def test_attempts_are_counted_by_the_bundle():
+    attempts = Attempts()
+    assert [attempts.begin(digest) for digest in ("a", "b", "a")] == [1, 1, 2]
+
+
+def test_a_cluster_that_does_not_start_says_what_ray_wrote(capfd):
+    def init(**_):
+        os.write(2, b"no room for a raylet")
+        raise RuntimeError("it ended")
+
+    ray = SimpleNamespace(is_initialized=lambda: False, init=init)
+    with (
+        pytest.raises(ConfigurationError, match=r"not start at 'local' .RuntimeError: it ended"),
+        ray_runner._connected(ray, None, 1),
+    ):
+        pytest.fail("it has not started")
+    assert "no room for a raylet" in capfd.readouterr().err
+
+
+def test_a_runner_without_ray_says_the_way_out(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match="--runner ray needs Ray"):
+        next(RayRunner().map(Echo(), Listed([]), 1))
 
 
 def test_work_that_cannot_travel(runner, answered, tmp_path):

@@ -447,3 +447,10 @@ def test_a_run_that_breaks_leaves_the_older_output(calibrated, log, tmp_path):
 
 def test_killed_and_started_again_nothing_half_is_left(tmp_path):
     score_through_kills(tmp_path, count=200, kills=3)
+
+
+def test_what_is_wrong_with_more_than_one_query_ends_the_run(log, tmp_path):
+    router = fixed_router(ConfigurationError("the scorer lacks its words"))
+    with pytest.raises(ConfigurationError, match="lacks its words"):
+        score_file(router, log, tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()

@@ -306,6 +306,13 @@ def test_a_wrong_candidate_is_not_added(
         pair.add_candidate(name, three_models(40, split="new", seed=2), **options)
 
 
+def test_one_cost_alone_has_no_meaning(tiny_encoder: str) -> None:
+    data = three_models(40, costs=False)
+    pair = Router.fit(data, ["nano", "maxi"], encoder=tiny_encoder, int8=False)
+    with pytest.raises(CandidateError, match="one of 'mini' alone has no meaning"):
+        pair.add_candidate("mini", data, cost_usd=0.1)
+
+
 def test_what_cannot_be_learned_from_is_not_added(pair: Router) -> None:
     with pytest.raises(DataError, match="empty; a candidate is added from its outcomes"):
         pair.add_candidate("mini", dataset())

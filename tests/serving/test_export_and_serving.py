@@ -16,6 +16,7 @@ import pytest
 
 from shared_router import Router
 from shared_router.serving.features import FEATURE_NAMES, feature_matrix
+from shared_router.serving.memory import TrainMemory
 from shared_router.serving.scorer import GraphScorer, Scorer
 from shared_router.serving.session import GraphSession
 from shared_router.serving.tokens import Tokens
@@ -229,3 +230,15 @@ def test_a_router_survives_a_fork(calibrated: Router, tmp_path: Path) -> None:
 
 def test_a_graph_holds_no_path_of_this_machine(fitted: Router) -> None:
     assert b".py" not in fitted.scorer.session.bytes
+
+
+def test_neighbours_are_kept_with_a_router(encoder: ExportedEncoder, tmp_path: Path) -> None:
+    head = made_head(("kernel", "neighbours"), probability=False, columns=1)
+    known = head.parts["neighbours"].embeddings.astype(np.float16)
+    memory = TrainMemory(known, np.zeros((len(known), 1), dtype=np.float32))
+    graph = export_router_graph(encoder.graph, head, len(FEATURE_NAMES))
+    scorer = scorer_of(encoder, graph, memory.as_input())
+    router = Router(candidates=tuple(PAIR), scorer=scorer, train_memory=memory)
+    router.save_pretrained(tmp_path / "router")
+    read = Router.from_pretrained(tmp_path / "router")
+    np.testing.assert_array_equal(read.score(TEXTS), router.score(TEXTS))
