@@ -523,3 +523,10 @@ def test_under_torchrun_the_first_process_alone_saves(
     result = run("fit", data, *args)
     assert (result.exit_code, result.stdout) == (0, "")
     assert not (tmp_path / "r").exists()
+
+
+def test_a_figure_that_is_undefined_says_why(run, folder, tmp_path):
+    rows = [record(r.id, r.query, small=1.0, large=0.5) for r in known_truth(60, split="v", seed=9)]
+    dataset(*rows).save(tmp_path / "data.jsonl")
+    result = run("evaluate", folder, tmp_path / "data.jsonl", "--split", "all")
+    assert "undefined, " in result.stdout

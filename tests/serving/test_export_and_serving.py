@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from shared_router import Router
+from shared_router.errors import ArtifactError
 from shared_router.serving.features import FEATURE_NAMES, feature_matrix
 from shared_router.serving.memory import TrainMemory
 from shared_router.serving.scorer import GraphScorer, Scorer
@@ -242,3 +243,16 @@ def test_neighbours_are_kept_with_a_router(encoder: ExportedEncoder, tmp_path: P
     router.save_pretrained(tmp_path / "router")
     read = Router.from_pretrained(tmp_path / "router")
     np.testing.assert_array_equal(read.score(TEXTS), router.score(TEXTS))
+
+
+def test_a_graph_that_was_replaced_since_is_not_taken_for_it(
+    calibrated: Router, tmp_path: Path
+) -> None:
+    calibrated.save_pretrained(tmp_path / "router")
+    path = tmp_path / "router" / "graph.onnx"
+    session = GraphSession(path, calibrated.scorer.session.sha256)
+    assert session.bytes == path.read_bytes()
+    for content in (b"another", None):
+        path.unlink() if content is None else path.write_bytes(content)
+        with pytest.raises(ArtifactError, match="replaced since it was loaded"):
+            assert session.bytes
