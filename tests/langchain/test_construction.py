@@ -13,6 +13,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from langchain.chat_models import base
 from langchain_core.load import dumps
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.rate_limiters import BaseRateLimiter
@@ -368,6 +369,7 @@ def test_a_listener_that_raises_never_breaks_a_chain(caplog: pytest.LogCaptureFi
 
 def test_a_provider_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "langchain_openai", None)  # as if it were not
+    base._get_chat_model_creator.cache_clear()  # LangChain's own, of an earlier test
     with pytest.raises(ImportError, match="langchain-openai"):
         hybrid(large="openai:gpt-4o")
 
