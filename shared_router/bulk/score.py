@@ -191,7 +191,7 @@ class ScoreWork:
         bare = dataclasses.replace(
             self.router,
             scorer=scorer,
-            reference=None,
+            train_memory=None,
             fitted_ids=frozenset(),
             calibrated_ids=frozenset(),
             facts={},

@@ -35,6 +35,7 @@ from shared_router.cli.options import (
     DropAbsolute,
     Folder,
     Force,
+    OldTrainMemory,
     Split,
     Task,
     Threshold,
@@ -124,8 +125,9 @@ def fit(
     int8: Annotated[
         bool, typer.Option("--int8/--no-int8", help="Serve in int8 where ranking survives.")
     ] = True,
-    reference: Annotated[
-        bool, typer.Option("--reference/--no-reference", help="Keep train embeddings and gaps.")
+    train_memory: Annotated[
+        bool,
+        typer.Option("--train-memory/--no-train-memory", help="Keep train embeddings and gaps."),
     ] = True,
     retrieval: Annotated[
         bool,
@@ -136,6 +138,7 @@ def fit(
     words: Annotated[
         bool, typer.Option("--words/--no-words", help="Keep a table of hashed words, if it helps.")
     ] = True,
+    reference: OldTrainMemory = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
@@ -161,7 +164,7 @@ def fit(
             costs_usd=costs_from(cost),
             finetune=tuning,
             int8=int8,
-            reference=reference,
+            train_memory=train_memory if reference is None else reference,
             retrieval=retrieval,
             words=words,
             seed=seed,

@@ -1,10 +1,15 @@
 """Arguments and options that several commands share."""
 
 # No `from __future__ import annotations` here: typer reads the annotations at run time.
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
+
+from shared_router.cli.console import say
+
+T = TypeVar("T")
 
 DIALS = "Dial (one at most)"
 
@@ -38,6 +43,51 @@ DropAbsolute = Annotated[
 Advantage = Annotated[
     float | None,
     typer.Option(help="Share of calls to keep from the reference.", rich_help_panel=DIALS),
+]
+
+SPREAD = "Where the work is done"
+RunnerName = Literal["local", "ray"]
+Runner = Annotated[
+    RunnerName,
+    typer.Option(help="Threads of this process, or a Ray cluster.", rich_help_panel=SPREAD),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(help="Threads, or actors on the cluster.", rich_help_panel=SPREAD),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="A cluster to join, or `auto`; by default one is started here.",
+        rich_help_panel=SPREAD,
+        show_default=False,
+    ),
+]
+
+
+def _renamed(old: str, new: str) -> Callable[[T], T]:
+    """Make the callback of an option's older name, which says the newer one."""
+
+    def tell(value: T) -> T:
+        if value is not None:
+            say(f"warning: {old} is deprecated: use {new}.")
+        return value
+
+    return tell
+
+
+OldRunner = Annotated[
+    RunnerName | None,
+    typer.Option("--engine", hidden=True, callback=_renamed("--engine", "--runner")),
+]
+OldTrainMemory = Annotated[
+    bool | None,
+    typer.Option(
+        "--reference/--no-reference",
+        hidden=True,
+        callback=_renamed("--[no-]reference", "--[no-]train-memory"),
+    ),
 ]
 
 

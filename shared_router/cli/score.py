@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shared_router.cli.console import collecting, print_json, read_router, say
-from shared_router.cli.judge import EngineOption, RayAddress, Workers
 from shared_router.cli.options import (
     Advantage,
     AsJson,
@@ -19,7 +18,11 @@ from shared_router.cli.options import (
     DropAbsolute,
     Folder,
     Force,
+    OldRunner,
+    RayAddress,
+    Runner,
     Threshold,
+    Workers,
     confidence_given,
     given_dials,
 )
@@ -43,9 +46,10 @@ def score(
     cost_advantage: Advantage = None,
     confidence: ConfidenceGiven = None,
     text: Annotated[bool, typer.Option("--text", help="Write the text of each query too.")] = False,
-    engine: EngineOption = "local",
+    runner: Runner = "local",
     workers: Workers = None,
     ray_address: RayAddress = None,
+    engine: OldRunner = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
@@ -61,8 +65,9 @@ def score(
         cost_advantage=cost_advantage,
     )
     sure = confidence_given(confidence)
-    check_runner(engine)
-    at_work = runner_named(engine, workers, ray_address)
+    chosen = engine or runner
+    check_runner(chosen)
+    at_work = runner_named(chosen, workers, ray_address)
     router = read_router(router_folder, **dials)
     if not dials:
         say(f"No dial given: using the router's own, {router.dial.name}={router.dial.value:g}.")

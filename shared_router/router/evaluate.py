@@ -117,12 +117,12 @@ def _scores_and_gaps(
     router: RouterState, data: RoutingDataset, progress: Progress | None
 ) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
     """Score, and find the mean gap of each query's nearest train queries."""
-    if router.reference is None or not isinstance(router.scorer, GraphScorer):
+    if router.train_memory is None or not isinstance(router.scorer, GraphScorer):
         return _scores(router, data, progress), None
     scores, embeddings = router.scorer.score_and_embed(
         data.queries, counter(progress, "score", len(data)), known_retrieval(router, data)
     )
-    if np.isnan(router.reference.gaps).any():  # of other models, so that they say nothing here
+    if np.isnan(router.train_memory.gaps).any():  # of other models, so that they say nothing here
         return scores, None
-    known = router.reference.embeddings.astype(np.float32)
-    return scores, neighbour_mean(embeddings, known, router.reference.gaps.astype(np.float64))
+    known = router.train_memory.embeddings.astype(np.float32)
+    return scores, neighbour_mean(embeddings, known, router.train_memory.gaps.astype(np.float64))

@@ -20,9 +20,9 @@ from shared_router.router.read import (
     CALIBRATION,
     GRAPH,
     OUT_OF_FOLD,
-    REFERENCE,
     SETTINGS,
     TOKENIZER,
+    TRAIN_MEMORY,
     arrays_from_file,
     read_folder,
 )
@@ -87,9 +87,9 @@ def _check_features(settings: Settings, folder: Path) -> None:
 
 
 def _fields(settings: Settings, files: Mapping[str, FileRead], folder: Path) -> dict[str, Any]:
-    with said_of(folder / REFERENCE):
-        reference = _reference(settings, files)
-    scorer = _scorer(settings, reference, files, folder)
+    with said_of(folder / TRAIN_MEMORY):
+        memory = _train_memory(settings, files)
+    scorer = _scorer(settings, memory, files, folder)
     curve, task_curves = _curves(settings, scorer, files, folder)
     promises, probes = _promises(settings, files, folder)
     with said_of(folder / OUT_OF_FOLD):
@@ -108,22 +108,22 @@ def _fields(settings: Settings, files: Mapping[str, FileRead], folder: Path) -> 
         "out_of_fold": unseen,
         "probes": probes,
         "default_dial": settings.default_dial and settings.default_dial.dial,
-        "reference": reference,
+        "train_memory": memory,
         "fitted_ids": frozenset(settings.fitted_ids),
         "calibrated_ids": frozenset(settings.calibrated_ids),
         "facts": settings.facts,
     }
 
 
-def _reference(settings: Settings, files: Mapping[str, FileRead]) -> TrainMemory | None:
-    if REFERENCE not in files:
+def _train_memory(settings: Settings, files: Mapping[str, FileRead]) -> TrainMemory | None:
+    if TRAIN_MEMORY not in files:
         if settings.uses_reference:
             raise ConfigurationError("The settings say uses_reference, and there is no such file.")
         return None
-    kept = arrays_from_file(files[REFERENCE])
-    reference = TrainMemory(*_named(kept, ("embeddings", "gaps")))
-    check_memory(reference, len(settings.candidates))
-    return reference
+    kept = arrays_from_file(files[TRAIN_MEMORY])
+    memory = TrainMemory(*_named(kept, ("embeddings", "gaps")))
+    check_memory(memory, len(settings.candidates))
+    return memory
 
 
 def _named(arrays: Mapping[str, NDArray[Any]], names: Sequence[str]) -> list[NDArray[Any]]:
@@ -135,7 +135,7 @@ def _named(arrays: Mapping[str, NDArray[Any]], names: Sequence[str]) -> list[NDA
 
 
 def _scorer(
-    settings: Settings, reference: TrainMemory | None, files: Mapping[str, FileRead], folder: Path
+    settings: Settings, memory: TrainMemory | None, files: Mapping[str, FileRead], folder: Path
 ) -> GraphScorer:
     graph = _file(files, GRAPH, folder)
     try:
@@ -145,7 +145,7 @@ def _scorer(
     return GraphScorer(
         GraphSession(graph.path, graph.sha256, graph.content),  # another may be saved there soon
         Tokens(tokenizer, settings.max_tokens, settings.tail_tokens),
-        reference.as_input() if reference and settings.uses_reference else None,
+        memory.as_input() if memory and settings.uses_reference else None,
         TaskNames(tuple(settings.tasks.labels), tuple(settings.tasks.told)),
         tuple(settings.retrieval_means),
         settings.reads_terms,

@@ -11,6 +11,7 @@ from shared_router.options import USUAL_CONFIDENCE, confidence_from, only_dial
 from shared_router.router import files, variants
 from shared_router.router.read import BUNDLED
 from shared_router.router.state import RouterState
+from shared_router.support.user_warnings import warn
 
 if TYPE_CHECKING:
     import os
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from shared_router.measuring.transfer import TransferReport
     from shared_router.options import Confidence, Dial
     from shared_router.records import Candidate
+    from shared_router.serving.memory import TrainMemory
     from shared_router.support.progress import Progress
     from shared_router.training.finetuning.settings import FineTuning
 
@@ -48,12 +50,13 @@ class Router(RouterState):
         costs_usd: Mapping[str, float] | None = None,
         finetune: bool | FineTuning = False,
         int8: bool = True,
-        reference: bool = True,
+        train_memory: bool = True,
         retrieval: bool = True,
         words: bool = True,
         seed: int = 0,
         cache: bool = True,
         progress: Progress | None = None,
+        reference: bool | None = None,
     ) -> Self:
         """Train a router on queries with measured outcomes.
 
@@ -68,7 +71,8 @@ class Router(RouterState):
             finetune: Whether to fine-tune the encoder, or how. It costs minutes; interrupted and
                 started again, it goes on from its last checkpoint.
             int8: Whether to serve in int8 where that ranks queries as float32 does.
-            reference: Whether to keep train embeddings and gaps.
+            train_memory: Whether to keep train embeddings and gaps, for neighbours and for
+                comparison.
             retrieval: Whether the router sees facts of retrieval, where the data have them;
                 `False` leaves them out.
             words: Whether a table of hashed words may be a part, where it helps. Who guesses a word
@@ -76,6 +80,7 @@ class Router(RouterState):
             seed: Seed of folds, landmarks and fine-tuning.
             cache: Whether to use the embedding cache on disk.
             progress: Told of long work: stage, done, total.
+            reference: The older name of `train_memory`, taken as well.
 
         Returns:
             An uncalibrated router.
@@ -102,7 +107,7 @@ class Router(RouterState):
             costs_usd=costs_usd,
             finetune=finetune,
             int8=int8,
-            reference=reference,
+            train_memory=train_memory if reference is None else reference,
             retrieval=retrieval,
             words=words,
             seed=seed,
@@ -364,3 +369,11 @@ class Router(RouterState):
         from shared_router.router.write import push
 
         return push(self, repo_id, private=private, commit_message=commit_message)
+
+    # -- older names ------------------------------------------------------------------------
+
+    @property
+    def reference(self) -> TrainMemory | None:
+        """The older name of `train_memory`."""
+        warn("Router.reference is deprecated: use Router.train_memory.", DeprecationWarning)
+        return self.train_memory

@@ -100,7 +100,7 @@ class RouterState:
     """Texts with their scores, which tell another machine's arithmetic apart."""
     default_dial: Dial | None = None
     """The dial of a call that brings none; see `dial`."""
-    reference: TrainMemory | None = field(default=None, repr=False)
+    train_memory: TrainMemory | None = field(default=None, repr=False)
     """Train embeddings and gaps, for neighbours and comparison."""
     fitted_ids: frozenset[str] = field(default=frozenset(), repr=False)
     """Ids of the queries it was fitted on."""

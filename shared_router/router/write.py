@@ -17,9 +17,9 @@ from shared_router.router.read import (
     CARD,
     GRAPH,
     OUT_OF_FOLD,
-    REFERENCE,
     SETTINGS,
     TOKENIZER,
+    TRAIN_MEMORY,
 )
 from shared_router.router.schema import parse_settings
 from shared_router.serving.features import feature_names
@@ -60,12 +60,12 @@ def _files(router: RouterState) -> dict[str, bytes]:
     if router.out_of_fold is not None:
         unseen = router.out_of_fold
         files[OUT_OF_FOLD] = arrays_to_bytes({"scores": unseen.scores, "outcomes": unseen.outcomes})
-    if router.reference is not None:
+    if router.train_memory is not None:
         kept: dict[str, NDArray[Any]] = {
-            "embeddings": router.reference.embeddings,
-            "gaps": router.reference.gaps,
+            "embeddings": router.train_memory.embeddings,
+            "gaps": router.train_memory.gaps,
         }
-        files[REFERENCE] = arrays_to_bytes(kept)
+        files[TRAIN_MEMORY] = arrays_to_bytes(kept)
     return files
 
 
@@ -133,7 +133,7 @@ def _settings(router: RouterState, scorer: GraphScorer) -> dict[str, Any]:
         # Versions that know no facts of retrieval, or no terms, refuse a router that needs them.
         "features": feature_names(len(scorer.retrieval_means), scorer.reads_terms),
         "retrieval_means": list(scorer.retrieval_means),
-        "uses_reference": scorer.reference is not None,
+        "uses_reference": scorer.train_embeddings is not None,
         "reads_terms": scorer.reads_terms,
         "tasks": {"labels": list(scorer.tasks.labels), "told": list(scorer.tasks.told)},
         "calibration": curve

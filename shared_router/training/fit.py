@@ -45,7 +45,7 @@ class Fitted:
     """The outcome of training."""
 
     scorer: GraphScorer
-    reference: TrainMemory | None
+    train_memory: TrainMemory | None
     facts: dict[str, Any]
     """Measured facts, for the model card."""
     out_of_fold: OutOfFold | None
@@ -58,7 +58,7 @@ def fit_scorer(
     labels: LabelKind,
     encoder: str,
     *,
-    reference: bool = True,
+    train_memory: bool = True,
     finetuning: FineTuning | None = None,
     int8: bool = True,
     retrieval: bool = True,
@@ -74,7 +74,7 @@ def fit_scorer(
         candidates: Names, the reference last.
         labels: `gap`, `det`, `prob` or `trans`.
         encoder: `minilm`, a hub name or a path.
-        reference: Whether to keep train embeddings and gaps; without them neighbours are no
+        train_memory: Whether to keep train embeddings and gaps; without them neighbours are no
             part of the router and no baseline.
         finetuning: How to fine-tune the encoder; `None` leaves it frozen.
         int8: Whether to serve in int8 where ranking survives.
@@ -85,7 +85,7 @@ def fit_scorer(
         progress: Told of long work.
 
     Returns:
-        The scorer, its reference and the facts of its training.
+        The scorer, its train memory and the facts of its training.
 
     Raises:
         DataError: If only some of the queries have facts of retrieval.
@@ -113,7 +113,7 @@ def fit_scorer(
         embeddings = embed(
             exported, data.queries, cache=cache, progress=counter(progress, "embed", len(data))
         )
-        train = partial(train_on_embeddings, neighbours=reference, words=words, seed=seed)
+        train = partial(train_on_embeddings, neighbours=train_memory, words=words, seed=seed)
         head = train(data, made, embeddings, features)
         mixed: TrainedHead | Blend = head
         unseen = Unseen.of(head)
@@ -130,7 +130,7 @@ def fit_scorer(
     gaps = (quality[:, :-1] - quality[:, -1:]).astype(np.float32)
     return Fitted(
         scorer,
-        TrainMemory(kept.astype(np.float16), gaps) if reference else None,
+        TrainMemory(kept.astype(np.float16), gaps) if train_memory else None,
         facts,
         None if unseen is None else unseen.with_outcomes(quality),
     )
@@ -177,14 +177,13 @@ def _scorer(
 ) -> GraphScorer:
     graph = export_router_graph(exported.graph, head, n_features)
     needed = "neighbours" in part_weights(head)
-    # As the reference is kept, so that a router read from its folder scores alike.
+    # As the train memory is kept, so that a router read from its folder scores alike.
     columns = np.ascontiguousarray(embeddings.astype(np.float16).T, dtype=np.float32)
-    reference = columns if needed else None
     trained = head.head if isinstance(head, Blend) else head
     return GraphScorer(
         GraphSession(graph),
         exported.tokens,
-        reference,
+        columns if needed else None,
         trained.signal.names if trained.signal else TaskNames(),
         means,
         reads_terms="terms" in trained.parts,
