@@ -9,10 +9,10 @@ CANDIDATES ?=
 PY := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: help demo test lint bench statistical clean
+.PHONY: help demo test coverage lint bench statistical clean
 
 help:
-	@echo "make demo [DATA=outcomes.jsonl.gz [CANDIDATES=small,...,large]] | test | lint | bench | statistical | clean"
+	@echo "make demo [DATA=outcomes.jsonl.gz [CANDIDATES=small,...,large]] | test | coverage | lint | bench | statistical | clean"
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
@@ -36,6 +36,13 @@ endif
 test: $(READY)
 	$(PY) -m pytest
 
+# Of every process that the tests start, but those that are killed: their data are lost.
+coverage: $(READY)
+	$(PY) -m coverage erase
+	$(PY) -m coverage run -m pytest
+	$(PY) -m coverage combine --quiet
+	$(PY) -m coverage report --fail-under=98
+
 lint: $(READY)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -51,4 +58,4 @@ statistical: $(READY)
 	$(PY) -m pytest tests/bulk/test_ray.py -m statistical
 
 clean:
-	rm -rf .demo .site dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .coverage* .demo .site dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from langchain_core.callbacks import CallbackManagerForLLMRun, Callbacks
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
@@ -75,9 +75,13 @@ class HybridChatModel(Dialled, BaseChatModel):
     cost_advantage: float | None = None
     """Dial: share of calls not sent to the reference, 0 to 1."""
     max_quality_drop: float | None = None
-    """Dial: greatest quality drop, relative to all-reference (0.02 is 2 %)."""
+    """Dial: greatest quality drop, relative to all-reference (0.02 is 2 %): promised, see
+    `confidence`, or every call goes to the reference."""
     max_quality_drop_absolute: float | None = None
     """Dial: greatest quality drop, in the metric's units."""
+    confidence: float | Literal["estimate"] | None = None
+    """How sure a quality limit must be, above 0.5 and below 1; 0.9 where not given, `estimate` for
+    its estimate without a promise."""
     query_extractor: Any = Field(default=None, exclude=True)
     """A function of the messages that returns the user's question or `None`, or several of
     them; `QueryFromPrompt` is one."""

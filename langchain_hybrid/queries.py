@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
@@ -13,12 +13,16 @@ from shared_router.context import current_query
 from shared_router.records import ROUTING_KEY, RoutingQuery
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     QueryExtractor = Callable[[list[BaseMessage]], str | None]
 
 logger = logging.getLogger("hybrid_llm")
 
+MEDIA = frozenset(
+    {"image", "image_url", "input_image", "audio", "input_audio", "video", "file", "document"}
+)
+"""Types of content blocks that no calibration on texts has held."""
 _WAYS = "with_routing_query(chain, key=...), routing_query(...) or QueryFromPrompt(...)"
 
 
@@ -82,13 +86,36 @@ def text_of(message: BaseMessage) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def open_tool_caller(messages: Sequence[BaseMessage]) -> str | None:
-    """Name the candidate whose tool calls the end of the conversation answers, if known."""
+def is_later_turn(messages: Sequence[BaseMessage]) -> bool:
+    """Tell whether a model has answered the user before the user's last words."""
+    looked_for: Iterator[type[BaseMessage]] = iter((HumanMessage, AIMessage, HumanMessage))
+    kind = next(looked_for)
+    for message in reversed(messages):
+        if isinstance(message, kind):
+            following = next(looked_for, None)
+            if following is None:
+                return True
+            kind = following
+    return False
+
+
+def has_pictures(messages: Sequence[BaseMessage]) -> bool:
+    """Tell whether there are pictures, sound or files among the messages."""
+    return any(
+        isinstance(block, dict) and block.get("type") in MEDIA
+        for message in messages
+        if not isinstance(message.content, str)
+        for block in message.content
+    )
+
+
+def open_tool_call(messages: Sequence[BaseMessage]) -> Mapping[str, Any]:
+    """Return what is known of the decision whose tool calls the end of the conversation answers."""
     for position in range(len(messages) - 1, -1, -1):
         message = messages[position]
         if isinstance(message, ToolMessage):
             continue
         is_open = isinstance(message, AIMessage) and position < len(messages) - 1
         routed = message.response_metadata.get(ROUTING_KEY) if is_open else None
-        return routed.get("candidate") if isinstance(routed, dict) else None
-    return None
+        return routed if isinstance(routed, dict) else {}
+    return {}

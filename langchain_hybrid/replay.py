@@ -81,7 +81,7 @@ class ReplayChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        del stop, kwargs
+        del stop, run_manager, kwargs
         message = self._answer(messages)
         words = str(message.content).split(" ")
         for position, word in enumerate(words):
@@ -91,10 +91,7 @@ class ReplayChatModel(BaseChatModel):
                 usage_metadata=message.usage_metadata if last else None,
                 response_metadata=message.response_metadata if last else {},
             )
-            generated = ChatGenerationChunk(message=chunk)
-            if run_manager is not None:
-                run_manager.on_llm_new_token(str(chunk.content), chunk=generated)
-            yield generated
+            yield ChatGenerationChunk(message=chunk)
 
     def _answer(self, messages: list[BaseMessage]) -> AIMessage:
         found: Replayed = self._recording.answer(list(map(text_of, messages)), self.sample)

@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.messages.utils import count_tokens_approximately
 
-from langchain_hybrid.queries import find_query, open_tool_caller, text_of
+from langchain_hybrid.queries import (
+    find_query,
+    has_pictures,
+    is_later_turn,
+    open_tool_call,
+    text_of,
+)
 from shared_router.context import current_options
+from shared_router.deciding.guarantee import Claim
 from shared_router.deciding.guards import RoutingRequest
 from shared_router.options import (
     CONFIGURABLE_PREFIX,
@@ -112,13 +119,17 @@ def routing_request(
     needs_structured_output: bool,
 ) -> RoutingRequest:
     """Convert one call."""
+    kept = open_tool_call(messages)
     return RoutingRequest(
         query=_query(messages, _several(extractors)),
         options=options,
         needs_tools=needs_tools,
         needs_structured_output=needs_structured_output,
         input_tokens=_input_tokens(messages, engine),
-        sticky_to=open_tool_caller(messages),
+        has_pictures=has_pictures(messages),
+        later_turn=is_later_turn(messages),
+        sticky_to=kept.get("candidate"),
+        sticky_claim=Claim.read(kept),
     )
 
 

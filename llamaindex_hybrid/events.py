@@ -42,7 +42,9 @@ class RoutingDecisionEvent(BaseEvent):
     threshold: float | None = None
     dial: str | None = None
     dial_value: float | None = None
+    confidence: float | None = None
     guarantee: str
+    guarantee_reason: str | None = None
     query_source: str
     task: str | None = None
     task_source: str | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # Nothing here is imported for type checkers alone: pydantic reads the annotations of fields.
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, LLMMetadata
 from llama_index.core.llms import LLM
@@ -28,7 +28,7 @@ from llamaindex_hybrid.kinds import Kind, check_policy
 from llamaindex_hybrid.operations import RoutedOperations
 from llamaindex_hybrid.pickling import parts, rebuilt
 from llamaindex_hybrid.queries import QUERY_VARIABLES, Asked
-from llamaindex_hybrid.requests import place_of, preview, routing_request
+from llamaindex_hybrid.requests import Answering, place_of, preview, routing_request
 from llamaindex_hybrid.structured import HybridStructuredLLM
 from llamaindex_hybrid.tools import able_model, need_tools, tool_calls
 from llamaindex_hybrid.views import APPLIED, merged_callbacks, view
@@ -80,9 +80,13 @@ class HybridLLM(RoutedOperations):
     cost_advantage: float | None = None
     """Dial: share of calls not sent to the reference, 0 to 1."""
     max_quality_drop: float | None = None
-    """Dial: greatest quality drop, relative to all-reference (0.02 is 2 %)."""
+    """Dial: greatest quality drop, relative to all-reference (0.02 is 2 %): promised, see
+    `confidence`, or every call goes to the reference."""
     max_quality_drop_absolute: float | None = None
     """Dial: greatest quality drop, in the metric's units."""
+    confidence: float | Literal["estimate"] | None = None
+    """How sure a quality limit must be, above 0.5 and below 1; 0.9 where not given, `estimate` for
+    its estimate without a promise."""
     query_variables: tuple[str, ...] = QUERY_VARIABLES
     """Prompt variables that hold the user's question, surest first."""
     no_query: Mapping[str, str] | None = None
@@ -101,7 +105,7 @@ class HybridLLM(RoutedOperations):
 
     _engine: Any = PrivateAttr(default=None)
     _without_query: dict[Kind, str] = PrivateAttr(default_factory=dict)
-    _turns: TurnMemory = PrivateAttr(default_factory=TurnMemory)
+    _turns: TurnMemory[Answering] = PrivateAttr(default_factory=TurnMemory)
     _options: CallOptions = PrivateAttr(default_factory=CallOptions)
 
     def __init__(self, **kwargs: Any) -> None:
@@ -276,7 +280,7 @@ class HybridLLM(RoutedOperations):
             name=name,
             request=request,
             invoke=invoke,
-            decided=lambda decision: self._turns.remember(place.answers, decision.candidate),
+            decided=lambda decision: self._turns.remember(place.answers, Answering.of(decision)),
         )
 
     def chosen(self, decision: RoutingDecision) -> LLM:

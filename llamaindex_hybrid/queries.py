@@ -31,6 +31,8 @@ QUERY_TAG = "routing_query"
 QUERY_VARIABLES = ("query_str", "question", "query")
 """Prompt variables that hold the user's question, surest first."""
 
+MEDIA = frozenset({"image", "audio", "video", "document"})
+"""Types of content blocks that no calibration on texts has held."""
 _WAYS = "routing_query(...), a prompt with the variable query_str, or track_queries()"
 _ASSISTANT = (MessageRole.ASSISTANT, MessageRole.CHATBOT, MessageRole.MODEL)
 _BEFORE_STATE, _, _REST = DEFAULT_STATE_PROMPT.partition("{state}")
@@ -181,6 +183,24 @@ def _between(text: str, start: str, end: str) -> Iterator[str]:
 def text_of(message: ChatMessage) -> str:
     """Join the text blocks of a message; images, audio and tool calls have none."""
     return message.content or ""
+
+
+def is_later_turn(messages: Sequence[ChatMessage]) -> bool:
+    """Tell whether a model has answered the user before the user's last words."""
+    looked_for = iter(((MessageRole.USER,), _ASSISTANT, (MessageRole.USER,)))
+    roles = next(looked_for)
+    for message in reversed(messages):
+        if message.role in roles:
+            following = next(looked_for, None)
+            if following is None:
+                return True
+            roles = following
+    return False
+
+
+def has_pictures(messages: Sequence[ChatMessage]) -> bool:
+    """Tell whether there are pictures, sound or files among the messages."""
+    return any(block.block_type in MEDIA for message in messages for block in message.blocks)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.prompts import BasePromptTemplate
 
-from llamaindex_hybrid.queries import Asked, Found, find_query, text_of, turn_of
+from llamaindex_hybrid.queries import (
+    Asked,
+    Found,
+    find_query,
+    has_pictures,
+    is_later_turn,
+    text_of,
+    turn_of,
+)
+from shared_router.deciding.guarantee import Claim
 from shared_router.deciding.guards import RoutingRequest
 from shared_router.options import split_options
 
@@ -21,6 +30,7 @@ if TYPE_CHECKING:
     from shared_router.asking.turns import TurnMemory
     from shared_router.engine.engine import RoutingEngine
     from shared_router.options import CallOptions
+    from shared_router.records import RoutingDecision
 
 logger = logging.getLogger("hybrid_llm")
 
@@ -79,7 +89,7 @@ def routing_request(
     *,
     needs_tools: bool = False,
     needs_structured_output: bool = False,
-    sticky_to: str | None = None,
+    sticky_to: Answering | None = None,
 ) -> RoutingRequest:
     """Convert one call.
 
@@ -91,16 +101,20 @@ def routing_request(
         without_query: Candidate for each kind of call without a query.
         needs_tools: Whether it calls tools.
         needs_structured_output: Whether it wants an answer in a schema.
-        sticky_to: The candidate whose tool calls it answers.
+        sticky_to: Who made the tool calls that it answers.
     """
     found = _found(asked, variables)
+    said = _said(asked)
     return RoutingRequest(
         query=found.query,
         options=options,
         needs_tools=needs_tools,
         needs_structured_output=needs_structured_output,
         input_tokens=_input_tokens(asked, engine),
-        sticky_to=sticky_to,
+        has_pictures=has_pictures(said),
+        later_turn=is_later_turn(said),
+        sticky_to=sticky_to.candidate if sticky_to else None,
+        sticky_claim=sticky_to.claim if sticky_to else None,
         without_query_to=None if found.query else without_query.get(found.kind),
     )
 
@@ -111,6 +125,16 @@ def _found(asked: Asked, variables: Sequence[str]) -> Found:
     except Exception as error:  # noqa: BLE001  (a chain never breaks because the router did)
         logger.warning("Finding the query raised %s.", type(error).__name__)
         return Found()
+
+
+def _said(asked: Asked) -> Sequence[ChatMessage]:
+    """Return the messages of a chat; a prompt is one question, and is not formatted to be read."""
+    if asked.prompt is not None:
+        return ()
+    try:
+        return asked.messages
+    except Exception:  # noqa: BLE001  (the chosen model says better what is wrong with messages)
+        return ()
 
 
 def _input_tokens(asked: Asked, engine: RoutingEngine) -> int | None:
@@ -139,6 +163,19 @@ def preview(value: Any, kwargs: Mapping[str, Any]) -> tuple[Asked, CallOptions]:
 
 
 @dataclass(frozen=True)
+class Answering:
+    """Who answers a turn, and what held of the decision that chose it."""
+
+    candidate: str
+    claim: Claim
+
+    @classmethod
+    def of(cls, decision: RoutingDecision) -> Answering:
+        """Take what is remembered of a decision."""
+        return cls(decision.candidate, Claim(decision.guarantee, decision.guarantee_reason))
+
+
+@dataclass(frozen=True)
 class Place:
     """Where in its turn a conversation is, for the memory of who answers it."""
 
@@ -148,7 +185,7 @@ class Place:
     """Keys to remember this call's model by."""
 
 
-def place_of(asked: Asked, options: CallOptions, memory: TurnMemory) -> Place:
+def place_of(asked: Asked, options: CallOptions, memory: TurnMemory[Answering]) -> Place:
     """Find a call's place; each has a key with the options in force, and one without.
 
     Two users may ask the same under different dials; a dial may change within a turn.

@@ -47,6 +47,50 @@ class Dial:
         object.__setattr__(self, "value", float(self.value))
 
 
+Confidence = float | Literal["estimate"]
+"""How sure a quality dial must be of its limit: a probability, or `estimate` for no promise."""
+ESTIMATE: Literal["estimate"] = "estimate"
+USUAL_CONFIDENCE = 0.9
+"""Of a quality dial that says none."""
+QUALITY_DIALS = ("max_quality_drop", "max_quality_drop_absolute")
+"""Dials that limit a drop in quality, and so can be promised."""
+
+
+def confidence_from(given: Any) -> Confidence:
+    """Read a confidence.
+
+    Raises:
+        DialError: If it is neither a number above 0.5 and below 1 nor `estimate`.
+    """
+    if given == ESTIMATE:
+        return ESTIMATE
+    number = isinstance(given, Real) and not isinstance(given, bool)
+    if not number or not 0.5 < given < 1:
+        raise DialError(
+            f"confidence is a number above 0.5 and below 1, or {ESTIMATE!r} for the estimate "
+            f"without a promise; got {given!r}."
+        )
+    return float(given)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A dial as it is asked: who wrote it, and how sure it must be."""
+
+    dial: Dial
+    """The dial."""
+    written: bool = True
+    """Whether the user wrote it: then a limit that cannot be promised keeps calls at the reference.
+    A router's stored default follows its estimate there."""
+    confidence: Confidence = USUAL_CONFIDENCE
+    """How sure its limit must be."""
+
+    @property
+    def limits_quality(self) -> bool:
+        """Whether it limits a drop in quality."""
+        return self.dial.name in QUALITY_DIALS
+
+
 def dial_from(options: Mapping[str, Any]) -> Dial | None:
     """Read the one dial out of keyword options.
 
@@ -78,7 +122,7 @@ def only_dial(options: Mapping[str, Any]) -> Dial | None:
     return dial_from(options)
 
 
-OPTION_NAMES = (*DIAL_NAMES, "route", "task")
+OPTION_NAMES = (*DIAL_NAMES, "confidence", "route", "task")
 """Every option a call can carry; in a `configurable` they stand as `hybrid_<name>`."""
 CONFIGURABLE_PREFIX = "hybrid_"
 """What stands before an option's name in a config."""
@@ -90,6 +134,8 @@ class CallOptions:
 
     dial: Dial | None = None
     """Replaces the constructed dial."""
+    confidence: Confidence | None = None
+    """Replaces the constructed confidence."""
     route: str | None = None
     """Forces a candidate by name; `small` and `large` are the first and the last."""
     task: str | None = None
@@ -112,12 +158,19 @@ class CallOptions:
             value = options.get(name)
             if value is not None and not isinstance(value, str):
                 raise ConfigurationError(f"{name} is a name (a string); got {value!r}.")
-        return cls(dial=dial_from(options), route=options.get("route"), task=options.get("task"))
+        given = options.get("confidence")
+        return cls(
+            dial=dial_from(options),
+            confidence=None if given is None else confidence_from(given),
+            route=options.get("route"),
+            task=options.get("task"),
+        )
 
     def over(self, below: CallOptions) -> CallOptions:
         """Return these options, with what they leave open taken from `below`."""
         return CallOptions(
             dial=self.dial or below.dial,
+            confidence=below.confidence if self.confidence is None else self.confidence,
             route=self.route or below.route,
             task=self.task or below.task,
         )

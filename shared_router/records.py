@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -35,14 +35,18 @@ Reason = Literal[
     "no_query",
     "router_error",
     "fallback",
+    "second_look",
 ]
 """Which rule decided."""
 
 TaskSource = Literal["given", "predicted"]
 """Who named the task: the call, or the router by the text."""
 
-ESTIMATED, NOT_CALIBRATED = "estimated", "none: not calibrated"
-"""What a decision says of its quality: measured on calibration queries, or never measured."""
+Guarantee = Literal["promised", "estimated", "none", "void"]
+"""What holds of a decision's quality: a limit that was tested, an estimate of it, nothing, or
+nothing because the decision is not what was measured."""
+GUARANTEES: tuple[Guarantee, ...] = get_args(Guarantee)
+NOT_CALIBRATED = "not calibrated"
 
 WiderBecause = Literal["no_task", "unknown_task", "too_few"]
 """Why a dial was resolved on more than the call's own task: it has none, one the calibration has
@@ -169,9 +173,15 @@ class RoutingDecision(BaseModel):
     """Name of the dial in force: the call's, the constructed one, or the router's default."""
     dial_value: float | None = None
     """Value of the dial, in the unit its name says."""
-    guarantee: str = NOT_CALIBRATED
-    """`estimated` (empirical, as in the paper), `void: why` where the calibration is of other
-    models, or `none: not calibrated`."""
+    confidence: float | None = None
+    """How sure the limit in force is; `None` where an estimate, or no quality dial, is in force."""
+    guarantee: Guarantee = "none"
+    """`promised`: the mean drop over the calls that say so is within the limit, at the confidence;
+    `estimated`: the limit was resolved on measured queries without a promise; `none`: no limit is
+    claimed; `void`: this decision is not of the kind that was measured."""
+    guarantee_reason: str | None = NOT_CALIBRATED
+    """Why no more is claimed, such as `not calibrated`, `no promise` or `other candidates`; `None`
+    where the limit is promised."""
     query_source: QuerySource = "none"
     """Where the scored text came from."""
     task: str | None = None
@@ -253,4 +263,6 @@ class RoutingDecision(BaseModel):
             parts.append(f"dial {self.dial}={self.dial_value}")
         if self.calibrated_task is not None:
             parts.append(f"within {self.calibrated_task}")
+        if self.guarantee in ("promised", "void"):
+            parts.append(": ".join(filter(None, (self.guarantee, self.guarantee_reason))))
         return ", ".join(parts)

@@ -9,19 +9,20 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from shared_router.support.processes import ForkSafeLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+V = TypeVar("V")
 MOST_TURNS = 8192
 """Turns remembered; the ones not met for longest are forgotten first."""
 
 
-class TurnMemory:
-    """Remembers the candidates of recent turns, by keyed hashes that never leave the process.
+class TurnMemory(Generic[V]):
+    """Remembers who answers recent turns, by keyed hashes that never leave the process.
 
     Args:
         most: How many turns to remember.
@@ -31,13 +32,13 @@ class TurnMemory:
         self._most = most
         self._secret = secrets.token_bytes(32)
         self._lock = ForkSafeLock()
-        self._candidates: OrderedDict[bytes, str] = OrderedDict()
+        self._answering: OrderedDict[bytes, V] = OrderedDict()
 
-    def __reduce__(self) -> tuple[type[TurnMemory], tuple[int]]:
+    def __reduce__(self) -> tuple[type[TurnMemory[V]], tuple[int]]:
         return TurnMemory, (self._most,)  # a copy starts afresh
 
     def __len__(self) -> int:
-        return len(self._candidates)
+        return len(self._answering)
 
     def key(self, parts: Iterable[str]) -> bytes:
         """Hash a turn: what was said, in order."""
@@ -49,19 +50,19 @@ class TurnMemory:
         _add(whole, parts)
         return tuple(_add(whole.copy(), ending).digest() for ending in endings)
 
-    def remember(self, keys: Iterable[bytes], candidate: str) -> None:
-        """Note that a candidate answers a turn."""
+    def remember(self, keys: Iterable[bytes], answering: V) -> None:
+        """Note who answers a turn."""
         with self._lock:
             for key in keys:
-                self._candidates[key] = candidate
-                self._candidates.move_to_end(key)
-            while len(self._candidates) > self._most:
-                self._candidates.popitem(last=False)
+                self._answering[key] = answering
+                self._answering.move_to_end(key)
+            while len(self._answering) > self._most:
+                self._answering.popitem(last=False)
 
-    def recall(self, keys: Iterable[bytes]) -> str | None:
-        """Name the candidate that answers a turn, by the first key that is known."""
+    def recall(self, keys: Iterable[bytes]) -> V | None:
+        """Return who answers a turn, by the first key that is known."""
         with self._lock:
-            return next((self._candidates[key] for key in keys if key in self._candidates), None)
+            return next((self._answering[key] for key in keys if key in self._answering), None)
 
 
 def _add(whole: hashlib.blake2b, parts: Iterable[str]) -> hashlib.blake2b:

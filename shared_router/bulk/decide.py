@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shared_router.deciding.by_task import resolve_setting
+from shared_router.deciding.guarantee import claim_of
 from shared_router.errors import ArtifactError, ConfigurationError, DataError, ScoringError
 from shared_router.records import Candidate
 from shared_router.retrieval import RetrievalFacts
@@ -17,7 +17,8 @@ from shared_router.serving.scorer import GraphScorer
 if TYPE_CHECKING:
     from shared_router.bulk.runner import Row
     from shared_router.deciding.by_task import Setting
-    from shared_router.options import Dial
+    from shared_router.options import Asked
+    from shared_router.records import Reason
     from shared_router.router.state import RouterState
 
     Scores = list[np.float32]
@@ -41,16 +42,17 @@ class Found:
 class Decider:
     """Chooses a candidate for one query after another."""
 
-    def __init__(self, router: RouterState, dial: Dial, *, keep_text: bool = False) -> None:
-        self._router, self._dial, self._keep_text = router, dial, keep_text
-        self._policy = router.policy(tuple(map(Candidate, router.candidates)), dial)
+    def __init__(self, router: RouterState, asked: Asked, *, keep_text: bool = False) -> None:
+        self._router, self._asked, self._keep_text = router, asked, keep_text
+        self._policy = router.policy(tuple(map(Candidate, router.candidates)), asked)
+        self._dialling = router.dialling()
         self._setting = lru_cache(SETTINGS_KEPT)(self._resolved)
 
     def __call__(self, row: Row) -> Row:
         """Decide on one query, read as `QueryRows` or `ScoredRows` give it."""
         known = "scores" in row
         given = row.get("task") if row.get("task_source", "given") == "given" else None
-        label = self._policy.label_for(self._dial, self._setting(given), given)
+        label = self._policy.label_for(self._asked.dial, self._setting(given), given)
         under = self._effective(label)
         found = self._known(row, given, under) if known else self._scored(row, label)
         names, setting = self._router.candidates, self._setting(given or found.told)
@@ -64,6 +66,10 @@ class Decider:
             "scores": found.scores and dict(zip(names[:-1], map(short, found.scores), strict=True)),
             "length": row["length"],
         }
+        to_reference = index == len(names) - 1
+        reason: Reason = "score" if found.error is None else "router_error"
+        claim = claim_of(reason, setting.claim, to_reference=to_reference)
+        decided["guarantee"] = claim.guarantee
         decided |= _of_tasks(given, found.told, setting, under)
         if self._keep_text and "text" in row:
             decided["text"] = row["text"]
@@ -72,7 +78,7 @@ class Decider:
         return decided | {"router": self._router.version}
 
     def _resolved(self, task: str | None) -> Setting:
-        return resolve_setting(self._dial, self._router.curve, self._router.task_curves, task)
+        return self._dialling.resolve(self._asked, task)
 
     def _effective(self, label: str | None) -> str | None:
         """Find the label that moves the scores, if any does."""

@@ -76,7 +76,7 @@ class JudgeWork:
         """
         if self.limits.max_usd is not None:
             raise ConfigurationError(
-                "max_usd is for --engine local: workers of a cluster know not what the others "
+                "max_usd is for --runner local: workers of a cluster know not what the others "
                 "spend. A judge that is asked is waited for, and more machines are not faster."
             )
         return replace(self, journal=None)

@@ -164,7 +164,7 @@ class Worker:
             raise HybridRoutingError(
                 f"Workers of the Ray cluster died {MOST_ATTEMPTS} times at the same records, by "
                 "lack of memory or by a record that ends its process; nothing was written. "
-                "--engine local shows which one."
+                "--runner local shows which one."
             )
 
 
@@ -236,7 +236,7 @@ def _imported(address: str | None) -> Any:
         import ray.data
     except ImportError as error:
         raise MissingExtraError(
-            "--engine ray needs Ray: pip install 'hybrid-llm[ray]', or leave --engine out."
+            "--runner ray needs Ray: pip install 'hybrid-llm[ray]', or leave --runner out."
         ) from error
     return ray
 

@@ -1,4 +1,4 @@
-"""Runners by their names, those of `--engine`: threads of this process, or a Ray cluster."""
+"""Runners by their names, those of `--runner`: threads of this process, or a Ray cluster."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from shared_router.support.extras import need
 if TYPE_CHECKING:
     from shared_router.bulk.runner import Runner
 
-EngineName = Literal["local", "ray"]
-ENGINE_NAMES: tuple[EngineName, ...] = get_args(EngineName)
+RunnerName = Literal["local", "ray"]
+RUNNER_NAMES: tuple[RunnerName, ...] = get_args(RunnerName)
 
 
 def runner_named(name: str, workers: int | None = None, ray_address: str | None = None) -> Runner:
@@ -31,9 +31,9 @@ def runner_named(name: str, workers: int | None = None, ray_address: str | None 
 
         return RayRunner(workers, ray_address)
     if name != "local":
-        raise ConfigurationError(f"An engine is one of {', '.join(ENGINE_NAMES)}; got {name!r}.")
+        raise ConfigurationError(f"A runner is one of {', '.join(RUNNER_NAMES)}; got {name!r}.")
     if ray_address is not None:
-        raise ConfigurationError("--ray-address is for --engine ray; got --engine local.")
+        raise ConfigurationError("--ray-address is for --runner ray; got --runner local.")
     return LocalRunner(workers)
 
 
@@ -44,4 +44,4 @@ def check_runner(name: str) -> None:
         MissingExtraError: If it is not.
     """
     if name == "ray":
-        need("--engine ray", "ray", "ray", "pyarrow")
+        need("--runner ray", "ray", "ray", "pyarrow")

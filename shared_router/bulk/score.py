@@ -22,8 +22,8 @@ from shared_router.bulk.runner import LocalRunner, as_line
 from shared_router.bulk.steady import read_once
 from shared_router.data.output import check_regular, replacing
 from shared_router.data.targets import check_output
-from shared_router.deciding.curve import resolve_dial
 from shared_router.engine.binding import as_router
+from shared_router.options import USUAL_CONFIDENCE, Asked, confidence_from
 from shared_router.serving.scorer import GraphScorer
 from shared_router.serving.session import GraphSession
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from shared_router.bulk.meter import Told
     from shared_router.bulk.runner import Row, Runner
-    from shared_router.options import Dial
+    from shared_router.options import Confidence, Dial
     from shared_router.router.router import Router
     from shared_router.router.state import RouterState
 
@@ -59,6 +59,8 @@ class ScoreReport:
     threshold: float
     """The threshold that the dial stands for; infinite where every query goes to the reference.
     Within a task that has its own calibration it stands for another."""
+    guarantees: dict[str, int]
+    """What holds of the decisions to number of queries: `promised`, `estimated`, `none`, `void`."""
     within: dict[str, int]
     """Task or suite to number of queries whose dial was resolved on its own calibration."""
     router_name: str
@@ -80,6 +82,7 @@ def score_file(
     out: str | os.PathLike[str],
     *,
     dial: Dial | None = None,
+    confidence: Confidence = USUAL_CONFIDENCE,
     runner: Runner | None = None,
     keep_text: bool = False,
     force: bool = False,
@@ -97,10 +100,12 @@ def score_file(
         out: JSON lines, gzip where it ends in `.gz`; whole or not at all, but for a device or a
             pipe. A line holds `id`,
             `candidate`, `scores` (of each candidate but the reference), `length` in characters,
-            `router` (its version) and, if asked for, `text`. Where a task is given or told by the
-            text it holds `task`, `task_source` and, where there are such, `calibrated_task` and
-            `scored_under`, the label that moved the scores.
-        dial: Chooses the candidates; the router's own by default.
+            `router` (its version), `guarantee` and, if asked for, `text`. Where a task is given or
+            told by the text it holds `task`, `task_source` and, where there are such,
+            `calibrated_task` and `scored_under`, the label that moved the scores.
+        dial: Chooses the candidates; the router's own by default. A limit that cannot be promised
+            sends every query to the reference.
+        confidence: How sure a limit must be; `estimate` for its estimate.
         runner: Where the work is done; in threads of this process by default.
         keep_text: Whether to write the text of each query.
         force: Whether a file that stands under `out` may be replaced; never the input.
@@ -118,8 +123,9 @@ def score_file(
     started_s = time.monotonic()
     using, path, target = as_router(router), Path(source), Path(out)
     chosen = dial or using.dial
-    threshold = resolve_dial(chosen, using.curve)
-    work = ScoreWork(using, chosen, keep_text)
+    asked = Asked(chosen, dial is not None, confidence_from(confidence))
+    setting = using.dialling().resolve(asked)
+    work = ScoreWork(using, asked, keep_text)
     check_regular(path)
     check = partial(check_output, target, [path], force=force, devices=True)
     check()
@@ -142,7 +148,8 @@ def score_file(
         chosen={name: tally.chosen[name] for name in using.candidates},
         dial=chosen.name,
         dial_value=chosen.value,
-        threshold=threshold,
+        threshold=setting.threshold,
+        guarantees=dict(sorted(tally.guarantees.items())),
         within=dict(sorted(tally.within.items())),
         router_name=using.name,
         router_version=using.version,
@@ -155,11 +162,13 @@ class _Tally:
     meter: Meter
     chosen: Counter[str] = field(default_factory=Counter)
     within: Counter[str] = field(default_factory=Counter)
+    guarantees: Counter[str] = field(default_factory=Counter)
     failed: int = 0
 
     def add(self, rows: list[Row]) -> None:
         self.chosen.update(row["candidate"] for row in rows)
         self.within.update(row["calibrated_task"] for row in rows if "calibrated_task" in row)
+        self.guarantees.update(row["guarantee"] for row in rows)
         self.failed += sum(row["scores"] is None for row in rows)
         self.meter.add(len(rows), failed=self.failed)
 
@@ -169,7 +178,7 @@ class ScoreWork:
     """Scores one query, and chooses its candidate."""
 
     router: RouterState
-    dial: Dial
+    asked: Asked
     keep_text: bool = False
     concurrency: int = 1
 
@@ -182,7 +191,7 @@ class ScoreWork:
         bare = dataclasses.replace(
             self.router,
             scorer=scorer,
-            reference=None,
+            train_memory=None,
             fitted_ids=frozenset(),
             calibrated_ids=frozenset(),
             facts={},
@@ -192,4 +201,4 @@ class ScoreWork:
     @contextmanager
     def open(self) -> Iterator[Callable[[Row], Row]]:
         """Give the function of one query; the router is loaded already."""
-        yield Decider(self.router, self.dial, keep_text=self.keep_text)
+        yield Decider(self.router, self.asked, keep_text=self.keep_text)

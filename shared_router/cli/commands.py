@@ -27,15 +27,20 @@ from shared_router.cli.models import add_candidate, check_task, costs_from, name
 from shared_router.cli.options import (
     Advantage,
     AsJson,
+    Bounds,
+    ConfidenceGiven,
     Cost,
     Data,
     Drop,
     DropAbsolute,
     Folder,
     Force,
+    OldTrainMemory,
     Split,
     Task,
     Threshold,
+    bounds_given,
+    confidence_given,
     given_dials,
 )
 from shared_router.cli.score import score
@@ -120,8 +125,9 @@ def fit(
     int8: Annotated[
         bool, typer.Option("--int8/--no-int8", help="Serve in int8 where ranking survives.")
     ] = True,
-    reference: Annotated[
-        bool, typer.Option("--reference/--no-reference", help="Keep train embeddings and gaps.")
+    train_memory: Annotated[
+        bool,
+        typer.Option("--train-memory/--no-train-memory", help="Keep train embeddings and gaps."),
     ] = True,
     retrieval: Annotated[
         bool,
@@ -132,6 +138,7 @@ def fit(
     words: Annotated[
         bool, typer.Option("--words/--no-words", help="Keep a table of hashed words, if it helps.")
     ] = True,
+    reference: OldTrainMemory = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
@@ -157,7 +164,7 @@ def fit(
             costs_usd=costs_from(cost),
             finetune=tuning,
             int8=int8,
-            reference=reference,
+            train_memory=train_memory if reference is None else reference,
             retrieval=retrieval,
             words=words,
             seed=seed,
@@ -193,6 +200,7 @@ def calibrate(
         str | None,
         typer.Option(metavar="A,...,REFERENCE", help="Calibrate for these other models."),
     ] = None,
+    quality_bounds: Bounds = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
@@ -207,6 +215,7 @@ def calibrate(
     from shared_router.router.read import BUNDLED
     from shared_router.router.write import save
 
+    bounds = bounds_given(quality_bounds)
     if router_folder == BUNDLED and out is None:
         raise typer.BadParameter("The bundled router stays as it is: name a folder in --out.")
     read = manifest_of(Path(router_folder))
@@ -232,6 +241,7 @@ def calibrate(
             by_task=by_task,
             least_per_task=least_per_task,
             costs_usd=costs_from(cost),
+            quality_bounds=bounds,
             progress=progress,
         )
     save(router, target, check)
@@ -250,6 +260,7 @@ def evaluate(
     max_quality_drop: Drop = None,
     max_quality_drop_absolute: DropAbsolute = None,
     cost_advantage: Advantage = None,
+    confidence: ConfidenceGiven = None,
     split: Split = None,
     task: Task = None,
     skip_seen: Annotated[
@@ -271,10 +282,11 @@ def evaluate(
         max_quality_drop_absolute=max_quality_drop_absolute,
         cost_advantage=cost_advantage,
     )
+    sure = confidence_given(confidence)
     router = read_router(router_folder, **dials)
     chosen = read_data(data, split, task, usual="validation")
     with working("evaluating") as progress:
-        report = router.evaluate(chosen, skip_seen=skip_seen, progress=progress, **dials)
+        report = router.evaluate(chosen, skip_seen=skip_seen, progress=progress, **sure, **dials)
     if skip_seen:
         say(f"Left out {report.left_out} queries that the router has seen; {report.n} remain.")
     if as_json:
@@ -294,6 +306,7 @@ def route(
     max_quality_drop: Drop = None,
     max_quality_drop_absolute: DropAbsolute = None,
     cost_advantage: Advantage = None,
+    confidence: ConfidenceGiven = None,
     route: Annotated[
         str | None, typer.Option(metavar="NAME", help="Force a candidate; `small`, `large`.")
     ] = None,
@@ -306,11 +319,12 @@ def route(
         max_quality_drop_absolute=max_quality_drop_absolute,
         cost_advantage=cost_advantage,
     )
+    sure = confidence_given(confidence)
     router = read_router(router_folder, **dials)
     check_task(router, task)
     if not dials and route is None:
         say(f"No dial given: using the router's own, {router.dial.name}={router.dial.value:g}.")
-    decision = router.decide(query, route=route, task=task, **dials)
+    decision = router.decide(query, route=route, task=task, **sure, **dials)
     print_json(decision.model_dump())
 
 

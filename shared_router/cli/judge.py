@@ -3,7 +3,7 @@
 # No `from __future__ import annotations` here: typer reads the annotations at run time.
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,30 +21,11 @@ from shared_router.cli.collect import (
     two_numbers,
 )
 from shared_router.cli.console import collecting, print_json, say
-from shared_router.cli.options import Force
+from shared_router.cli.options import Force, OldRunner, RayAddress, Runner, Workers
 from shared_router.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from shared_router.bulk.judge import JudgeReport
-
-SPREAD = "Where the work is done"
-EngineOption = Annotated[
-    Literal["local", "ray"],
-    typer.Option(help="Threads of this process, or a Ray cluster.", rich_help_panel=SPREAD),
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(help="Threads, or actors on the cluster.", rich_help_panel=SPREAD),
-]
-RayAddress = Annotated[
-    str | None,
-    typer.Option(
-        metavar="HOST:PORT",
-        help="A cluster to join, or `auto`; by default one is started here.",
-        rich_help_panel=SPREAD,
-        show_default=False,
-    ),
-]
 
 
 def judge(
@@ -75,9 +56,10 @@ def judge(
     timeout: Timeout = 120.0,
     retries: Retries = 4,
     max_usd: Dollars = None,
-    engine: EngineOption = "local",
+    runner: Runner = "local",
     workers: Workers = None,
     ray_address: RayAddress = None,
+    engine: OldRunner = None,
     force: Force = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
@@ -99,9 +81,10 @@ def judge(
     if rubric is not None:
         check_not_read(out, [rubric])
     make = judge_spec(judge, rubric, prices.get("judge"), low_and_high(clip) if clip else None)
-    at_work = runner_named(engine, workers, ray_address)
+    chosen = engine or runner
+    at_work = runner_named(chosen, workers, ray_address)
     needs = Needs()
-    for check in (make.check, make, partial(check_runner, engine)):
+    for check in (make.check, make, partial(check_runner, chosen)):
         with needs:
             check()
     needs.check()

@@ -1,10 +1,15 @@
 """Arguments and options that several commands share."""
 
 # No `from __future__ import annotations` here: typer reads the annotations at run time.
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
+
+from shared_router.cli.console import say
+
+T = TypeVar("T")
 
 DIALS = "Dial (one at most)"
 
@@ -39,6 +44,106 @@ Advantage = Annotated[
     float | None,
     typer.Option(help="Share of calls to keep from the reference.", rich_help_panel=DIALS),
 ]
+
+SPREAD = "Where the work is done"
+RunnerName = Literal["local", "ray"]
+Runner = Annotated[
+    RunnerName,
+    typer.Option(help="Threads of this process, or a Ray cluster.", rich_help_panel=SPREAD),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(help="Threads, or actors on the cluster.", rich_help_panel=SPREAD),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="A cluster to join, or `auto`; by default one is started here.",
+        rich_help_panel=SPREAD,
+        show_default=False,
+    ),
+]
+
+
+def _renamed(old: str, new: str) -> Callable[[T], T]:
+    """Make the callback of an option's older name, which says the newer one."""
+
+    def tell(value: T) -> T:
+        if value is not None:
+            say(f"warning: {old} is deprecated: use {new}.")
+        return value
+
+    return tell
+
+
+OldRunner = Annotated[
+    RunnerName | None,
+    typer.Option("--engine", hidden=True, callback=_renamed("--engine", "--runner")),
+]
+OldTrainMemory = Annotated[
+    bool | None,
+    typer.Option(
+        "--reference/--no-reference",
+        hidden=True,
+        callback=_renamed("--[no-]reference", "--[no-]train-memory"),
+    ),
+]
+
+
+ConfidenceGiven = Annotated[
+    str | None,
+    typer.Option(
+        "--confidence",
+        metavar="C",
+        help="How sure a quality limit must be: 0.9 by default, or `estimate` for no promise.",
+        rich_help_panel=DIALS,
+    ),
+]
+Bounds = Annotated[
+    str | None,
+    typer.Option(
+        "--quality-bounds",
+        metavar="LOW,HIGH",
+        help="Least and greatest quality there can be, where it is not from 0 to 1.",
+    ),
+]
+
+
+def confidence_given(text: str | None) -> dict[str, Any]:
+    """Read a confidence; nothing where none was given.
+
+    Raises:
+        DialError: If it is neither a number above 0.5 and below 1 nor `estimate`.
+    """
+    from shared_router.options import confidence_from
+
+    if text is None:
+        return {}
+    try:
+        value: float | str = float(text)
+    except ValueError:
+        value = text
+    return {"confidence": confidence_from(value)}
+
+
+def bounds_given(text: str | None) -> tuple[float, float] | None:
+    """Read the bounds of a quality.
+
+    Raises:
+        ConfigurationError: If they are not two numbers.
+    """
+    from shared_router.errors import ConfigurationError
+
+    if text is None:
+        return None
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise ConfigurationError(
+            f"--quality-bounds are two numbers, such as 0,100; got {text!r}."
+        ) from None
+    return low, high
 
 
 def given_dials(**dials: float | None) -> dict[str, Any]:

@@ -10,15 +10,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shared_router.cli.console import collecting, print_json, read_router, say
-from shared_router.cli.judge import EngineOption, RayAddress, Workers
 from shared_router.cli.options import (
     Advantage,
     AsJson,
+    ConfidenceGiven,
     Drop,
     DropAbsolute,
     Folder,
     Force,
+    OldRunner,
+    RayAddress,
+    Runner,
     Threshold,
+    Workers,
+    confidence_given,
     given_dials,
 )
 
@@ -39,10 +44,12 @@ def score(
     max_quality_drop: Drop = None,
     max_quality_drop_absolute: DropAbsolute = None,
     cost_advantage: Advantage = None,
+    confidence: ConfidenceGiven = None,
     text: Annotated[bool, typer.Option("--text", help="Write the text of each query too.")] = False,
-    engine: EngineOption = "local",
+    runner: Runner = "local",
     workers: Workers = None,
     ray_address: RayAddress = None,
+    engine: OldRunner = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
@@ -57,8 +64,10 @@ def score(
         max_quality_drop_absolute=max_quality_drop_absolute,
         cost_advantage=cost_advantage,
     )
-    check_runner(engine)
-    at_work = runner_named(engine, workers, ray_address)
+    sure = confidence_given(confidence)
+    chosen = engine or runner
+    check_runner(chosen)
+    at_work = runner_named(chosen, workers, ray_address)
     router = read_router(router_folder, **dials)
     if not dials:
         say(f"No dial given: using the router's own, {router.dial.name}={router.dial.value:g}.")
@@ -68,6 +77,7 @@ def score(
             source,
             out,
             dial=dial_from(dials),
+            **sure,
             runner=at_work,
             keep_text=text,
             force=force,
@@ -97,6 +107,8 @@ def _tell_scored(report: "ScoreReport", *, as_json: bool) -> None:
     typer.echo(f"{doing} {report.queries} queries, {report.queries_per_second:.1f}/s")
     for name, n in report.chosen.items():
         typer.echo(f"  {100 * n / report.queries:5.1f} %  {name}")
+    claims = ", ".join(f"{n} {name}" for name, n in report.guarantees.items())
+    typer.echo(f"What holds of the decisions: {claims}")
     if report.within:
         n, tasks = sum(report.within.values()), len(report.within)
         typer.echo(f"Within their own task or suite ({tasks} of them): {n}")

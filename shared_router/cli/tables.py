@@ -8,7 +8,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from shared_router.deciding.curve import resolve_dial
-from shared_router.options import Dial
+from shared_router.engine.promised import promised_share
+from shared_router.options import USUAL_CONFIDENCE, Dial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -48,10 +49,11 @@ def dial_steps(router: RouterState) -> list[dict[str, Any]]:
     """Resolve a ladder of dials on a calibrated router.
 
     Returns:
-        Per dial its name, value and threshold, with the cost advantage and mean quality measured
-        there on the calibration queries.
+        Per dial its name, value and the threshold of its estimate, with the cost advantage and mean
+        quality measured there, and the share of calls kept from the reference within what is
+        promised at confidence 0.9: 0 where nothing is.
     """
-    curve = router.curve
+    curve = router.estimate
     if curve is None:
         return []
     name: DialName = "max_quality_drop" if curve.one_sign else "cost_advantage"
@@ -66,6 +68,7 @@ def dial_steps(router: RouterState) -> list[dict[str, Any]]:
                 "threshold": threshold,
                 "cost_advantage": float(curve.cost_advantage[at]),
                 "quality": float(curve.quality[at]),
+                "promised": promised_share(router, Dial(name, value), USUAL_CONFIDENCE),
             }
         )
     return steps
@@ -162,19 +165,28 @@ def show_calibration(console: Console, router: RouterState) -> None:
     dial = router.dial
     console.print(f"Calibrated {router.name!r} on {router.curve.n if router.curve else 0} queries")
     console.print(f"  default dial  {dial.name}={dial.value:g}")
-    title = "Dials, as measured on the calibration queries (estimates)"
+    title = f"Dials: what is promised at confidence {USUAL_CONFIDENCE}, and what is estimated"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     table.add_column("dial")
-    for heading in ("threshold", "cost advantage", "mean quality"):
+    for heading in ("promised share", "estimated share", "threshold", "mean quality"):
         table.add_column(heading, justify="right")
     for step in dial_steps(router):
+        limit = step["name"] != "cost_advantage"
         table.add_row(
             f"{step['name']}={step['value']:g}",
-            number(step["threshold"]),
+            percent(step["promised"]) if limit else UNDEFINED,
             percent(step["cost_advantage"]),
+            number(step["threshold"]),
             number(step["quality"]),
         )
     console.print(table)
+    console.print(
+        "Share: of calls kept from the reference. Promised: tested, the mean drop over the"
+    )
+    console.print("calls that say `promised` is within the limit. Estimated: measured, no promise.")
+    why = router.facts["calibration"].get("no_promise")
+    if why:
+        console.print(f"Nothing can be promised: {why}.")
     _show_tasks(console, router)
 
 

@@ -14,18 +14,26 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from shared_router.deciding.by_task import resolve_setting
-from shared_router.deciding.guards import RoutingRequest, allowed_candidates, position_of
+from shared_router.deciding.guarantee import UNCALIBRATED
+from shared_router.deciding.guards import (
+    RoutingRequest,
+    allowed_candidates,
+    position_of,
+    unmeasured,
+)
+from shared_router.deciding.settings import check_promisable
 from shared_router.deciding.stickiness import sticky_position
 from shared_router.errors import ConfigurationError, ScoringError
+from shared_router.options import Asked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shared_router.deciding.by_task import Setting, TaskCurves
-    from shared_router.deciding.curve import CalibrationCurve
+    from shared_router.deciding.by_task import Setting
+    from shared_router.deciding.guarantee import Claim
     from shared_router.deciding.guards import Allowed
     from shared_router.deciding.rule import Rule
+    from shared_router.deciding.settings import Dialling
     from shared_router.options import CallOptions, Dial
     from shared_router.records import (
         Candidate,
@@ -98,21 +106,33 @@ class Policy:
     """As bound, the reference last."""
     rule: Rule
     """Turns scores into a choice."""
-    curve: CalibrationCurve | None
-    """Resolves dials; `None` where the router is not calibrated."""
-    default: Dial
-    """The dial of a call that brings none."""
-    tasks: TaskCurves | None = None
-    """Resolves dials within a task."""
+    dialling: Dialling
+    """Resolves dials."""
+    default: Asked
+    """The dial of a call that brings none, and the confidence of one that says none."""
 
     @property
     def reference(self) -> int:
         """Position of the reference."""
         return len(self.candidates) - 1
 
+    def asked(self, options: CallOptions) -> Asked:
+        """Return the dial in force, who wrote it and how sure it must be."""
+        confidence = options.confidence or self.default.confidence
+        if options.dial is None:
+            return replace(self.default, confidence=confidence)
+        return Asked(options.dial, True, confidence)
+
     def dial(self, request: RoutingRequest) -> Dial:
         """Return the dial in force."""
-        return request.options.dial or self.default
+        return self.asked(request.options).dial
+
+    def claim(self, request: RoutingRequest) -> Claim:
+        """Say what the dial in force claims, where none was resolved for the call."""
+        try:
+            return self._setting(request, request.task).claim
+        except (ConfigurationError, ScoringError):
+            return UNCALIBRATED
 
     def check(self, options: CallOptions) -> None:
         """Refuse options that no call can have; see `deciding`.
@@ -122,8 +142,8 @@ class Policy:
         """
         if options.route is not None:
             position_of(options.route, self.candidates)
-        elif options.dial is not None:
-            resolve_setting(options.dial, self.curve, self.tasks, options.task)
+        elif options.dial is not None or options.confidence is not None:
+            self._resolved(options, options.task)
 
     def deciding(self, request: RoutingRequest) -> Generator[Score, Any, Verdict]:
         """Decide one call: forced > capability and context window > sticky > score.
@@ -152,12 +172,21 @@ class Policy:
 
     def _setting(self, request: RoutingRequest, task: str | None) -> Setting:
         """Resolve the dial in force; where the call brought none, it is not at fault."""
+        options = request.options
         try:
-            return resolve_setting(self.dial(request), self.curve, self.tasks, task)
+            return self._resolved(options, task, unmeasured(request))
         except ConfigurationError as error:
-            if request.options.dial is not None:
+            if options.dial is not None or options.confidence is not None:
                 raise
             raise ScoringError("The router cannot resolve its own dial.") from error
+
+    def _resolved(
+        self, options: CallOptions, task: str | None, why_void: str | None = None
+    ) -> Setting:
+        asked = self.asked(options)
+        if options.confidence is not None:
+            check_promisable(asked, self.dialling.void)
+        return self.dialling.resolve(asked, task, why_void)
 
     def _deciding(
         self, request: RoutingRequest, task: str | None
@@ -195,7 +224,14 @@ class Policy:
         if request.query is None or not request.query.text.strip():
             index = self._without_query(request.without_query_to, allowed)
             return _verdict(index, "no_query", setting)
+        if setting.refused and not self._tells(request.task):
+            return _verdict(allowed.indices[-1], "no_promise", setting)
         return None
+
+    def _tells(self, task: str | None) -> bool:
+        """Tell whether the text itself will say the task, and with it what is promised."""
+        tasks = self.dialling.tasks
+        return task is None and tasks is not None and tasks.by == "predicted"
 
     def _without_query(self, name: str | None, allowed: Allowed) -> int:
         """Return where a call without a query goes: the reference, unless another was named."""
@@ -210,7 +246,7 @@ class Policy:
 
         A bare threshold belongs to no curve, so that the call's own label stands.
         """
-        if self.tasks is not None and self.tasks.by == "predicted":
+        if self.dialling.tasks is not None and self.dialling.tasks.by == "predicted":
             return None
         return task if dial.name == "threshold" else setting.task
 
@@ -227,7 +263,7 @@ class Policy:
         scores = scored.scores
         masked = [s if i in allowed.indices else -math.inf for i, s in enumerate(scores)]
         index = self.rule.choose_one(masked, setting.threshold)
-        reason: Reason = "score"
+        reason: Reason = "no_promise" if setting.refused else "score"
         if index not in allowed.indices:
             index = max(allowed.indices, key=lambda i: scores[i])
             reason = allowed.reason or "capability"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from shared_router.asking.task_labels import labels_of
 from shared_router.deciding.curve import resolve_dial
+from shared_router.deciding.guarantee import UNCALIBRATED
 from shared_router.errors import ConfigurationError
 from shared_router.support.names import shown
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from shared_router.deciding.curve import CalibrationCurve
+    from shared_router.deciding.guarantee import Claim
     from shared_router.options import Dial
     from shared_router.records import WiderBecause
 
@@ -96,6 +98,12 @@ class Setting:
     because: WiderBecause | None = None
     """Why a wider calibration than the task's own served, where the router has calibrations by
     task or a task was given."""
+    claim: Claim = UNCALIBRATED
+    """What holds of decisions by score at it."""
+    confidence: float | None = None
+    """How sure the limit is, where it is promised."""
+    refused: bool = False
+    """Whether the limit was written and cannot be promised: calls go to the reference."""
 
 
 def resolve_setting(

@@ -38,8 +38,8 @@ def check_curve(
         ConfigurationError: Names the field, the rule and what was seen.
     """
     _check_range(quality_range)
-    _rule(_is_count(n), "n", "is the number of its queries, 1 or more", n)
-    _check_thresholds(thresholds)
+    check_count("n", n)
+    check_thresholds(thresholds)
     _check_shares(cost_advantage, len(thresholds))
     _check_means(quality, len(thresholds), quality_range)
     _check_queries(scores, outcomes, n)
@@ -56,7 +56,7 @@ def check_array(name: str, found: Any, dimensions: int, owner: str = "A calibrat
         f"{found.dtype} of shape {found.shape}" if isinstance(found, np.ndarray) else shown(found)
     )
     text = f"is an array of floating-point numbers in {dimensions} dimensions"
-    _rule(fits, name, text, seen, owner)
+    check_rule(fits, name, text, seen, owner)
 
 
 def check_finite(name: str, found: NDArray[Any], owner: str = "A calibration") -> None:
@@ -68,39 +68,55 @@ def check_finite(name: str, found: NDArray[Any], owner: str = "A calibration") -
     finite = np.isfinite(found)
     if not finite.all():
         seen = f"{found[~finite][0]} among {found.size}"
-        _rule(False, name, "holds finite numbers alone", seen, owner)
+        check_rule(False, name, "holds finite numbers alone", seen, owner)
 
 
 def _check_range(found: Any) -> None:
     pair = isinstance(found, tuple | list) and len(found) == 2 and all(map(is_finite, found))
     fits = pair and found[0] <= found[1]
-    _rule(fits, "quality_range", "is its least and its greatest quality, finite", shown(found))
+    check_rule(fits, "quality_range", "is its least and its greatest quality, finite", shown(found))
 
 
-def _check_thresholds(found: Any) -> None:
-    check_array("thresholds", found, 1)
+def check_count(name: str, found: Any, owner: str = "A calibration") -> None:
+    """Check a number of queries.
+
+    Raises:
+        ConfigurationError: If it is none.
+    """
+    check_rule(_is_count(found), name, "is the number of its queries, 1 or more", found, owner)
+
+
+def check_thresholds(found: Any, owner: str = "A calibration") -> None:
+    """Check that thresholds fall from infinite to minus infinite.
+
+    Raises:
+        ConfigurationError: If they do not.
+    """
+    check_array("thresholds", found, 1, owner)
     ends = len(found) > 1 and found[0] == np.inf and found[-1] == -np.inf
     seen = f"{shown(found[:1].tolist())} to {shown(found[-1:].tolist())}"
-    _rule(ends, "thresholds", "fall from infinite to minus infinite", seen)
-    check_finite("thresholds, between its ends,", found[1:-1])
-    _rule(_rises(-found[1:-1]), "thresholds", "fall", "one that rises")
+    check_rule(ends, "thresholds", "fall from infinite to minus infinite", seen, owner)
+    check_finite("thresholds, between its ends,", found[1:-1], owner)
+    check_rule(_rises(-found[1:-1]), "thresholds", "fall", "one that rises", owner)
 
 
 def _check_shares(found: Any, points: int) -> None:
     check_array("cost_advantage", found, 1)
-    _rule(len(found) == points, "cost_advantage", "has a share per threshold", len(found))
+    check_rule(len(found) == points, "cost_advantage", "has a share per threshold", len(found))
     check_finite("cost_advantage", found)
     ends = bool(found[0] == 0 and math.isclose(found[-1], 1, abs_tol=ROUNDING))
-    _rule(ends and _rises(found), "cost_advantage", "rises from 0 to 1", shown(found[[0, -1]]))
+    check_rule(ends and _rises(found), "cost_advantage", "rises from 0 to 1", shown(found[[0, -1]]))
 
 
 def _check_means(found: Any, points: int, quality_range: tuple[float, float]) -> None:
     check_array("quality", found, 1)
-    _rule(len(found) == points, "quality", "has a mean per threshold", len(found))
+    check_rule(len(found) == points, "quality", "has a mean per threshold", len(found))
     check_finite("quality", found)
     (low, high), room = quality_range, ROUNDING * max(map(abs, quality_range))
     within = low - room <= found.min() and found.max() <= high + room
-    _rule(bool(within), "quality", f"lies within quality_range, {low:g} to {high:g}", shown(found))
+    check_rule(
+        bool(within), "quality", f"lies within quality_range, {low:g} to {high:g}", shown(found)
+    )
 
 
 def _check_queries(scores: Any, outcomes: Any, n: int) -> None:
@@ -108,11 +124,11 @@ def _check_queries(scores: Any, outcomes: Any, n: int) -> None:
         return
     for name, found in (("scores", scores), ("outcomes", outcomes)):
         check_array(name, found, 2)
-        _rule(len(found) == n, name, f"has a row per query, {n}", len(found))
+        check_rule(len(found) == n, name, f"has a row per query, {n}", len(found))
         check_finite(name, found)
     columns = scores.shape[1]
     fits = columns > 0 and outcomes.shape[1] == columns + 1
-    _rule(fits, "outcomes", f"has a column more than scores, {columns + 1}", outcomes.shape[1])
+    check_rule(fits, "outcomes", f"has a column more than scores, {columns + 1}", outcomes.shape[1])
 
 
 def _rises(found: NDArray[Any]) -> bool:
@@ -149,6 +165,13 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0
 
 
-def _rule(holds: bool, field: str, rule: str, seen: object, owner: str = "A calibration") -> None:
+def check_rule(
+    holds: bool, field: str, rule: str, seen: object, owner: str = "A calibration"
+) -> None:
+    """Refuse what breaks a rule.
+
+    Raises:
+        ConfigurationError: Names the owner, the field, the rule and what was seen.
+    """
     if not holds:
         raise ConfigurationError(f"{owner}'s {field} {rule}; got {seen}.")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from shared_router.records import ESTIMATED, NOT_CALIBRATED, RoutingDecision
+from shared_router.deciding.guarantee import claim_of
+from shared_router.records import RoutingDecision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +43,6 @@ def decision_record(
     router: Named,
     latency_ms: float,
     *,
-    guarantee: str | None = None,
     hashed: Callable[[str], str] | None = None,
     record_query: bool = False,
 ) -> RoutingDecision:
@@ -54,8 +54,6 @@ def decision_record(
         policy: The rules, with the candidates bound.
         router: Names the router.
         latency_ms: Time the decision took.
-        guarantee: `estimated`, `void: why` or `none: why`; by the policy's calibration where
-            `None`.
         hashed: Makes the keyed hash of the query, where wanted.
         record_query: Whether to keep the text.
 
@@ -63,10 +61,9 @@ def decision_record(
         The record. One that cannot be made, as of a router made by hand whose name is none, is
         that of a router that failed: a chain never breaks because of a record.
     """
-    said = guarantee or (NOT_CALIBRATED if policy.curve is None else ESTIMATED)
     try:
         return _whole_record(verdict, request, policy, router, hashed, record_query).model_copy(
-            update={"latency_ms": latency_ms, "guarantee": said}
+            update={"latency_ms": latency_ms}
         )
     except Exception as error:  # noqa: BLE001  (whatever it is, the call goes on)
         failed = verdict if verdict.reason == "forced" else policy.failed(request, error)
@@ -74,7 +71,7 @@ def decision_record(
             candidate=policy.candidates[failed.index].name,
             index=failed.index,
             reason=failed.reason,
-            guarantee=said,
+            **_claimed(failed, request, policy),
             latency_ms=latency_ms,
             error=type(error).__name__,
         )
@@ -99,6 +96,7 @@ def _whole_record(
         threshold=verdict.threshold,
         dial=dial.name,
         dial_value=dial.value,
+        **_claimed(verdict, request, policy),
         query_source=query.source if query else "none",
         task=verdict.task,
         task_source=verdict.task_source,
@@ -114,6 +112,22 @@ def _whole_record(
         query=_encodable(query.text) if query and record_query else None,
         error=verdict.error,
     )
+
+
+def _claimed(verdict: Verdict, request: RoutingRequest, policy: Policy) -> dict[str, Any]:
+    """Say what holds of a decision's quality."""
+    setting = verdict.setting
+    claim = claim_of(
+        verdict.reason,
+        policy.claim(request) if setting is None else setting.claim,
+        to_reference=verdict.index == policy.reference,
+        kept_from=request.sticky_claim,
+    )
+    return {
+        "guarantee": claim.guarantee,
+        "guarantee_reason": claim.reason,
+        "confidence": setting.confidence if setting and claim.guarantee == "promised" else None,
+    }
 
 
 def query_of(verdict: Verdict, request: RoutingRequest) -> RoutingQuery | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -17,18 +17,21 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Method = Literal["paired", "bets"]
-"""The exact paired test of right-or-wrong quality, or a mixture of bets for graded quality."""
+"""The exact paired test of right-or-wrong quality, or of quality rounded to it; or a mixture of
+bets."""
+METHODS: tuple[Method, ...] = get_args(Method)
 UNIT = (0.0, 1.0)
 """Bounds of a quality that states none and lies within."""
 HEAVIEST_THINNED = 3
 """Copies of one text up to which texts are thinned out for the paired test; with more, bets."""
-MANY_SAMPLES, MANY_TEXTS = 4, 5000
-"""Sampled answers and texts from which bets on their mean are sharper than the paired test."""
+COARSE = 3.0
+"""Mean size of a loss over its mean square, up to which rounded quality, tested exactly, promises
+more than bets: rounding makes the variance so many times as great."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Texts with their scores and losses, each counted as often as it came."""
+    """Texts in an order that their ids alone decide, each counted as often as it came."""
 
     scores: NDArray[np.float64]
     """Score of each text, shape (n,)."""
@@ -73,8 +76,14 @@ def gather_evidence(
     scores: NDArray[np.floating],
     samples: tuple[Sequence[NDArray[np.floating]], Sequence[NDArray[np.floating]]],
     bounds: tuple[float, float],
+    *,
+    rounding: bool = False,
 ) -> Evidence:
     """Make one loss of each distinct text, in an order that its id alone decides.
+
+    For the exact test a quality between the bounds counts as right with the chance that it is of
+    the way from the one to the other. Both models' are rounded by one number, drawn by the query's
+    id, so that equal qualities stay equal and no mean changes.
 
     Args:
         ids: Ids of the queries.
@@ -82,6 +91,7 @@ def gather_evidence(
         scores: Their scores, shape (n,).
         samples: Sampled qualities of each query, of the other candidate and of the reference.
         bounds: Least and greatest quality there can be.
+        rounding: Whether graded quality is rounded, as `is_coarse` says; else it is bet on.
 
     Returns:
         The evidence.
@@ -90,14 +100,18 @@ def gather_evidence(
     for row, text in enumerate(texts):
         clusters[" ".join(text.split())].append(row)
     members = [sorted(rows, key=lambda row: _hashed(ids[row])) for rows in clusters.values()]
+    members.sort(key=lambda rows: _hashed(ids[rows[0]]))
     sizes = np.array([len(rows) for rows in members], dtype=np.float64)
     first = np.array([rows[0] for rows in members])
     low, high = bounds
-    method = _method(samples, bounds, sizes)
+    every = np.concatenate([np.concatenate(list(own)) for own in samples])
+    right_or_wrong = bool(np.isin(every, bounds).all())
+    exact = (right_or_wrong or rounding) and sizes.max() <= HEAVIEST_THINNED
+    method: Method = "paired" if exact else "bets"
     if method == "paired":
         kept = _thinned([ids[row] for row in first], sizes)
         first, weights = first[kept], np.ones(len(kept))
-        small, large = ([_drawn(own[row], ids[row]) for row in first] for own in samples)
+        small, large = ([_rounded(own[row], ids[row], bounds) for row in first] for own in samples)
     else:
         weights = sizes
         small, large = ([_mean(own, rows) for rows in members] for own in samples)
@@ -113,18 +127,15 @@ def gather_evidence(
     )
 
 
-def _method(
-    samples: tuple[Sequence[NDArray[np.floating]], Sequence[NDArray[np.floating]]],
-    bounds: tuple[float, float],
-    sizes: NDArray[np.float64],
-) -> Method:
-    qualities = np.concatenate([np.concatenate(list(own)) for own in samples])
-    fewest = min(len(each) for own in samples for each in own)
-    several = fewest >= MANY_SAMPLES and len(sizes) >= MANY_TEXTS
-    right_or_wrong = bool(np.isin(qualities, bounds).all())
-    return (
-        "paired" if right_or_wrong and not several and sizes.max() <= HEAVIEST_THINNED else "bets"
-    )
+def is_coarse(quality: NDArray[np.floating], bounds: tuple[float, float]) -> bool:
+    """Tell whether graded quality is better rounded than bet on, by queries that are not tested.
+
+    Args:
+        quality: Of the other candidate and of the reference, shape (m, 2).
+        bounds: Least and greatest quality there can be.
+    """
+    losses = (quality[:, 1] - quality[:, 0]) / (bounds[1] - bounds[0])
+    return float(np.abs(losses).mean()) <= COARSE * float((losses**2).mean())
 
 
 def _thinned(ids: Sequence[str], sizes: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -136,9 +147,10 @@ def _thinned(ids: Sequence[str], sizes: NDArray[np.float64]) -> NDArray[np.intp]
     return np.flatnonzero(chance < sizes / sizes.max())
 
 
-def _drawn(samples: NDArray[np.floating], id_: str) -> float:
-    """Draw one of a query's samples, by its id."""
-    return float(samples[int(_uniform(id_, "drawn") * len(samples))])
+def _rounded(samples: NDArray[np.floating], id_: str, bounds: tuple[float, float]) -> float:
+    """Round a query's mean quality to one of the bounds, by its id."""
+    low, high = bounds
+    return high if _uniform(id_, "drawn") < (float(samples.mean()) - low) / (high - low) else low
 
 
 def _mean(samples: Sequence[NDArray[np.floating]], rows: Sequence[int]) -> float:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from shared_router.deciding.guarantee import CONVERSATION, KIND_OF_CALL
 from shared_router.errors import CandidateError
 from shared_router.options import CallOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from shared_router.deciding.guarantee import Claim
     from shared_router.records import Candidate, Reason, RoutingQuery
 
 
@@ -26,10 +28,16 @@ class RoutingRequest:
     """Whether the call binds tools."""
     needs_structured_output: bool = False
     """Whether the call asks for an answer in a schema."""
+    has_pictures: bool = False
+    """Whether the call holds pictures, or other content that is no text."""
+    later_turn: bool = False
+    """Whether the user has spoken before in the conversation that the call continues."""
     input_tokens: int | None = None
     """Estimated tokens of the whole input; `None` skips the context-window guard."""
     sticky_to: str | None = None
     """Name of the candidate whose open tool calls this call answers."""
+    sticky_claim: Claim | None = None
+    """What held of the decision that chose it, where that is known."""
     without_query_to: str | None = None
     """Name of the candidate for a call that has no query; the reference where `None`."""
 
@@ -37,6 +45,13 @@ class RoutingRequest:
     def task(self) -> str | None:
         """The task label: the call's option, else the one stated with the query."""
         return self.options.task or (self.query.task if self.query else None)
+
+
+def unmeasured(request: RoutingRequest) -> str | None:
+    """Say why a call is of none of the kinds that calibrations hold, which are single questions."""
+    if request.later_turn:
+        return CONVERSATION
+    return KIND_OF_CALL if request.needs_tools or request.has_pictures else None
 
 
 @dataclass(frozen=True)

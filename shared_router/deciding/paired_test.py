@@ -4,12 +4,17 @@ With right-or-wrong quality a query's loss `D = q_reference - q_routed` is 1 (lo
 (gained). Testing `E[D] >= d` against less is non-inferiority of matched pairs: the score statistic
 is Tango's (Stat. Med. 1998), its critical value is exact over the nuisance share of gains (Lloyd
 and Moldovan, Stat. Med. 2008).
+
+A relative limit, `E[D] >= d E[q_reference]`, needs no bound of the reference's mean. Queries that
+the reference gets wrong and that gain nothing say nothing about it. Given how many are left, each
+of those is lost, gained or neither, and the limit reads `P(lost) - (1 - d) P(gained) >= d`: the
+same test, in which a gain weighs a little less.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
@@ -20,59 +25,73 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MOST_EXPECTED = 60.0
-"""Expected losses `n d` up to which critical values are enumerated; above, they are normal."""
+MOST_EXPECTED, FEW_QUERIES = 60.0, 400
+"""Critical values are enumerated up to so many expected losses `n d`, and for so few queries."""
 NORMAL_MARGIN = 0.07
-"""Taken from the normal quantile above that: enumeration finds the exact value at most this low."""
-ENUMERATED_GAINS = 60.0
-"""Expected gains up to which shares of gains are enumerated; at more, sums are normal."""
-MANY_GAINS_MARGIN = 0.01
-"""Taken from the normal quantile for those."""
+"""Others are the normal quantile less this: enumeration finds the exact value at most so low."""
 MOST_ERROR = 0.2
-"""Greatest error for which those margins were measured."""
-SHARES = 50
-"""Shares of gains that are enumerated, beside none."""
-SPREADS = 6.0
-"""Standard deviations of each count that are enumerated; what lies outside counts as rejected."""
-OUTSIDE = 1e-6
-"""At least the probability of what is not enumerated."""
-TABLED = 120
-"""Limits of which a table enumerates the critical values."""
-FINENESS = 1.004
-"""Ratio of neighbouring limits above those."""
+"""Greatest error for which the margins were measured."""
+ENUMERATED_GAINS = 650.0
+"""Expected gains up to which shares of gains are enumerated; at more, sums are normal."""
+MANY_GAINS_MARGIN = 0.03
+"""Taken from the normal quantile for those."""
+FEW_GAINS = 60.0
+"""Expected gains up to which they are enumerated close together, all over the same counts."""
+CLOSE, APART = 0.15, 1.35
+"""Steps of the root of the expected gains, up to there and above."""
+BETWEEN = 1.015
+"""How many times the error can be reached at a share between those."""
+SPREADS, OUTSIDE = 6.0, 1e-7
+"""Standard deviations of each count that are enumerated, and the chance of what lies outside."""
+LIMITS = np.array(
+    [0.0005, 0.001, 0.002, 0.0025, 0.003, 0.004, 0.005, 0.0075, 0.01, 0.0125, 0.015, 0.02, 0.025,
+     0.03, 0.04, 0.05, 0.06, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.4]
+)  # fmt: skip
+"""Limits that are tested; of others, the next lower one is."""
+STEP_OF_COUNTS = 1.02
+"""Ratio of the numbers of queries that a relative limit is tested on."""
 
 
 def score_statistic(
-    lost: NDArray[np.floating], gained: NDArray[np.floating], n: int, drop: NDArray[np.floating]
+    lost: NDArray[np.number],
+    gained: NDArray[np.number],
+    n: NDArray[np.number] | int,
+    drop: NDArray[np.number] | float,
+    gain: NDArray[np.number] | float = 1.0,
 ) -> NDArray[np.float64]:
-    """Compute the score statistic of `E[D] >= drop`; the lower, the surer the drop is less.
+    """Compute the score statistic of `P(lost) - gain P(gained) >= drop`; the lower, the surer not.
 
     Args:
         lost: Queries whose quality was lost.
         gained: Queries whose quality was gained.
         n: All queries.
         drop: The limit, in (0, 1).
+        gain: What a gain weighs against a loss, in (0, 1].
 
     Returns:
         `z`, of the common shape of the arguments.
 
-    Source: Tango, Stat. Med. 17 (1998), equations 3 and 4.
+    Source: Tango, Stat. Med. 17 (1998), equations 3 and 4, there for `gain = 1`.
     """
     b, c = np.asarray(lost, dtype=np.float64), np.asarray(gained, dtype=np.float64)
-    linear = (2 * n - b + c) * drop - (b + c)
-    root = np.sqrt(linear * linear + 8 * n * c * drop * (1 - drop))
-    share = (root - linear) / (4 * n)
-    z: NDArray[np.float64] = (b - c - n * drop) / np.sqrt(n * (2 * share + drop * (1 - drop)))
+    twice = n * gain * (1 + gain)
+    linear = (n - b) * (1 + gain) * drop - (b + c) * gain * (1 - drop)
+    share = (np.sqrt(linear * linear + 4 * twice * c * drop * (1 - drop)) - linear) / (2 * twice)
+    spread = np.sqrt(n * (gain * (1 + gain) * share + drop * (1 - drop)))
+    z: NDArray[np.float64] = (b - gain * c - n * drop) / spread
     return z
 
 
-def critical_values(n: int, drop: float, errors: Sequence[float]) -> NDArray[np.float64]:
+def critical_values(
+    n: int, drop: float, errors: Sequence[float], gain: float = 1.0
+) -> NDArray[np.float64]:
     """Find the values below which the score statistic rejects, by enumeration.
 
     Args:
         n: Number of queries.
         drop: The limit, in (0, 1).
         errors: Probabilities of rejecting in error, each in (0, 0.5).
+        gain: What a gain weighs against a loss, in (0, 1].
 
     Returns:
         One value per error: rejecting where `z` is less has at most that probability, whatever the
@@ -80,75 +99,74 @@ def critical_values(n: int, drop: float, errors: Sequence[float]) -> NDArray[np.
 
     Source: Lloyd and Moldovan, Stat. Med. 27 (2008): the exact unconditional test.
     """
-    asked = np.asarray(errors, dtype=np.float64)
-    found = normal_quantiles(asked) - MANY_GAINS_MARGIN
-    for z, reached in _distributions(n, drop):
+    asked = np.asarray(errors, dtype=np.float64) / BETWEEN
+    many = n * (1 - drop) / (1 + gain) > ENUMERATED_GAINS
+    found = normal_quantiles(asked) - MANY_GAINS_MARGIN * many
+    greatest = float(found.max())
+    for z, reached in _distributions(n, drop, gain, greatest):
         # The least value at which more than the error would be rejected: below it, all is well.
         at = np.searchsorted(reached, asked, side="right")
         found = np.minimum(found, np.append(z, np.inf)[at])
     return found
 
 
-def critical_values_above(n: int, drop: float, errors: Sequence[float]) -> NDArray[np.float64]:
-    """Find the values above which the score statistic rejects "at most this drop".
-
-    The mirror of `critical_values`: the same distributions, their other ends.
-
-    Args:
-        n: Number of queries.
-        drop: The limit, in (0, 1).
-        errors: Probabilities of rejecting in error, each in (0, 0.5).
-
-    Returns:
-        One value per error.
-    """
-    asked = np.asarray(errors, dtype=np.float64)
-    found = MANY_GAINS_MARGIN - normal_quantiles(asked)
-    for z, reached in _distributions(n, drop):
-        above = 1 - reached + OUTSIDE  # the probability of what lies above each value
-        at = np.searchsorted(-above, -asked, side="left")
-        found = np.maximum(found, z[np.minimum(at, len(z) - 1)])
-    return found
-
-
 def _distributions(
-    n: int, drop: float
+    n: int, drop: float, gain: float, greatest: float
 ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Give, for each share of gains, the values of the statistic and the probability up to each."""
+    """Give, for each share of gains, the least values of the statistic and the chance up to each.
+
+    Values above the greatest that is asked for are left out.
+    """
     logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
-    most = min((1 - drop) / 2, ENUMERATED_GAINS / n)
-    for gains in (0.0, *np.geomspace(min(0.02 / n, most), most, SHARES)):
-        losses = gains + drop
-        lost, gained = np.meshgrid(_likely(n, losses), _likely(n, gains), indexing="ij")
-        fits = lost + gained <= n
-        b, c = lost[fits], gained[fits]
-        same = n - b - c
-        chance = logs[n] - logs[b] - logs[c] - logs[same]
-        for count, share in ((b, losses), (c, gains), (same, 1 - losses - gains)):
-            chance = chance + _power(count, share)
-        p = np.exp(chance)
-        z = score_statistic(b, c, n, np.float64(drop))
-        order = np.argsort(z, kind="stable")
-        z, reached = z[order], np.cumsum(p[order]) + max(0.0, 1 - float(p.sum()))
-        ends = np.append(np.diff(z) > 1e-9, True)  # equal values are rejected together
-        yield z[ends], reached[ends]
+    for shares in _shares(n, (1 - drop) / (1 + gain)):
+        lost = _likely(n, drop + gain * shares[0], drop + gain * shares[-1])
+        b, c = np.meshgrid(lost, _likely(n, shares[0], shares[-1]), indexing="ij")
+        fits = (b + c <= n) & (b - gain * c < n * drop)  # where the statistic is negative
+        z = score_statistic(b[fits], c[fits], n, drop, gain)
+        order = np.argsort(z)[: np.count_nonzero(z <= greatest)]
+        z, b, c = z[order], b[fits][order], c[fits][order]
+        starts, ends = _alike(z)
+        ways: NDArray[np.float64] = logs[n] - logs[b] - logs[c] - logs[n - b - c]
+        for gains in shares:
+            losses = drop + gain * gains
+            chance = ways + _power(b, losses) + _power(c, gains)
+            reached = np.cumsum(np.exp(chance + _power(n - b - c, 1 - losses - gains)))
+            yield z[starts], reached[ends] + OUTSIDE
 
 
-def _likely(n: int, share: float) -> NDArray[np.intp]:
-    """List the counts that a binomial of this share takes with more than a trace of chance."""
-    if share <= 0:
-        return np.zeros(1, dtype=np.intp)
-    mean, spread = n * share, math.sqrt(n * share * (1 - share))
-    low = max(0, int(mean - SPREADS * spread - 3))
-    return np.arange(low, min(n, int(mean + SPREADS * spread + 8)) + 1)
+def _alike(z: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Find the first and the last of values that rounding alone parts: rejected together."""
+    apart = np.flatnonzero(np.diff(z) > 1e-9)
+    return np.append(0, apart + 1)[: len(z)], np.append(apart, len(z) - 1)[: len(z)]
+
+
+def _shares(n: int, most: float) -> Iterator[tuple[float, ...]]:
+    """Give shares of gains, rising: few gains together, more one by one.
+
+    They lie as close as their counts differ: evenly in the angle whose sine is the root of a share.
+    """
+    root = math.sqrt(n * most)
+    angles = np.linspace(0, math.pi / 2, math.ceil(math.pi / 2 * root / CLOSE) + 1)
+    shares = most * np.sin(angles) ** 2
+    few = shares * n <= FEW_GAINS
+    yield tuple(shares[few])
+    many = shares[~few & (shares * n <= ENUMERATED_GAINS)]
+    for share in many[:: -round(APART / CLOSE)][::-1]:
+        yield (float(share),)
+
+
+def _likely(n: int, least: float, most: float) -> NDArray[np.intp]:
+    """List the counts that binomials of these shares take with more than a trace of chance."""
+    low = n * least - SPREADS * math.sqrt(n * least * (1 - least)) - 3
+    high = n * most + SPREADS * math.sqrt(n * most * (1 - most)) + 8
+    return np.arange(max(0, int(low)), min(n, int(high)) + 1)
 
 
 def _power(count: NDArray[np.intp], share: float) -> NDArray[np.float64]:
     """Compute the logarithm of `share ** count`, where `0 ** 0` is 1."""
     if share <= 1e-15:
         return np.where(count == 0, 0.0, -np.inf)
-    logs: NDArray[np.float64] = count * math.log(share)
-    return logs
+    return count.astype(np.float64) * math.log(share)
 
 
 def normal_quantiles(errors: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -158,86 +176,120 @@ def normal_quantiles(errors: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class CriticalValues:
-    """Critical values of one number of queries, at limits fine enough to look for a bound among.
+    """Critical values of some errors, found as they are asked for, and kept."""
 
-    Between two limits none is taken: who rejects the lower one has rejected all above it.
-    """
+    errors: tuple[float, ...]
+    """Probabilities of rejecting in error, each above 0 and at most 0.2."""
+    _kept: dict[tuple[int, float, float], NDArray[np.float64]] = field(
+        default_factory=dict, repr=False
+    )
 
-    n: int
-    """Number of queries."""
-    limits: NDArray[np.float64]
-    """Limits, rising, shape (t,)."""
-    values: NDArray[np.float64]
-    """Their critical values, shape (t, e)."""
-
-    @classmethod
-    def of(
-        cls, n: int, errors: Sequence[float], also: Sequence[float] = (), tabled: int = TABLED
-    ) -> CriticalValues:
-        """Find them.
-
-        Args:
-            n: Number of queries.
-            errors: Probabilities of rejecting in error, each above 0 and at most 0.2.
-            also: Further limits, which are asked for.
-            tabled: How many limits to enumerate; fewer are quicker, and a little weaker.
-        """
-        most = min(MOST_EXPECTED, 0.95 * n) / n
-        wanted = np.asarray([limit for limit in also if 0 < limit < 1], dtype=np.float64)
-        few = np.concatenate([np.geomspace(1 / n, most, tabled), wanted[wanted <= most]])
-        above = most * FINENESS ** np.arange(1, math.ceil(math.log(1 / most, FINENESS)))
-        many = np.concatenate([above[above < 1], wanted[wanted > most]])
-        if MOST_EXPECTED > 0.95 * n:
-            many = many[:0]  # so few queries promise nothing there
-        exact = [critical_values(n, float(limit), errors) for limit in few]
-        normal = normal_quantiles(np.asarray(errors)) - NORMAL_MARGIN
-        limits = np.concatenate([few, many])
-        values = np.concatenate([exact, np.tile(normal, (len(many), 1))])
-        order = np.argsort(limits)
-        return cls(n, limits[order], values[order])
+    def at(self, n: int, drop: float, gain: float = 1.0) -> NDArray[np.float64]:
+        """Find them for a number of queries, a limit and what a gain weighs; shape (errors,)."""
+        if n * drop > MOST_EXPECTED and n > FEW_QUERIES:
+            return normal_quantiles(np.asarray(self.errors)) - NORMAL_MARGIN
+        if (n, drop, gain) not in self._kept:
+            self._kept[n, drop, gain] = critical_values(n, drop, self.errors, gain)
+        return self._kept[n, drop, gain]
 
 
-def upper_drops(
-    lost: NDArray[np.floating], gained: NDArray[np.floating], critical: CriticalValues
-) -> NDArray[np.float64]:
-    """Bound `E[D]` from above: the least limit from which on every one is rejected.
+@dataclass(frozen=True)
+class Pairs:
+    """What the settings of a walk lost and gained, of the queries that say something about it."""
+
+    lost: NDArray[np.float64]
+    """Queries whose quality each setting lost, shape (m,)."""
+    gained: NDArray[np.float64]
+    """Queries whose quality each gained, shape (m,)."""
+    n: NDArray[np.intp]
+    """Queries that each is tested on, shape (m,)."""
+    relative: bool
+    """Whether a limit is a part of the reference's quality."""
+
+    def gain(self, drop: float) -> float:
+        """Return what a gain weighs under a limit."""
+        return 1 - drop if self.relative else 1.0
+
+
+def absolute_pairs(losses: NDArray[np.floating], routed: NDArray[np.bool_]) -> Pairs:
+    """Count losses and gains among all queries.
 
     Args:
-        lost: Queries whose quality each setting lost, shape (m,).
-        gained: Queries whose quality each gained, shape (m,).
-        critical: Critical values of the number of queries.
+        losses: Loss of each query where it is routed: 1, 0 or -1, shape (n,).
+        routed: Whether each setting routes it, shape (m, n).
+    """
+    lost, gained = ((routed & (losses == sign)).sum(axis=1) for sign in (1, -1))
+    everything = np.full(len(routed), len(losses))
+    return Pairs(lost.astype(np.float64), gained.astype(np.float64), everything, relative=False)
+
+
+def relative_pairs(
+    losses: NDArray[np.floating], right: NDArray[np.bool_], routed: NDArray[np.bool_]
+) -> Pairs:
+    """Count losses and gains among the queries that the reference gets right or that gain.
+
+    Critical values are found for few numbers of queries: the first so many are taken.
+
+    Args:
+        losses: Loss of each query where it is routed: 1, 0 or -1, shape (n,), in an order that has
+            nothing to do with them.
+        right: Whether the reference gets it right, shape (n,).
+        routed: Whether each setting routes it, shape (m, n).
+    """
+    gained = routed & (losses == -1)
+    so_far = np.cumsum(right | gained, axis=1)
+    n = _few_counts(so_far[:, -1])
+    taken = so_far <= n[:, None]
+    lost = routed & (losses == 1) & taken
+    b, c = (each.sum(axis=1).astype(np.float64) for each in (lost, gained & taken))
+    return Pairs(b, c, n, relative=True)
+
+
+def _few_counts(counts: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Round counts down to powers of a ratio."""
+    powers = np.arange(math.ceil(math.log(int(counts.max(initial=1)) + 1, STEP_OF_COUNTS)) + 1)
+    ladder = np.unique(np.append(0, np.floor(STEP_OF_COUNTS**powers)).astype(np.intp))
+    found: NDArray[np.intp] = ladder[np.searchsorted(ladder, counts, side="right") - 1]
+    return found
+
+
+def upper_drops(pairs: Pairs, critical: CriticalValues) -> NDArray[np.float64]:
+    """Bound the drop at each setting of a walk from above.
+
+    Args:
+        pairs: What the settings lost and gained, in the order of the walk.
+        critical: Critical values.
 
     Returns:
-        Shape (m, errors); infinite where the greatest limit is not rejected.
+        Shape (m, errors): the least of `LIMITS` from which on every walk passes the setting;
+        infinite where the greatest does not.
     """
-    limits, values = critical.limits, critical.values
-    z = score_statistic(lost[:, None], gained[:, None], critical.n, limits[None, :])
-    found = [_from_here_on(z < values[:, error], limits) for error in range(values.shape[1])]
-    return np.stack(found, axis=1)
+    walks = [_walk(pairs, float(limit), critical) for limit in LIMITS]
+    return np.stack([from_here_on(each) for each in np.stack(walks, axis=2).swapaxes(0, 1)], axis=1)
 
 
-def _from_here_on(rejected: NDArray[np.bool_], limits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Find, per row, the limit from which on all are rejected; infinite where the last is not."""
-    kept = ~rejected[:, ::-1]
-    last = np.where(kept.any(axis=1), kept.argmax(axis=1), rejected.shape[1])
-    return np.append(limits, np.inf)[rejected.shape[1] - last]
-
-
-def least_share(right: int, n: int, error: float) -> float:
-    """Bound a share from below, given how many of n were right.
-
-    Source: Clopper and Pearson, Biometrika 26 (1934).
-    """
-    if right == 0:
-        return 0.0
-    logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
-    counts = np.arange(right, n + 1)
-    ways = logs[n] - logs[counts] - logs[n - counts]
-    low, high = 0.0, right / n
-    for _ in range(50):
-        middle = (low + high) / 2
-        if middle in (low, high):
+def _walk(pairs: Pairs, drop: float, critical: CriticalValues) -> NDArray[np.bool_]:
+    """Test setting after setting up to the first that fails, per error; shape (m, errors)."""
+    gain = pairs.gain(drop)
+    passed = np.zeros((len(pairs.n), len(critical.errors)), dtype=bool)
+    starts = np.flatnonzero(np.diff(pairs.n, prepend=-1))
+    alive = np.ones(len(critical.errors), dtype=bool)
+    greatest = float(normal_quantiles(np.asarray(critical.errors)).max())  # of critical values
+    for start, stop in zip(starts, [*starts[1:], len(pairs.n)], strict=True):
+        n, part = int(pairs.n[start]), slice(start, stop)
+        if n * drop < 1 or not alive.any():
             break
-        chance = ways + _power(counts, middle) + _power(n - counts, 1 - middle)
-        low, high = (middle, high) if np.exp(chance).sum() <= error else (low, middle)
-    return low
+        z = score_statistic(pairs.lost[part], pairs.gained[part], n, drop, gain)
+        if z[0] >= greatest:
+            break
+        below = z[:, None] < critical.at(n, drop, gain)
+        passed[part] = np.logical_and.accumulate(below, axis=0) & alive
+        alive = passed[stop - 1]
+    return passed
+
+
+def from_here_on(rejected: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Find, per row, the limit from which on all are rejected; infinite where the last is not."""
+    kept = np.hstack([~rejected[:, ::-1], np.ones((len(rejected), 1), dtype=bool)])
+    found: NDArray[np.float64] = np.append(LIMITS, np.inf)[len(LIMITS) - kept.argmax(axis=1)]
+    return found

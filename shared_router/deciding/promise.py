@@ -16,9 +16,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared_router.deciding.bets import least_mean, upper_means
-from shared_router.deciding.evidence import absolute_range
-from shared_router.deciding.paired_test import CriticalValues, least_share, upper_drops
+from shared_router.deciding.bets import Losses, upper_means
+from shared_router.deciding.checks import (
+    check_array,
+    check_count,
+    check_finite,
+    check_rule,
+    check_thresholds,
+)
+from shared_router.deciding.evidence import METHODS, absolute_range
+from shared_router.deciding.paired_test import (
+    CriticalValues,
+    absolute_pairs,
+    relative_pairs,
+    upper_drops,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,14 +40,13 @@ if TYPE_CHECKING:
 
 CONFIDENCES = (0.8, 0.85, 0.9, 0.95, 0.975, 0.99, 0.999)
 """Confidences that are computed; one that is asked between two takes the greater."""
-OF_REFERENCE = 0.1
-"""Share of the error that a relative limit spends on the reference's mean."""
-FIRST_LOOK = 0.9
+FIRST_LOOK = 0.95
 """Share of the error that the first look at labels has; each later one has half of what is left."""
-USUAL_LIMITS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
-"""Limits at which the exact test is enumerated to the digit."""
+LAST_BITS = 1e-9
+"""Part of a limit by which rounding may miss it."""
 MOST_SETTINGS = 100
 """Settings of a grid."""
+OWNER = "A promise"
 ROUNDED_TO = 1e-4
 """Part of the scores' spread to which they are rounded before they are compared."""
 
@@ -75,10 +86,22 @@ class Look:
     upper: NDArray[np.float64] = field(repr=False)
     """Upper bound of the absolute drop at a setting and all before it, shape (m + 1, c)."""
     upper_relative: NDArray[np.float64] = field(repr=False)
-    """The same at the error that a relative limit leaves, shape (m + 1, c)."""
-    reference: NDArray[np.float64] = field(repr=False)
-    """Lower bound of the reference's absolute mean quality, shape (c,); 0 where a relative drop has
-    no meaning."""
+    """The same of the relative drop; infinite past setting 0 where it has no meaning."""
+
+    def __post_init__(self) -> None:
+        check_count("n", self.n, OWNER)
+        columns = len(CONFIDENCES)
+        for name in ("upper", "upper_relative"):
+            bounds = getattr(self, name)
+            check_array(name, bounds, 2, OWNER)
+            sound = bool(np.all(bounds[0] == 0) and np.all(bounds[1:] >= bounds[:-1]))
+            check_rule(
+                bounds.shape[1] == columns and sound and not np.isnan(bounds).any(),
+                name,
+                f"rises from 0 in {columns} columns",
+                f"shape {bounds.shape}",
+                OWNER,
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +116,16 @@ class Promise:
     """The looks at labels, the last one the newest."""
     method: Method
     """The test."""
+
+    def __post_init__(self) -> None:
+        check_thresholds(self.thresholds, OWNER)
+        points = len(self.thresholds)
+        check_array("shares", self.shares, 1, OWNER)
+        check_finite("shares", self.shares, OWNER)
+        check_rule(len(self.shares) == points, "shares", "has one per threshold", points, OWNER)
+        check_rule(self.method in METHODS, "method", f"is one of {METHODS}", self.method, OWNER)
+        fits = all(len(look.upper) == len(look.upper_relative) == points for look in self.looks)
+        check_rule(bool(self.looks) and fits, "looks", f"bound {points} settings", points, OWNER)
 
     def step(self, dial: Dial, confidence: float) -> int:
         """Find the cheapest setting that can be promised; 0 is all-reference, which always holds.
@@ -113,12 +146,9 @@ class Promise:
 
 
 def _step(look: Look, dial: Dial, column: int) -> int:
-    if dial.name == "max_quality_drop_absolute":
-        bounds, limit = look.upper[:, column], dial.value
-    else:
-        bounds = look.upper_relative[:, column]
-        limit = dial.value * float(look.reference[column])
-    return max(0, int(np.searchsorted(bounds, limit, side="right")) - 1)
+    bounds = look.upper if dial.name == "max_quality_drop_absolute" else look.upper_relative
+    limit = dial.value * (1 + LAST_BITS)
+    return max(0, int(np.searchsorted(bounds[:, column], limit, side="right")) - 1)
 
 
 def take_look(
@@ -136,55 +166,54 @@ def take_look(
         evidence: What it is tested on; none of it cut the grid.
         relative: Whether a relative drop has a meaning.
         error_share: Share of the error this look has.
-        critical: Critical values for `errors_of(error_share)`; found where not given.
+        critical: Critical values of `errors_of(error_share)`; found where not given.
     """
-    errors, both = (1 - np.array(CONFIDENCES)) * error_share, errors_of(error_share)
-    reference = np.zeros(len(errors))
+    known = critical or CriticalValues(errors_of(error_share))
+    absolute = _absolute_drops(thresholds[1:], evidence, known) * evidence.span
+    of_reference = np.full_like(absolute, np.inf)
     if relative:
-        reference = np.array([_least_reference(evidence, e * OF_REFERENCE) for e in errors])
-    also = [*USUAL_LIMITS, *(np.outer(USUAL_LIMITS, reference) / evidence.span).ravel()]
-    found = _bounds(thresholds[1:], evidence, both, also, critical)
-    held = np.maximum.accumulate(found, axis=0) * evidence.span
-    bounds = np.vstack([np.zeros((1, len(both))), held])
-    return Look(
-        n=len(evidence.losses),
-        upper=bounds[:, : len(errors)],
-        upper_relative=bounds[:, len(errors) :],
-        reference=reference,
-    )
+        of_reference = _relative_drops(thresholds[1:], evidence, known)
+    return Look(n=len(evidence.losses), upper=_along(absolute), upper_relative=_along(of_reference))
 
 
-def errors_of(error_share: float) -> NDArray[np.float64]:
-    """Return the error of each test: per confidence of an absolute, then of a relative limit."""
-    errors = (1 - np.array(CONFIDENCES)) * error_share
-    return np.concatenate([errors, errors * (1 - OF_REFERENCE)])
+def errors_of(error_share: float) -> tuple[float, ...]:
+    """Return the error of a look's tests, per confidence."""
+    return tuple((1 - confidence) * error_share for confidence in CONFIDENCES)
 
 
-def _least_reference(evidence: Evidence, error: float) -> float:
-    """Bound the reference's absolute mean quality from below, in the metric's units."""
-    least, most = absolute_range(evidence.bounds)
-    if evidence.method == "paired":
-        share = least_share(int(evidence.reference.sum()), len(evidence.reference), error)
-    else:
-        share = least_mean(evidence.reference, error, evidence.weights)
-    return least + (most - least) * share
+def _along(bounds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Make bounds of a setting and all before it, all-reference first."""
+    start = np.zeros((1, bounds.shape[1]))
+    return np.vstack([start, np.maximum.accumulate(bounds, axis=0)])
 
 
-def _bounds(
-    thresholds: NDArray[np.float64],
-    evidence: Evidence,
-    errors: NDArray[np.float64],
-    also: list[float],
-    critical: CriticalValues | None,
+def _absolute_drops(
+    thresholds: NDArray[np.float64], evidence: Evidence, critical: CriticalValues
 ) -> NDArray[np.float64]:
-    routed = evidence.scores[None, :] >= thresholds[:, None]
+    """Bound the absolute drop, in parts of the range."""
     if evidence.method == "bets":
-        return upper_means(
-            evidence.losses, ~routed, 1.0, list(errors), weights=evidence.weights, also=also
-        )
-    lost, gained = (
-        (routed & (evidence.losses == sign)[None, :]).sum(axis=1).astype(np.float64)
-        for sign in (1.0, -1.0)
-    )
-    found = critical or CriticalValues.of(len(evidence.losses), list(errors), also)
-    return upper_drops(lost, gained, found)
+        losses = _losses(thresholds, evidence, np.ones(len(evidence.losses)))
+        return upper_means(losses, critical.errors)
+    routed = evidence.scores[None, :] >= thresholds[:, None]
+    return upper_drops(absolute_pairs(evidence.losses, routed), critical)
+
+
+def _relative_drops(
+    thresholds: NDArray[np.float64], evidence: Evidence, critical: CriticalValues
+) -> NDArray[np.float64]:
+    """Bound the drop as a part of the reference's mean quality."""
+    if evidence.method == "bets" or evidence.bounds[0] != 0:
+        least, most = absolute_range(evidence.bounds)
+        quality = least + (most - least) * evidence.reference
+        losses = _losses(thresholds, evidence, quality / evidence.span)
+        return upper_means(losses, critical.errors)
+    routed = evidence.scores[None, :] >= thresholds[:, None]
+    pairs = relative_pairs(evidence.losses, evidence.reference == 1, routed)
+    return upper_drops(pairs, critical)
+
+
+def _losses(
+    thresholds: NDArray[np.float64], evidence: Evidence, unit: NDArray[np.float64]
+) -> Losses:
+    first = np.searchsorted(-thresholds, -evidence.scores, side="left")
+    return Losses(evidence.losses, unit, evidence.weights, first, len(thresholds))

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from shared_router.asking.questions import GuessedQueryWarning, warn_of_guess
 from shared_router.deciding.attempts import adrive, attempting, drive
-from shared_router.deciding.curve import resolve_dial
 from shared_router.deciding.decision import decision_record
+from shared_router.deciding.guarantee import OTHER_CANDIDATES
+from shared_router.deciding.settings import check_promisable
 from shared_router.engine.binding import as_router, check_binding, other_models, priced, renamed
 from shared_router.engine.deadline import Deadline
+from shared_router.engine.promised import said_of_limit
 from shared_router.errors import ConfigurationError
-from shared_router.records import ESTIMATED, NOT_CALIBRATED
+from shared_router.options import USUAL_CONFIDENCE, Asked
 from shared_router.support.user_warnings import warn
 
 if TYPE_CHECKING:
@@ -25,14 +27,13 @@ if TYPE_CHECKING:
 
     from shared_router.deciding.attempts import AsyncAttempted, Attempted, Score, Verdict
     from shared_router.deciding.guards import RoutingRequest
-    from shared_router.options import CallOptions, Dial
+    from shared_router.options import CallOptions, Confidence, Dial
     from shared_router.records import Candidate, RoutingDecision
     from shared_router.router.router import Router
 
 logger = logging.getLogger("hybrid_llm")
 
 LONGEST_TIMEOUT_S = 3600.0
-VOID_OTHER_CANDIDATES = "void: other candidates"
 
 
 class OtherCandidatesWarning(UserWarning):
@@ -45,7 +46,9 @@ class RoutingEngine:
     Args:
         router: The router, or its folder or hub name.
         candidates: One bound model per candidate of the router, by position, the reference last.
-        dial: The dial of calls that bring none; the router's stored default where `None`.
+        dial: The dial of calls that bring none; the router's stored default where `None`. A limit
+            that is given here, or by a call, is promised, or keeps its calls at the reference.
+        confidence: How sure a limit must be, 0.9 where `None`; `estimate` for its estimate.
         timeout_s: Seconds a decision may take before the call goes to the reference.
         same_models: States that the bound models are those of the calibration, whatever their
             names.
@@ -56,6 +59,8 @@ class RoutingEngine:
 
     Raises:
         CandidateError: If the number of candidates is wrong.
+        ConfigurationError: If a confidence is given, and the bound models are others than those
+            measured.
         NotCalibratedError: If the dial needs a calibration and the router has none.
 
     Warns:
@@ -68,6 +73,7 @@ class RoutingEngine:
         candidates: Sequence[Candidate],
         *,
         dial: Dial | None = None,
+        confidence: Confidence | None = None,
         timeout_s: float = 5.0,
         same_models: bool = False,
         record_query: bool = False,
@@ -80,11 +86,15 @@ class RoutingEngine:
             )
         self.router = as_router(router)
         check_binding(self.router, candidates)
-        self.guarantee = self._guarantee(candidates, same_models)
+        self.void = self._void(candidates, same_models)
         self.candidates = renamed(self.router, candidates)
         self.router = priced(self.router, self.candidates)
         self.dial = dial or self.router.dial
-        resolve_dial(self.dial, self.router.curve)
+        self.asked = Asked(self.dial, dial is not None, confidence or USUAL_CONFIDENCE)
+        if confidence is not None:
+            check_promisable(self.asked, self.void or self.router.void)
+        self.policy = self.router.policy(self.candidates, self.asked, self.void)
+        self._say_limit()
         if dial is None:
             logger.info(
                 "No dial given: using the stored default of router %s, %s=%g.",
@@ -92,7 +102,6 @@ class RoutingEngine:
                 self.dial.name,
                 self.dial.value,
             )
-        self.policy = self.router.policy(self.candidates, self.dial)
         self.record_query = record_query
         self.on_decision = tuple(on_decision)
         _check_listeners(self.on_decision)
@@ -112,17 +121,28 @@ class RoutingEngine:
         names = ", ".join(candidate.name for candidate in self.candidates)
         return f"RoutingEngine({self.router.name!r}, [{names}], {self.dial})"
 
-    def _guarantee(self, candidates: Sequence[Candidate], same_models: bool) -> str:
+    def _say_limit(self) -> None:
+        """Say once what a limit gives that cannot be promised.
+
+        Raises:
+            NotCalibratedError: If the dial needs a calibration and there is none.
+        """
+        setting = self.policy.dialling.resolve(self.asked)
+        if setting.refused:
+            logger.warning("%s", said_of_limit(self.router, self.asked))
+
+    def _void(self, candidates: Sequence[Candidate], same_models: bool) -> str | None:
+        """Say why nothing that was measured holds for the bound models, and warn of it."""
         other = other_models(self.router, candidates)
         if not other or same_models or self.router.tiers:
-            return NOT_CALIBRATED if self.router.curve is None else ESTIMATED
+            return None
         warn(
             f"Router {self.router.name!r} was calibrated with other models: bound are "
             f"{', '.join(other)}. Its quality estimates are void for these: calibrate it with "
             "their outcomes, name them by Candidate(aliases=...), or state same_models=True.",
             OtherCandidatesWarning,
         )
-        return VOID_OTHER_CANDIDATES
+        return OTHER_CANDIDATES
 
     def check(self, options: CallOptions) -> None:
         """Refuse what `decide` would refuse of a call's own options.
@@ -178,7 +198,6 @@ class RoutingEngine:
             self.policy,
             self.router,
             latency_ms,
-            guarantee=self.guarantee,
             hashed=self._hash,
             record_query=self.record_query,
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared_router.engine.engine import RoutingEngine
 from shared_router.errors import CandidateError, ConfigurationError
-from shared_router.options import dial_from
+from shared_router.options import confidence_from, dial_from
 from shared_router.records import Candidate
 from shared_router.router.read import BUNDLED
 from shared_router.support.names import nearest
@@ -52,6 +52,8 @@ def check_parameters(
     if not isinstance(values, dict):
         return
     dial_from(values)  # before pydantic would make a number of it
+    if values.get("confidence") is not None:
+        confidence_from(values["confidence"])
     for name, why in refused.items():
         if values.get(name) is not None:
             raise ConfigurationError(f"{owner} cannot honour {name}: {why}.")
@@ -170,6 +172,7 @@ def engine_of(wrapper: Any, candidates: Sequence[Candidate]) -> RoutingEngine:
         _bundled(wrapper, candidates) if wrapper.router is None else wrapper.router,
         candidates,
         dial=dial_from(vars(wrapper)),
+        confidence=wrapper.confidence,
         timeout_s=wrapper.router_timeout_s,
         same_models=wrapper.same_models,
         record_query=wrapper.record_query,

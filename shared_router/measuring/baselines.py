@@ -34,7 +34,7 @@ def baseline_lines(
 
     Returns:
         `random` (all queries tied, ties averaged), `query_length` (short to small, never
-        fitted), `nearest_neighbours` where there is a reference, and `oracle` (the true gaps).
+        fitted), `nearest_neighbours` where there is a train memory, and `oracle` (the true gaps).
     """
     gap = Rule("gap", savings)
     cheapest_first = Rule("probability", savings)

@@ -239,6 +239,7 @@ def figures_at_dial(
     rule: Rule,
     scores: NDArray[np.floating],
     outcomes: OutcomeTable,
+    at: float | None = None,
 ) -> dict[str, Any]:
     """Measure one dial.
 
@@ -249,13 +250,15 @@ def figures_at_dial(
         rule: The router's rule.
         scores: Shape (n, k - 1).
         outcomes: The queries' outcomes.
+        at: The threshold that the dial stands for, where other queries calibrated; that of the
+            curve where not given.
 
     Returns:
         Name, value, method, threshold, figures and their intervals.
     """
     about = {"name": dial.name, "value": dial.value}
     if dial.name == "threshold" or curve is not None:
-        threshold = dial.value if curve is None else curve.resolve(dial)
+        threshold = dial.value if curve is None else curve.resolve(dial) if at is None else at
         samples = _resampled(rule, scores, outcomes, threshold)
         figures = figures_at_threshold(rule, scores, outcomes, threshold)
         how = "the threshold itself" if dial.name == "threshold" else "calibrated on other queries"

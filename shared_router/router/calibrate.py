@@ -11,24 +11,30 @@ from shared_router.deciding.curve import CalibrationCurve, calibration_curve
 from shared_router.deciding.walk import one_sign
 from shared_router.errors import ConfigurationError, DataError
 from shared_router.options import Dial
+from shared_router.router.promising import promises_of
 from shared_router.router.queries import finite, known_retrieval, unseen
 from shared_router.router.state import RouterState
 from shared_router.router.task_scores import score_by_task, task_curves
+from shared_router.serving.probes import probe
 from shared_router.support.model_names import joined
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from shared_router.data.dataset import RoutingDataset
     from shared_router.deciding.by_task import ByTask, TaskCurves
+    from shared_router.router.promising import Promising
     from shared_router.support.progress import Progress
 
 R = TypeVar("R", bound=RouterState)
 
 LEAST_CALIBRATION = 2
 """Fewest queries a calibration can be made of."""
-DEFAULT_DROP = 0.01
-"""The paper's operating point: at most 1 % quality drop."""
+DEFAULT_DROP, DROP_OF_MANY, MANY = 0.05, 0.02, 1000
+"""The stored default: 5 %, and 2 % from a thousand calibration queries on."""
 
 
 def calibrate(
@@ -39,17 +45,20 @@ def calibrate(
     by_task: ByTask,
     least_per_task: int,
     costs_usd: Mapping[str, float] | None,
+    quality_bounds: tuple[float, float] | None,
     progress: Progress | None,
 ) -> R:
     """Calibrate a router; see `Router.calibrate`."""
     priced = _with_costs_of(router, data, costs_usd)
-    found = _calibration(priced, data, by_task, least_per_task, progress)
+    found = _calibration(priced, data, by_task, least_per_task, quality_bounds, progress)
     dial = default or _default_dial(found.curve)
     found.curve.resolve(dial)
     return replace(
         priced,
         curve=found.curve,
         task_curves=found.tasks,
+        promises=found.promising.promises,
+        probes=probe(router.scorer, found.scores),
         default_dial=dial,
         aliases=joined(router.aliases, found.data.aliases(router.candidates)),
         calibrated_ids=frozenset(found.data.ids),
@@ -67,6 +76,10 @@ class _Calibrated:
     """Over the queries of each task with enough of them; `None` where none is named, or asked."""
     data: RoutingDataset
     """The queries."""
+    scores: NDArray[np.float32]
+    """Their scores without labels, shape (n, k - 1)."""
+    promising: Promising
+    """What can be promised."""
 
 
 def _calibration(
@@ -74,6 +87,7 @@ def _calibration(
     data: RoutingDataset,
     by_task: ByTask,
     least_per_task: int,
+    quality_bounds: tuple[float, float] | None,
     progress: Progress | None,
 ) -> _Calibrated:
     """Measure a router's line."""
@@ -96,13 +110,30 @@ def _calibration(
     quality = complete.quality(router.candidates)
     curve = calibration_curve(router.rule, seen.plain, quality)
     curves = task_curves(router.rule, seen, quality, by_task, least_per_task)
-    return _Calibrated(curve, curves, complete)
+    promising = promises_of(router, complete, seen, quality_bounds, _look(router, complete))
+    return _Calibrated(curve, curves, complete, seen.plain, promising)
+
+
+def _look(router: RouterState, data: RoutingDataset) -> int:
+    """Count the looks at labels: one more where queries were looked at before."""
+    again = router.promises is not None and not router.calibrated_ids.isdisjoint(data.ids)
+    return len(router.promises.whole.looks) + 1 if router.promises and again else 1
 
 
 def _facts(found: _Calibrated) -> dict[str, Any]:
     """Return what the card says of a calibration."""
     tasks = found.tasks
     facts = {"data": found.data.name, "n": found.curve.n, "splits": dict(found.data.splits)}
+    promised = found.promising.promises
+    if promised is None:
+        facts["no_promise"] = found.promising.why_not
+    else:
+        facts["promise"] = {
+            "n": promised.whole.n,
+            "test": promised.whole.method,
+            "looks": len(promised.whole.looks),
+            "tasks": {label: own.n for label, own in promised.tasks.items()},
+        }
     if tasks is None:
         return facts
     return facts | {
@@ -126,7 +157,10 @@ def _with_costs_of(router: R, data: RoutingDataset, costs_usd: Mapping[str, floa
 
 
 def _default_dial(curve: CalibrationCurve) -> Dial:
-    """Choose the stored default: the paper's drop, or half the calls where it has no meaning."""
+    """Choose the stored default, by the number of queries alone: what they say is not looked at.
+
+    Where a relative drop has no meaning, half the calls.
+    """
     if one_sign(curve.quality_range) and curve.reference_quality != 0:
-        return Dial("max_quality_drop", DEFAULT_DROP)
+        return Dial("max_quality_drop", DEFAULT_DROP if curve.n < MANY else DROP_OF_MANY)
     return Dial("cost_advantage", 0.5)

@@ -203,8 +203,8 @@ def _use(router: RouterState) -> str:
         f'router = Router.from_pretrained("{router.name}")\n'
         'router.decide("a query")\n```\n\n'
         "It holds the ids of the queries it was fitted and calibrated on, and, unless fitted with "
-        "`reference=False`, embeddings of the training queries (no text), from which an attacker "
-        f"may guess at them. {_words(router)}Keep a router of private queries private. A "
+        "`train_memory=False`, embeddings of the training queries (no text), from which an "
+        f"attacker may guess at them. {_words(router)}Keep a router of private queries private. A "
         "calibration keeps scores and qualities of its queries.\n\n"
         "Its figures hold for queries and models like those above. On other models or other "
         "queries, calibrate it again with outcomes of your own.\n"

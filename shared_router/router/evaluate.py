@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from shared_router.data.dataset import RoutingDataset
     from shared_router.deciding.curve import CalibrationCurve
-    from shared_router.options import Dial
+    from shared_router.options import Confidence, Dial
     from shared_router.router.state import RouterState
     from shared_router.support.progress import Progress
 
@@ -30,6 +30,7 @@ def evaluate(
     router: RouterState,
     data: RoutingDataset,
     dial: Dial | None,
+    confidence: Confidence,
     resamples: int,
     progress: Progress | None,
     skip_seen: bool = False,
@@ -40,7 +41,7 @@ def evaluate(
     given = data.candidates(router.candidates)
     complete = fresh(router, given) if skip_seen else unseen(router, given, "evaluate")
     if dial is not None:
-        resolve_dial(dial, router.curve)  # says that a quality dial needs a calibration
+        resolve_dial(dial, router.estimate)  # says that a quality dial needs a calibration
     curve = None if router.calibrated_ids.intersection(complete.ids) else router.curve
     scores, gaps = _scores_and_gaps(router, complete, progress)
     outcomes = OutcomeTable(
@@ -59,7 +60,9 @@ def evaluate(
         quality=dict(zip(router.candidates, map(float, means), strict=True)),
         router=figures,
         baselines=baselines,
-        dial=_at_dial(router, dial, curve, scores, complete, outcomes, resamples) if dial else None,
+        dial=_at_dial(router, dial, confidence, curve, scores, complete, outcomes, resamples)
+        if dial
+        else None,
         cost_quality=costs,
         left_out=len(given) - len(complete),
     )
@@ -68,6 +71,7 @@ def evaluate(
 def _at_dial(
     router: RouterState,
     dial: Dial,
+    confidence: Confidence,
     curve: CalibrationCurve | None,
     scores: NDArray[np.float32],
     data: RoutingDataset,
@@ -75,7 +79,11 @@ def _at_dial(
     resamples: int,
 ) -> dict[str, Any]:
     """Measure one dial, within each task too where the router is calibrated by task."""
-    found = figures_at_dial(dial, curve, router.rule, scores, outcomes)
+    setting = router.setting_of(dial, confidence)
+    found = figures_at_dial(dial, curve, router.rule, scores, outcomes, setting.threshold)
+    if curve is not None:  # where these queries calibrated, it is the estimate that is halved
+        claim = setting.claim
+        found |= {"guarantee": claim.guarantee, "guarantee_reason": claim.reason}
     curves = router.task_curves
     if curves is None or dial.name == "threshold":
         return found
@@ -109,12 +117,12 @@ def _scores_and_gaps(
     router: RouterState, data: RoutingDataset, progress: Progress | None
 ) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
     """Score, and find the mean gap of each query's nearest train queries."""
-    if router.reference is None or not isinstance(router.scorer, GraphScorer):
+    if router.train_memory is None or not isinstance(router.scorer, GraphScorer):
         return _scores(router, data, progress), None
     scores, embeddings = router.scorer.score_and_embed(
         data.queries, counter(progress, "score", len(data)), known_retrieval(router, data)
     )
-    if np.isnan(router.reference.gaps).any():  # of other models, so that they say nothing here
+    if np.isnan(router.train_memory.gaps).any():  # of other models, so that they say nothing here
         return scores, None
-    known = router.reference.embeddings.astype(np.float32)
-    return scores, neighbour_mean(embeddings, known, router.reference.gaps.astype(np.float64))
+    known = router.train_memory.embeddings.astype(np.float32)
+    return scores, neighbour_mean(embeddings, known, router.train_memory.gaps.astype(np.float64))

@@ -10,16 +10,19 @@ import numpy as np
 from shared_router.deciding.by_task import TaskCurves
 from shared_router.deciding.checks import check_array
 from shared_router.deciding.curve import CalibrationCurve
+from shared_router.deciding.pooling import OutOfFold
 from shared_router.deciding.rule import rule_of
 from shared_router.errors import ArtifactError, ConfigurationError
 from shared_router.retrieval import RETRIEVAL_NAMES
+from shared_router.router.promise_files import read_probes, read_promises
 from shared_router.router.read import (
     BUNDLED,
     CALIBRATION,
     GRAPH,
-    REFERENCE,
+    OUT_OF_FOLD,
     SETTINGS,
     TOKENIZER,
+    TRAIN_MEMORY,
     arrays_from_file,
     read_folder,
 )
@@ -41,8 +44,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shared_router.deciding.rule import Rule
+    from shared_router.deciding.settings import Promises
     from shared_router.router.read import FileRead
     from shared_router.router.schema import Settings, StoredCurve
+    from shared_router.serving.probes import Probes
 
 R = TypeVar("R", bound=RouterState)
 
@@ -82,10 +87,13 @@ def _check_features(settings: Settings, folder: Path) -> None:
 
 
 def _fields(settings: Settings, files: Mapping[str, FileRead], folder: Path) -> dict[str, Any]:
-    with said_of(folder / REFERENCE):
-        reference = _reference(settings, files)
-    scorer = _scorer(settings, reference, files, folder)
+    with said_of(folder / TRAIN_MEMORY):
+        memory = _train_memory(settings, files)
+    scorer = _scorer(settings, memory, files, folder)
     curve, task_curves = _curves(settings, scorer, files, folder)
+    promises, probes = _promises(settings, files, folder)
+    with said_of(folder / OUT_OF_FOLD):
+        unseen = _out_of_fold(files)
     return {
         "name": settings.name,
         "candidates": tuple(settings.candidates),
@@ -96,23 +104,26 @@ def _fields(settings: Settings, files: Mapping[str, FileRead], folder: Path) -> 
         "scorer": scorer,
         "curve": curve,
         "task_curves": task_curves,
+        "promises": promises,
+        "out_of_fold": unseen,
+        "probes": probes,
         "default_dial": settings.default_dial and settings.default_dial.dial,
-        "reference": reference,
+        "train_memory": memory,
         "fitted_ids": frozenset(settings.fitted_ids),
         "calibrated_ids": frozenset(settings.calibrated_ids),
         "facts": settings.facts,
     }
 
 
-def _reference(settings: Settings, files: Mapping[str, FileRead]) -> TrainMemory | None:
-    if REFERENCE not in files:
+def _train_memory(settings: Settings, files: Mapping[str, FileRead]) -> TrainMemory | None:
+    if TRAIN_MEMORY not in files:
         if settings.uses_reference:
             raise ConfigurationError("The settings say uses_reference, and there is no such file.")
         return None
-    kept = arrays_from_file(files[REFERENCE])
-    reference = TrainMemory(*_named(kept, ("embeddings", "gaps")))
-    check_memory(reference, len(settings.candidates))
-    return reference
+    kept = arrays_from_file(files[TRAIN_MEMORY])
+    memory = TrainMemory(*_named(kept, ("embeddings", "gaps")))
+    check_memory(memory, len(settings.candidates))
+    return memory
 
 
 def _named(arrays: Mapping[str, NDArray[Any]], names: Sequence[str]) -> list[NDArray[Any]]:
@@ -124,7 +135,7 @@ def _named(arrays: Mapping[str, NDArray[Any]], names: Sequence[str]) -> list[NDA
 
 
 def _scorer(
-    settings: Settings, reference: TrainMemory | None, files: Mapping[str, FileRead], folder: Path
+    settings: Settings, memory: TrainMemory | None, files: Mapping[str, FileRead], folder: Path
 ) -> GraphScorer:
     graph = _file(files, GRAPH, folder)
     try:
@@ -134,7 +145,7 @@ def _scorer(
     return GraphScorer(
         GraphSession(graph.path, graph.sha256, graph.content),  # another may be saved there soon
         Tokens(tokenizer, settings.max_tokens, settings.tail_tokens),
-        reference.as_input() if reference and settings.uses_reference else None,
+        memory.as_input() if memory and settings.uses_reference else None,
         TaskNames(tuple(settings.tasks.labels), tuple(settings.tasks.told)),
         tuple(settings.retrieval_means),
         settings.reads_terms,
@@ -167,6 +178,25 @@ def _curves(
         with said_of(f"{folder / CALIBRATION}, task {shown(own.label)}"):
             curves[own.label] = _curve(arrays, own, f"task {at}/", rule)
     return whole, TaskCurves(curves=curves, too_few=about.too_few, least=about.least, by=about.by)
+
+
+def _promises(
+    settings: Settings, files: Mapping[str, FileRead], folder: Path
+) -> tuple[Promises | None, Probes | None]:
+    stored = settings.calibration
+    if stored is None or (stored.promises is None and stored.probes_spread is None):
+        return None, None
+    arrays = arrays_from_file(_file(files, CALIBRATION, folder))
+    with said_of(folder / CALIBRATION):
+        promises = read_promises(arrays, stored.promises)
+        return promises, read_probes(arrays, stored.probes_spread)
+
+
+def _out_of_fold(files: Mapping[str, FileRead]) -> OutOfFold | None:
+    """Read the training queries' scores; older routers kept none."""
+    if OUT_OF_FOLD not in files:
+        return None
+    return OutOfFold(*_named(arrays_from_file(files[OUT_OF_FOLD]), ("scores", "outcomes")))
 
 
 def _curve(

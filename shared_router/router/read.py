@@ -24,7 +24,8 @@ FORMAT = "hybrid-llm-router"
 FORMAT_VERSION = 1
 MANIFEST, SETTINGS = "manifest.json", "router.json"
 GRAPH, TOKENIZER = "graph.onnx", "tokenizer.json"
-CALIBRATION, REFERENCE, CARD = "calibration.safetensors", "reference.safetensors", "README.md"
+CALIBRATION, TRAIN_MEMORY, CARD = "calibration.safetensors", "reference.safetensors", "README.md"
+OUT_OF_FOLD = "out_of_fold.safetensors"
 BUNDLED = "bundled"
 """The name of the router that ships with the package."""
 LONGEST_FILE_NAME = 255

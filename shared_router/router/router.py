@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Self
 
 from shared_router.deciding.by_task import LEAST_PER_TASK
 from shared_router.measuring.bootstrap import RESAMPLES
-from shared_router.options import only_dial
+from shared_router.options import USUAL_CONFIDENCE, confidence_from, only_dial
 from shared_router.router import files, variants
 from shared_router.router.read import BUNDLED
 from shared_router.router.state import RouterState
+from shared_router.support.user_warnings import warn
 
 if TYPE_CHECKING:
     import os
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from shared_router.deciding.by_task import ByTask
     from shared_router.measuring.evaluation import RoutingReport
     from shared_router.measuring.transfer import TransferReport
-    from shared_router.options import Dial
+    from shared_router.options import Confidence, Dial
     from shared_router.records import Candidate
+    from shared_router.serving.memory import TrainMemory
     from shared_router.support.progress import Progress
     from shared_router.training.finetuning.settings import FineTuning
 
@@ -48,12 +50,13 @@ class Router(RouterState):
         costs_usd: Mapping[str, float] | None = None,
         finetune: bool | FineTuning = False,
         int8: bool = True,
-        reference: bool = True,
+        train_memory: bool = True,
         retrieval: bool = True,
         words: bool = True,
         seed: int = 0,
         cache: bool = True,
         progress: Progress | None = None,
+        reference: bool | None = None,
     ) -> Self:
         """Train a router on queries with measured outcomes.
 
@@ -68,7 +71,8 @@ class Router(RouterState):
             finetune: Whether to fine-tune the encoder, or how. It costs minutes; interrupted and
                 started again, it goes on from its last checkpoint.
             int8: Whether to serve in int8 where that ranks queries as float32 does.
-            reference: Whether to keep train embeddings and gaps.
+            train_memory: Whether to keep train embeddings and gaps, for neighbours and for
+                comparison.
             retrieval: Whether the router sees facts of retrieval, where the data have them;
                 `False` leaves them out.
             words: Whether a table of hashed words may be a part, where it helps. Who guesses a word
@@ -76,6 +80,7 @@ class Router(RouterState):
             seed: Seed of folds, landmarks and fine-tuning.
             cache: Whether to use the embedding cache on disk.
             progress: Told of long work: stage, done, total.
+            reference: The older name of `train_memory`, taken as well.
 
         Returns:
             An uncalibrated router.
@@ -102,7 +107,7 @@ class Router(RouterState):
             costs_usd=costs_usd,
             finetune=finetune,
             int8=int8,
-            reference=reference,
+            train_memory=train_memory if reference is None else reference,
             retrieval=retrieval,
             words=words,
             seed=seed,
@@ -118,20 +123,26 @@ class Router(RouterState):
         by_task: ByTask = "given",
         least_per_task: int = LEAST_PER_TASK,
         costs_usd: Mapping[str, float] | None = None,
+        quality_bounds: tuple[float, float] | None = None,
         progress: Progress | None = None,
     ) -> Self:
         """Measure quality and cost along the line of thresholds, on queries not fitted on.
 
+        What can be promised is tested here, once. Calibrating this router's result again with
+        queries that it has seen is a further look, which has a smaller share of the error.
+
         Args:
             data: Calibration queries with outcomes; all of them are used.
-            default: The dial of a call that brings none; `max_quality_drop=0.01` where a
-                relative drop has a meaning, else `cost_advantage=0.5`.
+            default: The dial of a call that brings none; `max_quality_drop=0.05`, or 0.02 from
+                1,000 queries on, where a relative drop has a meaning, else `cost_advantage=0.5`.
             by_task: Whether a dial holds within each task: `given` by the labels of the data and
                 of each call, `predicted` by the task a text tells where the call gives none, or
                 `off`.
             least_per_task: Fewest queries for which a task is calibrated by itself; calls of
                 other tasks take the calibration of all tasks together, and say so.
             costs_usd: Mean cost of one call by candidate, in place of those of the training.
+            quality_bounds: Least and greatest quality there can be; 0 and 1 where all lies within,
+                and without bounds nothing can be promised.
             progress: Told of long work.
 
         Returns:
@@ -140,6 +151,7 @@ class Router(RouterState):
         Raises:
             DataError: If the data set is too small, or holds queries the router was fitted on.
             CandidateError: If costs are wrong.
+            ConfigurationError: If the bounds are none, or a quality lies outside of them.
             ScoringError: If the scorer gives something else than numbers.
         """
         from shared_router.router.calibrate import calibrate
@@ -151,6 +163,7 @@ class Router(RouterState):
             by_task=by_task,
             least_per_task=least_per_task,
             costs_usd=costs_usd,
+            quality_bounds=quality_bounds,
             progress=progress,
         )
 
@@ -162,6 +175,7 @@ class Router(RouterState):
         *,
         resamples: int = RESAMPLES,
         skip_seen: bool = False,
+        confidence: Confidence = USUAL_CONFIDENCE,
         progress: Progress | None = None,
         **dial: float,
     ) -> RoutingReport:
@@ -173,6 +187,7 @@ class Router(RouterState):
             skip_seen: Whether to leave out queries it was fitted on, and those it was calibrated
                 on where others remain: then a dial is measured as it was calibrated. The report
                 says how many.
+            confidence: How sure a limit must be; `estimate` measures its estimate.
             progress: Told of long work.
             **dial: One dial, to measure at it.
 
@@ -188,7 +203,8 @@ class Router(RouterState):
         """
         from shared_router.router.evaluate import evaluate
 
-        return evaluate(self, data, only_dial(dial), resamples, progress, skip_seen)
+        sure = confidence_from(confidence)
+        return evaluate(self, data, only_dial(dial), sure, resamples, progress, skip_seen)
 
     def transfer_report(
         self,
@@ -353,3 +369,11 @@ class Router(RouterState):
         from shared_router.router.write import push
 
         return push(self, repo_id, private=private, commit_message=commit_message)
+
+    # -- older names ------------------------------------------------------------------------
+
+    @property
+    def reference(self) -> TrainMemory | None:
+        """The older name of `train_memory`."""
+        warn("Router.reference is deprecated: use Router.train_memory.", DeprecationWarning)
+        return self.train_memory

@@ -7,7 +7,7 @@ true and false.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +22,7 @@ from pydantic import (
 from shared_router.data.labels import LabelKind  # noqa: TC001  (pydantic reads it)
 from shared_router.deciding.by_task import ByTask  # noqa: TC001  (pydantic reads it)
 from shared_router.deciding.checks import check_costs
+from shared_router.deciding.evidence import Method  # noqa: TC001  (pydantic reads it)
 from shared_router.errors import ArtifactError, ConfigurationError
 from shared_router.options import Dial, DialName
 from shared_router.support.names import (
@@ -117,6 +118,32 @@ class StoredCalibration(StoredCurve):
     graph_sha256: Sha256
     tokens_sha256: Sha256 | None = None  # older calibrations do not say how texts were read
     by_task: StoredTasks | None = None  # older calibrations tell no tasks apart
+    promises: StoredPromises | None = None  # older calibrations tested none
+    probes_spread: FiniteFloat | None = None  # older calibrations kept no probes
+
+
+class StoredPromise(_Part):
+    """What stands of a promise beside its arrays."""
+
+    of: Literal["whole", "task", "rest"]
+    label: str | None = None
+    method: Method
+    looks: Annotated[list[Count], Field(min_length=1)]
+
+
+class StoredPromises(_Part):
+    """What a calibration can promise."""
+
+    parts: list[StoredPromise]
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Self:
+        names = [(part.of, part.label) for part in self.parts]
+        if names.count(("whole", None)) != 1 or len(set(names)) < len(names):
+            raise ValueError("parts hold one of the whole, and each other one once")
+        if any((part.of == "task") != (part.label is not None) for part in self.parts):
+            raise ValueError("parts of a task, and no others, have a label")
+        return self
 
 
 class StoredTaskNames(_Part):

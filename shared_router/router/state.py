@@ -12,15 +12,26 @@ import numpy as np
 from shared_router.asking.questions import narrowed
 from shared_router.data.labels import LABEL_KINDS
 from shared_router.deciding.attempts import Policy, Scored, drive
-from shared_router.deciding.by_task import check_calibration, resolve_setting
+from shared_router.deciding.by_task import check_calibration
 from shared_router.deciding.checks import check_costs
 from shared_router.deciding.curve import resolve_dial
 from shared_router.deciding.decision import decision_record
+from shared_router.deciding.guarantee import OTHER_ARITHMETIC, OTHER_CANDIDATES
 from shared_router.deciding.guards import RoutingRequest
+from shared_router.deciding.pooling import check_out_of_fold, pooled_curve
 from shared_router.deciding.rule import rule_of
+from shared_router.deciding.settings import Dialling
 from shared_router.errors import ConfigurationError, ScoringError
-from shared_router.options import CallOptions, Dial, only_dial
+from shared_router.options import (
+    USUAL_CONFIDENCE,
+    Asked,
+    CallOptions,
+    Dial,
+    confidence_from,
+    only_dial,
+)
 from shared_router.records import Candidate, RoutingDecision, RoutingQuery
+from shared_router.serving.probes import same_arithmetic
 from shared_router.serving.scorer import GraphScorer, Scorer, telling
 from shared_router.serving.tokens import DEFAULT_MAX_TOKENS
 from shared_router.support.names import (
@@ -37,11 +48,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shared_router.data.labels import LabelKind
-    from shared_router.deciding.by_task import TaskCurves
+    from shared_router.deciding.by_task import Setting, TaskCurves
     from shared_router.deciding.curve import CalibrationCurve
+    from shared_router.deciding.pooling import OutOfFold
     from shared_router.deciding.rule import Rule
+    from shared_router.deciding.settings import Promises
+    from shared_router.options import Confidence
     from shared_router.retrieval import RetrievalFacts
     from shared_router.serving.memory import TrainMemory
+    from shared_router.serving.probes import Probes
 
 CHARACTERS_PER_TOKEN = 4
 """A rough rule, for scorers without a tokenizer."""
@@ -77,9 +92,15 @@ class RouterState:
     """The calibration; `None` before `calibrate`."""
     task_curves: TaskCurves | None = None
     """The calibration within each task that has one."""
+    promises: Promises | None = None
+    """What the calibration can promise; `None` where nothing was tested, as with several models."""
+    out_of_fold: OutOfFold | None = field(default=None, repr=False)
+    """The training queries as heads scored them that had not seen them."""
+    probes: Probes | None = field(default=None, repr=False)
+    """Texts with their scores, which tell another machine's arithmetic apart."""
     default_dial: Dial | None = None
     """The dial of a call that brings none; see `dial`."""
-    reference: TrainMemory | None = field(default=None, repr=False)
+    train_memory: TrainMemory | None = field(default=None, repr=False)
     """Train embeddings and gaps, for neighbours and comparison."""
     fitted_ids: frozenset[str] = field(default=frozenset(), repr=False)
     """Ids of the queries it was fitted on."""
@@ -96,6 +117,7 @@ class RouterState:
         check_calibration(self.curve, self.task_curves, len(self.candidates))
         if self.default_dial is not None:
             resolve_dial(self.default_dial, self.curve)
+        check_out_of_fold(self.out_of_fold, len(self.candidates))
 
     def _check_kinds(self) -> None:
         if self.labels not in LABEL_KINDS:
@@ -118,6 +140,53 @@ class RouterState:
     def rule(self) -> Rule:
         """The rule that turns scores and a threshold into choices."""
         return rule_of(self.labels, self.costs_usd, self.candidates)
+
+    @cached_property
+    def estimate(self) -> CalibrationCurve | None:
+        """The curve that estimates go by: over the calibration, and the training out of fold."""
+        return self.curve and pooled_curve(self.rule, self.curve, self.out_of_fold)
+
+    @cached_property
+    def void(self) -> str | None:
+        """Why nothing that was measured holds for its own candidates; `None` where it does."""
+        if self.tiers:
+            return OTHER_CANDIDATES
+        return None if same_arithmetic(self.probes, self.scorer) else OTHER_ARITHMETIC
+
+    def dialling(self, void: str | None = None) -> Dialling:
+        """Return what resolves its dials.
+
+        Args:
+            void: Why nothing that was measured holds for the models bound to it.
+        """
+        return Dialling(
+            curve=self.estimate,
+            tasks=self.task_curves,
+            promises=self.promises,
+            models=len(self.candidates),
+            void=void or self.void,
+        )
+
+    def setting_of(
+        self,
+        dial: Dial,
+        confidence: Confidence = USUAL_CONFIDENCE,
+        task: str | None = None,
+        *,
+        written: bool = True,
+    ) -> Setting:
+        """Resolve a dial: its threshold, and what is claimed at it.
+
+        Args:
+            dial: The dial.
+            confidence: How sure its limit must be.
+            task: The task to resolve it within, where the router is calibrated for it.
+            written: Whether it is a limit that the user wrote, or the router's stored default.
+
+        Raises:
+            NotCalibratedError: If the dial needs a calibration and there is none.
+        """
+        return self.dialling().resolve(Asked(dial, written, confidence), task)
 
     @property
     def dial(self) -> Dial:
@@ -237,7 +306,7 @@ class RouterState:
         Args:
             query: The user's query.
             retrieval: What was retrieved for it, where known.
-            **options: One dial, `route`, `task`.
+            **options: One dial, `confidence`, `route`, `task`.
 
         Returns:
             The decision.
@@ -247,7 +316,7 @@ class RouterState:
             TypeError: If `retrieval` is something else.
         """
         started = time.perf_counter()
-        policy = self.policy(self.named_candidates(), self.dial)
+        policy = self.policy(self.named_candidates(), Asked(self.dial, written=False))
         asked = RoutingQuery(text=query, retrieval=retrieval)
         request = RoutingRequest(query=asked, options=CallOptions.parse(options))
         verdict = drive(policy.deciding(request), self.scored)
@@ -259,16 +328,33 @@ class RouterState:
         known = self.aliases
         return tuple(Candidate(name, aliases=known.get(name, ())) for name in self.candidates)
 
-    def policy(self, candidates: tuple[Candidate, ...], dial: Dial) -> Policy:
+    def policy(
+        self, candidates: tuple[Candidate, ...], asked: Asked, void: str | None = None
+    ) -> Policy:
         """Make the rules of deciding over bound candidates."""
-        return Policy(candidates, self.rule, self.curve, dial, self.task_curves)
+        return Policy(candidates, self.rule, self.dialling(void), asked)
 
-    def threshold_of(self, task: str | None = None, **dial: float) -> float:
+    def threshold_of(
+        self,
+        task: str | None = None,
+        *,
+        confidence: Confidence = USUAL_CONFIDENCE,
+        **dial: float,
+    ) -> float:
         """Resolve a dial to this router's threshold, within a task where it is calibrated for it.
+
+        Args:
+            task: The task.
+            confidence: How sure a limit must be; `estimate` for its estimate.
+            **dial: One dial; the stored default where none is given.
+
+        Returns:
+            The threshold; infinite where a limit cannot be promised.
 
         Raises:
             DialError: If no dial, two dials, or one out of range is given.
             NotCalibratedError: If the dial needs a calibration and there is none.
         """
-        asked = only_dial(dial) or self.dial
-        return resolve_setting(asked, self.curve, self.task_curves, task).threshold
+        given = only_dial(dial)
+        asked = Asked(given or self.dial, given is not None, confidence_from(confidence))
+        return self.dialling().resolve(asked, task).threshold

@@ -43,7 +43,7 @@ def report(
 ) -> TransferReport:
     """Measure a router on other models; see `Router.transfer_report`."""
     names = _new_names(router, data, candidates)
-    threshold = resolve_dial(dial, router.curve)
+    threshold = resolve_dial(dial, router.estimate)
     complete = data.candidates(names)
     unseen = complete.where(lambda record: record.id not in router.fitted_ids)
     if len(unseen) < LEAST_TRANSFER:

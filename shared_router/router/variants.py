@@ -58,8 +58,11 @@ def for_candidates(router: R, candidates: Sequence[str], name: str | None) -> R:
         costs_usd=None,
         curve=None,
         task_curves=None,
+        promises=None,
+        out_of_fold=None,
+        probes=None,
         default_dial=None,
-        reference=_without_gaps(router.reference),
+        train_memory=_without_gaps(router.train_memory),
         calibrated_ids=frozenset(),
         facts=_taken(router) if training else {},
     )
@@ -124,8 +127,11 @@ def _grown(
         costs_usd=costs_usd,
         curve=None,
         task_curves=None,
+        promises=None,
+        out_of_fold=None,
+        probes=None,
         default_dial=None,
-        reference=_without_gaps(router.reference, columns=len(names) - 1),
+        train_memory=_without_gaps(router.train_memory, columns=len(names) - 1),
         fitted_ids=router.fitted_ids | ids,
         calibrated_ids=frozenset(),
         facts={"training": training | {"added": [*training.get("added", []), column.facts]}},
@@ -134,12 +140,12 @@ def _grown(
     return grown
 
 
-def _without_gaps(reference: TrainMemory | None, columns: int | None = None) -> TrainMemory | None:
+def _without_gaps(memory: TrainMemory | None, columns: int | None = None) -> TrainMemory | None:
     """Keep the embeddings, which the graph may need; the gaps are those of other models."""
-    if reference is None:
+    if memory is None:
         return None
-    shape = (len(reference.gaps), columns or reference.gaps.shape[1])
-    return replace(reference, gaps=np.full(shape, np.nan, dtype=np.float32))
+    shape = (len(memory.gaps), columns or memory.gaps.shape[1])
+    return replace(memory, gaps=np.full(shape, np.nan, dtype=np.float32))
 
 
 def _position(router: RouterState, name: str, before: str | None) -> int:

@@ -11,7 +11,16 @@ from shared_router.data.schema import storable
 from shared_router.errors import ArtifactError, ConfigurationError
 from shared_router.router.card import model_card
 from shared_router.router.folder import arrays_to_bytes, write_folder
-from shared_router.router.read import CALIBRATION, CARD, GRAPH, REFERENCE, SETTINGS, TOKENIZER
+from shared_router.router.promise_files import promise_arrays, promise_settings
+from shared_router.router.read import (
+    CALIBRATION,
+    CARD,
+    GRAPH,
+    OUT_OF_FOLD,
+    SETTINGS,
+    TOKENIZER,
+    TRAIN_MEMORY,
+)
 from shared_router.router.schema import parse_settings
 from shared_router.serving.features import feature_names
 from shared_router.serving.scorer import GraphScorer
@@ -46,13 +55,17 @@ def _files(router: RouterState) -> dict[str, bytes]:
         arrays = curve_arrays(router.curve)
         for at, curve in enumerate(_curves_by_task(router).values()):
             arrays |= curve_arrays(curve, f"task {at}/")
+        arrays |= promise_arrays(router.promises, router.probes)
         files[CALIBRATION] = arrays_to_bytes(arrays)
-    if router.reference is not None:
+    if router.out_of_fold is not None:
+        unseen = router.out_of_fold
+        files[OUT_OF_FOLD] = arrays_to_bytes({"scores": unseen.scores, "outcomes": unseen.outcomes})
+    if router.train_memory is not None:
         kept: dict[str, NDArray[Any]] = {
-            "embeddings": router.reference.embeddings,
-            "gaps": router.reference.gaps,
+            "embeddings": router.train_memory.embeddings,
+            "gaps": router.train_memory.gaps,
         }
-        files[REFERENCE] = arrays_to_bytes(kept)
+        files[TRAIN_MEMORY] = arrays_to_bytes(kept)
     return files
 
 
@@ -120,7 +133,7 @@ def _settings(router: RouterState, scorer: GraphScorer) -> dict[str, Any]:
         # Versions that know no facts of retrieval, or no terms, refuse a router that needs them.
         "features": feature_names(len(scorer.retrieval_means), scorer.reads_terms),
         "retrieval_means": list(scorer.retrieval_means),
-        "uses_reference": scorer.reference is not None,
+        "uses_reference": scorer.train_embeddings is not None,
         "reads_terms": scorer.reads_terms,
         "tasks": {"labels": list(scorer.tasks.labels), "told": list(scorer.tasks.told)},
         "calibration": curve
@@ -129,6 +142,8 @@ def _settings(router: RouterState, scorer: GraphScorer) -> dict[str, Any]:
             "graph_sha256": scorer.session.sha256,
             "tokens_sha256": scorer.tokens.sha256,
             "by_task": _task_settings(router),
+            "promises": promise_settings(router.promises),
+            "probes_spread": router.probes.spread if router.probes else None,
         },
         "fitted_ids": sorted(router.fitted_ids),
         "calibrated_ids": sorted(router.calibrated_ids),

@@ -28,14 +28,14 @@ class TrainMemory:
         return np.ascontiguousarray(self.embeddings.T, dtype=np.float32)
 
 
-def check_memory(reference: TrainMemory, k: int) -> None:
+def check_memory(memory: TrainMemory, k: int) -> None:
     """Check what a router of k candidates remembers of its training.
 
     Raises:
         ConfigurationError: If the arrays do not belong together, or hold no finite numbers. Gaps
             may all be NaN, as where they were those of other models.
     """
-    owner, (embeddings, gaps) = "A reference", (reference.embeddings, reference.gaps)
+    owner, (embeddings, gaps) = "A train memory", (memory.embeddings, memory.gaps)
     check_array("embeddings", embeddings, 2, owner)
     check_array("gaps", gaps, 2, owner)
     check_finite("embeddings", embeddings, owner)
@@ -43,8 +43,8 @@ def check_memory(reference: TrainMemory, k: int) -> None:
         raise ConfigurationError(f"{owner} has at least one embedding; got {embeddings.shape}.")
     if gaps.shape != (len(embeddings), k - 1):
         raise ConfigurationError(
-            f"A reference's gaps have a row per embedding and a column per candidate but the last, "
-            f"{(len(embeddings), k - 1)}; got {gaps.shape}."
+            f"The gaps of a train memory have a row per embedding and a column per candidate but "
+            f"the last, {(len(embeddings), k - 1)}; got {gaps.shape}."
         )
     if not np.isnan(gaps).all():
         check_finite("gaps", gaps, owner)

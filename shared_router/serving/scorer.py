@@ -67,8 +67,9 @@ class GraphScorer:
 
     session: GraphSession
     tokens: Tokens
-    reference: NDArray[np.float32] | None = field(default=None, repr=False)
-    """Reference embeddings as the graph takes them, shape (d, n), where neighbours are a part."""
+    train_embeddings: NDArray[np.float32] | None = field(default=None, repr=False)
+    """Those of the train memory, float32 (d, n) as the graph takes them, where neighbours are a
+    part."""
     tasks: TaskNames = field(default_factory=TaskNames)
     """Labels that change its scores, and tasks it tells by the text."""
     retrieval_means: tuple[float, ...] = ()
@@ -163,8 +164,8 @@ class GraphScorer:
     ) -> dict[str, Any]:
         feeds: dict[str, Any] = self.tokens.encode(text)
         feeds["features"] = feature_matrix([text], [facts], self.retrieval_means)
-        if self.reference is not None:
-            feeds["reference"] = self.reference
+        if self.train_embeddings is not None:
+            feeds["reference"] = self.train_embeddings
         if self.reads_terms:
             terms = hashed_terms(text)
             feeds |= {"terms": terms.buckets[None], "term_weights": terms.weights[None]}

@@ -27,6 +27,8 @@ class Blend:
     """Weight of its prediction, in [0, 1]; the heads have the rest."""
     head: TrainedHead
     """Heads on the frozen encoder."""
+    dev_predictions: NDArray[np.float64] | None = None
+    """What both predict together of the dev fold, which neither has seen, shape (dev, k - 1)."""
 
 
 def blend_weight(

@@ -50,6 +50,9 @@ class TrainedHead:
     """The chosen penalty of the kernel head."""
     signal: TaskSignal | None = None
     """What a given task label adds; `None` where the data tell no tasks apart."""
+    out_of_fold: NDArray[np.float64] | None = None
+    """Scores of the training queries by heads that had not seen them, shape (n, k - 1); `None`
+    where they were too few for that."""
 
     def predict(
         self,
@@ -109,10 +112,12 @@ def train_head(
         ridges, weights = {"kernel": RIDGES[-1]}, {"kernel": 1.0}
         parts = recipe.fit(batch, ridges)
         mixed = _predict_rows(parts["kernel"], batch)
+        unseen = None
     else:
         found = mixture(_out_of_fold(batch, folds, recipe), batch.targets)
         ridges, weights, mixed = found.ridges, found.weights, found.predicted
         parts, tasks = recipe.fit(batch, ridges), recipe.tasks
+        unseen = mixed
     link = _logistic_link(mixed, batch.targets) if probability else None
     return TrainedHead(
         {name: parts[name] for name in weights},
@@ -121,7 +126,18 @@ def train_head(
         link,
         ridges["kernel"],
         fit_signal(batch, tasks, mixed, link),
+        None if unseen is None else _linked(unseen, link),
     )
+
+
+def _linked(
+    raw: NDArray[np.float64], link: tuple[NDArray[np.float64], NDArray[np.float64]] | None
+) -> NDArray[np.float64]:
+    """Make scores of what the heads predict together."""
+    if link is None:
+        return raw
+    slope, intercept = link
+    return np.asarray(1 / (1 + np.exp(-(slope * raw + intercept))))
 
 
 @dataclass(frozen=True)

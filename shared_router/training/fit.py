@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shared_router.data.labels import make_labels
+from shared_router.deciding.pooling import OutOfFold
 from shared_router.serving.memory import TrainMemory
 from shared_router.serving.scorer import GraphScorer
 from shared_router.serving.session import GraphSession
@@ -44,9 +45,11 @@ class Fitted:
     """The outcome of training."""
 
     scorer: GraphScorer
-    reference: TrainMemory | None
+    train_memory: TrainMemory | None
     facts: dict[str, Any]
     """Measured facts, for the model card."""
+    out_of_fold: OutOfFold | None
+    """The training queries as heads scored them that had not seen them; `None` of too few."""
 
 
 def fit_scorer(
@@ -55,7 +58,7 @@ def fit_scorer(
     labels: LabelKind,
     encoder: str,
     *,
-    reference: bool = True,
+    train_memory: bool = True,
     finetuning: FineTuning | None = None,
     int8: bool = True,
     retrieval: bool = True,
@@ -71,7 +74,7 @@ def fit_scorer(
         candidates: Names, the reference last.
         labels: `gap`, `det`, `prob` or `trans`.
         encoder: `minilm`, a hub name or a path.
-        reference: Whether to keep train embeddings and gaps; without them neighbours are no
+        train_memory: Whether to keep train embeddings and gaps; without them neighbours are no
             part of the router and no baseline.
         finetuning: How to fine-tune the encoder; `None` leaves it frozen.
         int8: Whether to serve in int8 where ranking survives.
@@ -82,7 +85,7 @@ def fit_scorer(
         progress: Told of long work.
 
     Returns:
-        The scorer, its reference and the facts of its training.
+        The scorer, its train memory and the facts of its training.
 
     Raises:
         DataError: If only some of the queries have facts of retrieval.
@@ -105,15 +108,19 @@ def fit_scorer(
         facts["finetuning"] = tuned.facts
     if tuned is not None and finetuning is not None and not finetuning.blend:
         scorer, kept, facts["parts"] = _tuned_alone(exported, tuned, data, means, progress)
+        unseen: Unseen | None = Unseen(tuned.dev, tuned.dev_predictions)
     else:
         embeddings = embed(
             exported, data.queries, cache=cache, progress=counter(progress, "embed", len(data))
         )
-        train = partial(train_on_embeddings, neighbours=reference, words=words, seed=seed)
+        train = partial(train_on_embeddings, neighbours=train_memory, words=words, seed=seed)
         head = train(data, made, embeddings, features)
         mixed: TrainedHead | Blend = head
+        unseen = Unseen.of(head)
         if tuned is not None:
             mixed = blended(data, made, embeddings, head, tuned, train, features)
+            both = mixed.dev_predictions
+            unseen = None if both is None else Unseen(tuned.dev, both)
         kept = embeddings
         scorer = _scorer(exported, mixed, kept, features.shape[1], means)
         facts |= {"parts": part_weights(mixed), "ridge": head.ridge}
@@ -121,7 +128,31 @@ def fit_scorer(
         scorer, facts["int8"] = quantised(scorer, data.queries)
     quality = data.quality(candidates)
     gaps = (quality[:, :-1] - quality[:, -1:]).astype(np.float32)
-    return Fitted(scorer, TrainMemory(kept.astype(np.float16), gaps) if reference else None, facts)
+    return Fitted(
+        scorer,
+        TrainMemory(kept.astype(np.float16), gaps) if train_memory else None,
+        facts,
+        None if unseen is None else unseen.with_outcomes(quality),
+    )
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Training queries with scores by models that were fitted without them."""
+
+    rows: NDArray[np.intp]
+    scores: NDArray[np.float64]
+    """Shape (rows, k - 1)."""
+
+    @classmethod
+    def of(cls, head: TrainedHead) -> Unseen | None:
+        """Take the out-of-fold scores of a head's cross-validation, where there was one."""
+        scores = head.out_of_fold
+        return None if scores is None else cls(np.arange(len(scores)), scores)
+
+    def with_outcomes(self, quality: NDArray[np.float64]) -> OutOfFold:
+        """Put the outcomes of the queries beside their scores."""
+        return OutOfFold(np.asarray(self.scores, dtype=np.float64), quality[self.rows])
 
 
 def _tuned_alone(
@@ -146,14 +177,13 @@ def _scorer(
 ) -> GraphScorer:
     graph = export_router_graph(exported.graph, head, n_features)
     needed = "neighbours" in part_weights(head)
-    # As the reference is kept, so that a router read from its folder scores alike.
+    # As the train memory is kept, so that a router read from its folder scores alike.
     columns = np.ascontiguousarray(embeddings.astype(np.float16).T, dtype=np.float32)
-    reference = columns if needed else None
     trained = head.head if isinstance(head, Blend) else head
     return GraphScorer(
         GraphSession(graph),
         exported.tokens,
-        reference,
+        columns if needed else None,
         trained.signal.names if trained.signal else TaskNames(),
         means,
         reads_terms="terms" in trained.parts,
@@ -201,7 +231,8 @@ def blended(
     words = term_matrix([data.queries[row] for row in dev])
     frozen = fitted.predict(embeddings[dev], features[dev], terms=words)
     weight = blend_weight(tuned.dev_predictions, frozen, labels.values[dev])
-    return Blend(tuned.graph, weight, head)
+    both = weight * tuned.dev_predictions + (1 - weight) * frozen
+    return Blend(tuned.graph, weight, head, both)
 
 
 def train_on_embeddings(

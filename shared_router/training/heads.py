@@ -135,7 +135,7 @@ class NeighbourHead:
     """Mean label of the nearest train queries by cosine."""
 
     embeddings: NDArray[np.float32]
-    """Reference embeddings, unit length, shape (n, d)."""
+    """Embeddings of the training queries, unit length, shape (n, d)."""
     targets: NDArray[np.float64]
     """Their labels, shape (n, k - 1)."""
 

@@ -34,8 +34,3 @@ def add_task_shares(onnx: Any, model: Any, shares: str, signal: TaskSignal) -> N
     score = next(value for value in model.graph.output if value.name == "score")
     score.type.tensor_type.shape.dim[0].dim_param = ROWS
     model.graph.output.append(onnx.helper.make_tensor_value_info(SHARES, floats, [1, told]))
-
-
-def has_task_input(model: Any) -> bool:
-    """Tell whether a graph takes labels."""
-    return any(value.name == TASK for value in model.graph.input)

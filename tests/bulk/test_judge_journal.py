@@ -162,12 +162,21 @@ def test_what_comes_back_while_the_disk_is_full_is_written_later(tmp_path, more)
             for query in "ab":
                 with pytest.raises(JournalError, match="cannot be written"):
                     journal.add([(query, "m", 0, "d", 0.5, 2.0)], [1.0])
+            with pytest.raises(JournalError, match="cannot be written"):
+                journal.check()  # before the next verdict is paid for
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         journal.add(more)
     with Verdicts(path, judge="paid") as journal:
         assert journal.earlier == 2 + len(more)
         assert journal.spent_usd == 6.0 + 2.0 * len(more)
+
+
+def test_a_journal_that_is_closed_says_so(tmp_path):
+    with Verdicts(tmp_path / "out.journal", judge="paid") as journal:
+        pass
+    with pytest.raises(JournalError, match="closed"):
+        journal.of("a")
 
 
 def test_what_came_to_stand_there_meanwhile_stays(data, out, notes):

@@ -1,4 +1,4 @@
-"""The Ray engine on a real cluster of two nodes: the same records, also where a worker dies."""
+"""The Ray runner on a real cluster of two nodes: the same records, also where a worker dies."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from shared_router.bulk import ray_runner as ray_engine
+from shared_router.bulk import ray_runner
 from shared_router.bulk.judge import judge_file
-from shared_router.bulk.ray_runner import RayRunner, bundles
+from shared_router.bulk.ray_runner import Attempts, RayRunner, bundles
 from shared_router.bulk.rows import QueryRows
 from shared_router.bulk.score import score_file
 from shared_router.collecting.right_answers import AnswersFile, FirstResponseOf
@@ -89,7 +90,7 @@ def until_started(start):
 
 
 @pytest.fixture
-def engine(cluster):
+def runner(cluster):
     """Join the cluster."""
     return RayRunner(2, cluster.address)
 
@@ -171,13 +172,13 @@ def killer(tmp_path):
 
 
 def test_scores_are_those_of_the_local_engine_though_a_worker_is_killed(
-    calibrated, log, engine, killer
+    calibrated, log, runner, killer
 ):
     gated = dataclasses.replace(
         calibrated, scorer=GatedScorer(calibrated.scorer, Gate(killer.folder))
     )
     out, local = log.parent / "ray.jsonl", log.parent / "local.jsonl"
-    report = score_file(gated, log, out, runner=engine, progress=killer.see)
+    report = score_file(gated, log, out, runner=runner, progress=killer.see)
     score_file(gated, log, local)
     assert killer.killed
     assert out.read_bytes() == local.read_bytes()
@@ -185,7 +186,7 @@ def test_scores_are_those_of_the_local_engine_though_a_worker_is_killed(
 
 
 def test_qualities_are_those_of_the_local_engine_though_a_worker_is_killed(
-    tmp_path, engine, killer
+    tmp_path, runner, killer
 ):
     data = write_lines(tmp_path / "data.jsonl", [row(i) for i in range(90)])
     answers = write_lines(
@@ -200,14 +201,14 @@ def test_qualities_are_those_of_the_local_engine_though_a_worker_is_killed(
 
     out, local = tmp_path / "ray.jsonl.gz", tmp_path / "local.jsonl.gz"
     texts = AnswersFile(answers)
-    report = judge_file(data, out, make, texts=texts, runner=engine, progress=killer.see)
+    report = judge_file(data, out, make, texts=texts, runner=runner, progress=killer.see)
     same = judge_file(data, local, make, texts=texts)
     assert killer.killed
     assert lines_of(out) == lines_of(local)
     assert lines_of(report.failures) == lines_of(same.failures)
     assert (report.records, report.failed, report.quality) == (89, 1, same.quality)
     here, pids = str(os.getpid()), made.read_text().split()
-    assert pids.count(here) == 3  # twice to check, once for the local engine
+    assert pids.count(here) == 3  # twice to check, once for the local runner
     assert all(pids.count(pid) == 1 for pid in pids if pid != here)  # once per worker
     assert str(killer.killed[0]) in pids
 
@@ -227,7 +228,7 @@ class PaidFar(Paid):
 
 
 @pytest.mark.statistical  # an interrupted cluster has ended the whole process here, now and then
-def test_verdicts_of_a_cluster_are_kept_as_they_come_back(tmp_path, engine):
+def test_verdicts_of_a_cluster_are_kept_as_they_come_back(tmp_path, runner):
     data, notes, out = material(tmp_path, 60), tmp_path / "notes", tmp_path / "out.jsonl"
     gate = Gate(tmp_path)
 
@@ -240,17 +241,17 @@ def test_verdicts_of_a_cluster_are_kept_as_they_come_back(tmp_path, engine):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        judge_file(data, out, make, runner=engine, concurrency=2, progress=interrupt)
+        judge_file(data, out, make, runner=runner, concurrency=2, progress=interrupt)
     kept = asked_in(notes)
-    report = judge_file(data, out, make, runner=engine, concurrency=2)
+    report = judge_file(data, out, make, runner=runner, concurrency=2)
     assert report.earlier >= 16 * 3
     assert report.spent_usd == 180 * USD
     assert kept
     repeated = sum(asked_in(notes).values()) - 180
     assert repeated <= sum(kept.values()) - report.earlier
     complete(out, 60)
-    with pytest.raises(ConfigurationError, match="max_usd is for --engine local"):
-        judge_file(data, tmp_path / "2.jsonl", make, runner=engine, max_usd=1.0)
+    with pytest.raises(ConfigurationError, match="max_usd is for --runner local"):
+        judge_file(data, tmp_path / "2.jsonl", make, runner=runner, max_usd=1.0)
 
 
 # -- what is refused ------------------------------------------------------------------------------
@@ -323,7 +324,7 @@ def connected(cluster):
 
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
     yield RayRunner(2)
-    assert ray.is_initialized()  # what was not started by the engine is not stopped by it
+    assert ray.is_initialized()  # what was not started by the runner is not stopped by it
     ray.shutdown()
 
 
@@ -340,18 +341,49 @@ def test_a_record_that_kills_its_worker_ends_the_run(connected):
         list(connected.map(Deadly(), rows, 4))
 
 
-def test_work_that_cannot_travel(engine, answered, tmp_path):
+def test_a_cluster_that_was_there_is_left_running(connected):
+    rows = [{"id": i} for i in range(4)]
+    assert [row for block in connected.map(Echo(), Listed(rows), 4) for row in block] == rows
+    assert [row for block in connected.map(Echo(), Listed(rows), 4) for row in block] == rows
+
+
+def test_attempts_are_counted_by_the_bundle():
+    attempts = Attempts()
+    assert [attempts.begin(digest) for digest in ("a", "b", "a")] == [1, 1, 2]
+
+
+def test_a_cluster_that_does_not_start_says_what_ray_wrote(capfd):
+    def init(**_):
+        os.write(2, b"no room for a raylet")
+        raise RuntimeError("it ended")
+
+    ray = SimpleNamespace(is_initialized=lambda: False, init=init)
+    with (
+        pytest.raises(ConfigurationError, match=r"not start at 'local' .RuntimeError: it ended"),
+        ray_runner._connected(ray, None, 1),
+    ):
+        pytest.fail("it has not started")
+    assert "no room for a raylet" in capfd.readouterr().err
+
+
+def test_a_runner_without_ray_says_the_way_out(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match="--runner ray needs Ray"):
+        next(RayRunner().map(Echo(), Listed([]), 1))
+
+
+def test_work_that_cannot_travel(runner, answered, tmp_path):
     lock = threading.Lock()
     with pytest.raises(ConfigurationError, match=r"without locks.*cannot pickle"):
         judge_file(
-            answered, tmp_path / "out.jsonl", lambda: lock and GatedMetric(None), runner=engine,
+            answered, tmp_path / "out.jsonl", lambda: lock and GatedMetric(None), runner=runner,
             texts=FirstResponseOf("large"),
         )  # fmt: skip
 
 
 def test_bundles_are_bounded():
     assert list(bundles(map(str, range(7)), 3)) == [["0", "1", "2"], ["3", "4", "5"], ["6"]]
-    long = "x" * (ray_engine.MOST_CHARACTERS // 2)
+    long = "x" * (ray_runner.MOST_CHARACTERS // 2)
     assert [len(bundle) for bundle in bundles([long] * 5, 3)] == [2, 2, 1]
     assert list(bundles([], 3)) == []
 
@@ -367,21 +399,21 @@ def test_more_workers_than_the_cluster_has(cluster, log, tmp_path):
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1", "127.0.0.1:http"])
 def test_an_address_where_nothing_answers(run, router_folder, log, tmp_path, address):
     out = tmp_path / "out.jsonl"
-    told = ("--engine", "ray", "--ray-address", address, "--threshold", "0")
+    told = ("--runner", "ray", "--ray-address", address, "--threshold", "0")
     failed(run("score", router_folder, log, out, *told), "No Ray cluster answers", address)
     assert not out.exists()
 
 
 def test_an_address_where_something_else_answers(log, tmp_path, monkeypatch):
-    monkeypatch.setattr(ray_engine, "CONNECT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(ray_runner, "CONNECT_TIMEOUT_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        engine = RayRunner(1, f"127.0.0.1:{server.getsockname()[1]}")
+        runner = RayRunner(1, f"127.0.0.1:{server.getsockname()[1]}")
         with pytest.raises(ConfigurationError, match="not within 1 s"):
-            score_file(fixed_router(), log, tmp_path / "out.jsonl", runner=engine)
+            score_file(fixed_router(), log, tmp_path / "out.jsonl", runner=runner)
 
 
 def test_an_address_of_ray_client(run, router_folder, log, tmp_path):
-    told = ("--engine", "ray", "--ray-address", "ray://head:10001")
+    told = ("--runner", "ray", "--ray-address", "ray://head:10001")
     failed(run("score", router_folder, log, tmp_path / "o.jsonl", *told), "'auto' or HOST:PORT")
 
 
@@ -394,7 +426,7 @@ main()
 
 
 def test_without_ray_the_way_out_is_told(router_folder, log, tmp_path):
-    told = ["score", router_folder, log, tmp_path / "out.jsonl", "--engine", "ray"]
+    told = ["score", router_folder, log, tmp_path / "out.jsonl", "--runner", "ray"]
     done = subprocess.run(
         [sys.executable, "-c", BLOCKED, *map(str, told)],
         capture_output=True,
@@ -403,14 +435,14 @@ def test_without_ray_the_way_out_is_told(router_folder, log, tmp_path):
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        "error: --engine ray needs ray: pip install 'hybrid-llm[ray]'."
+        "error: --runner ray needs ray: pip install 'hybrid-llm[ray]'."
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl"]
 
 
 def test_a_cluster_is_started_here_and_stopped(run, router_folder, log, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # relative paths are those of this process
-    told = ["score", router_folder, log.name, "out.jsonl", "--engine", "ray", "--json"]
+    told = ["score", router_folder, log.name, "out.jsonl", "--runner", "ray", "--json"]
     code = "from shared_router.cli.commands import main; main()"
     started = [sys.executable, "-c", code, *map(str, told)]
     for _ in range(3):

@@ -403,13 +403,24 @@ def test_wrong_options(run, router_folder, log, fitted, tmp_path):
     two = ("--threshold", "0", "--cost-advantage", "0.5")
     failed(run("score", router_folder, log, out, *two), "One dial at a time")
     failed(run("score", router_folder, log, out, "--workers", 0), "workers is at least 1")
-    failed(run("score", router_folder, log, out, "--ray-address", "auto"), "is for --engine ray")
-    assert run("score", router_folder, log, out, "--engine", "spark").exit_code == 2
+    failed(run("score", router_folder, log, out, "--ray-address", "auto"), "is for --runner ray")
+    assert run("score", router_folder, log, out, "--runner", "spark").exit_code == 2
     with pytest.raises(ConfigurationError, match="one of local, ray; got 'spark'"):
         runner_named("spark")
     with pytest.raises(NotCalibratedError):
         score_file(fitted, log, out, dial=Dial("cost_advantage", 0.5))
     assert not out.exists()
+
+
+def test_the_older_name_of_the_runner_says_the_newer(run, router_folder, log, tmp_path):
+    result = run("score", router_folder, log, tmp_path / "out.jsonl", "--engine", "local")
+    assert result.exit_code == 0
+    assert "warning: --engine is deprecated: use --runner." in result.stderr
+    failed(
+        run("score", router_folder, log, tmp_path / "2.jsonl", "--engine", "ray",
+            "--ray-address", "ray://head:10001"),
+        "--ray-address is 'auto' or HOST:PORT",
+    )  # fmt: skip
 
 
 def test_the_number_of_workers_changes_nothing(calibrated, log, tmp_path):
@@ -436,3 +447,10 @@ def test_a_run_that_breaks_leaves_the_older_output(calibrated, log, tmp_path):
 
 def test_killed_and_started_again_nothing_half_is_left(tmp_path):
     score_through_kills(tmp_path, count=200, kills=3)
+
+
+def test_what_is_wrong_with_more_than_one_query_ends_the_run(log, tmp_path):
+    router = fixed_router(ConfigurationError("the scorer lacks its words"))
+    with pytest.raises(ConfigurationError, match="lacks its words"):
+        score_file(router, log, tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()

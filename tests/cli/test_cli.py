@@ -13,7 +13,9 @@ from typer.testing import CliRunner
 
 from shared_router import Router, RoutingDataset
 from shared_router.cli.commands import LabelName, app
-from shared_router.cli.console import strict, working
+from shared_router.cli.console import progress_line, strict, working
+from shared_router.cli.tables import int8_line
+from shared_router.collecting.report import CollectProgress
 from shared_router.data.labels import LABEL_KINDS
 from tests.material import by_retrieval, dataset, known_truth, record, with_costs, write_lines
 
@@ -119,12 +121,21 @@ def failed(result: Any, *said: str, code: int = 1) -> None:
 
 def test_fit_json(run, data, tiny_encoder, tmp_path):
     args = ("--candidates", "small, large", "--encoder", tiny_encoder, "--name", "mine")
-    more = ("--labels", "det", "--no-reference", "--seed", 3, "--task", "made", "--json")
+    more = ("--labels", "det", "--no-train-memory", "--seed", 3, "--task", "made", "--json")
     result = run("fit", data, *args, *more, "--out", tmp_path / "r")
     found = strict_json(result.stdout)
     assert set(found) == {"saved_in", "name", "version", "candidates", "labels", "training"}
     assert (found["name"], found["labels"], found["training"]["n"]) == ("mine", "det", 120)
-    assert Router.from_pretrained(tmp_path / "r").reference is None
+    assert Router.from_pretrained(tmp_path / "r").train_memory is None
+
+
+def test_the_older_name_of_an_option_says_the_newer(run, data, tiny_encoder, tmp_path):
+    args = ("--candidates", "small,large", "--encoder", tiny_encoder, "--no-reference")
+    result = run("fit", data, *args, "--out", tmp_path / "r")
+    assert result.exit_code == 0
+    assert "warning: --[no-]reference is deprecated: use --[no-]train-memory." in result.stderr
+    assert Router.from_pretrained(tmp_path / "r").train_memory is None
+    assert "--no-reference" not in run("fit", "--help").stdout
 
 
 def test_calibrate_into_the_same_folder(run, uncalibrated, data, tmp_path):
@@ -464,3 +475,58 @@ def test_progress_is_shown_only_on_a_terminal(monkeypatch, capsys):
         progress("embed", 3, 10)
         progress("embed", 10, 10)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({}, "3/9, 1.5/s"),
+        ({"eta_s": 61.0}, "3/9, 1.5/s, 0:01:01 left"),
+        ({"spent_usd": 0.25, "failed": 2}, "3/9, 1.5/s, $0.2500, 2 failed"),
+    ],
+)
+def test_progress_in_one_line(more, said):
+    now = CollectProgress(
+        **{"done": 3, "total": 9, "calls_per_second": 1.5, "eta_s": None, "spent_usd": 0.0,
+           "failed": 0} | more
+    )  # fmt: skip
+    assert progress_line(now) == said
+
+
+def test_a_split_called_test_is_not_learned_from_unasked(run, uncalibrated, tmp_path):
+    path, out = tmp_path / "test.jsonl", tmp_path / "out"
+    known_truth(90, split="test", seed=5).save(path)
+    failed(run("calibrate", uncalibrated, path, "--out", out), "'test' alone is kept for evaluate")
+    assert run("calibrate", uncalibrated, path, "--out", out, "--split", "test").exit_code == 0
+
+
+def test_a_router_of_probabilities_says_what_its_scores_mean(run, data, tiny_encoder, tmp_path):
+    args = ("--candidates", "small,large", "--encoder", tiny_encoder, "--labels", "det")
+    result = run("fit", data, *args, "--no-int8", "--out", tmp_path / "r")
+    assert "serving" not in result.stdout
+    result = run("route", tmp_path / "r", "greet the visitor")
+    assert result.exit_code == 0
+
+
+def test_what_int8_does_is_said():
+    assert (
+        int8_line({"spearman": None, "n": 3}) == "float32 (too few queries to compare int8 on: 3)"
+    )
+    assert int8_line({"spearman": 0.99, "kept": True}).startswith("int8 (rank correlation")
+
+
+def test_under_torchrun_the_first_process_alone_saves(
+    run, data, tiny_encoder, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("RANK", "1")
+    args = ("--candidates", "small,large", "--encoder", tiny_encoder, "--out", tmp_path / "r")
+    result = run("fit", data, *args)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_figure_that_is_undefined_says_why(run, folder, tmp_path):
+    rows = [record(r.id, r.query, small=1.0, large=0.5) for r in known_truth(60, split="v", seed=9)]
+    dataset(*rows).save(tmp_path / "data.jsonl")
+    result = run("evaluate", folder, tmp_path / "data.jsonl", "--split", "all")
+    assert "undefined, " in result.stdout

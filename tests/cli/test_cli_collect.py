@@ -17,7 +17,8 @@ from shared_router.cli.commands import app
 from shared_router.cli.console import collecting, progress_line
 from shared_router.collecting import specs as collect_specs
 from shared_router.collecting.collect import CollectProgress, collect
-from shared_router.collecting.specs import resolve_spec
+from shared_router.collecting.sources import read_queries
+from shared_router.collecting.specs import resolve_spec, why_not_imported
 from shared_router.data.answers import Answer
 from shared_router.errors import ConfigurationError, MissingExtraError
 from shared_router.records import Usage
@@ -288,6 +289,14 @@ def test_nobody_can_read_it(importable, registered):
         resolve_spec("own_models:nothing")
 
 
+def test_what_a_provider_raises_is_said(registered, monkeypatch):
+    pytest.importorskip("langchain_openai")
+    registered(LANGCHAIN)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(ConfigurationError, match="LangChain cannot make it by name"):
+        resolve_spec("openai:gpt-4o")
+
+
 def test_an_adapter_without_its_dependency(registered):
     registered("no_such_adapter.models:resolve")
     with pytest.raises(MissingExtraError, match="no_such_adapter"):
@@ -382,3 +391,16 @@ def test_progress_says_rate_time_left_and_dollars(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     with collecting() as progress:
         progress(NOW)
+
+
+def test_a_line_that_only_looks_like_json_is_a_query(tmp_path):
+    path = tmp_path / "queries.txt"
+    path.write_text('{"what" does this mean}\n')
+    assert [query.text for query in read_queries(path)] == ['{"what" does this mean}']
+
+
+@pytest.mark.parametrize("module", ["no_such_module", "no_such_package.part", ""])
+def test_a_module_that_is_nowhere_is_said(module):
+    assert (
+        why_not_imported(f"{module}:model") == f"there is no module {module!r} to import from here"
+    )

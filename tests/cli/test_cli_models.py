@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from shared_router import Router
 from shared_router.cli.commands import app
+from shared_router.cli.models import known_tasks
 from tests.material import dataset, three_models, with_costs, write_lines
 
 if TYPE_CHECKING:
@@ -212,3 +213,8 @@ def test_a_router_is_calibrated_for_other_models(run, folder, data, tmp_path):
     assert refused.exit_code == 2
     assert "--out" in refused.output
     assert Router.from_pretrained(folder).candidates == ("nano", "maxi")
+
+
+def test_tasks_are_those_of_the_training_and_the_calibration(fitted):
+    assert known_tasks(fitted) == ["made/easy", "made/hard"]
+    assert known_tasks(Router.bundled()) == []  # it counts its sources there

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import json
 import sys
 import threading
@@ -122,7 +123,10 @@ def main(port: str, out: str, file_limit: str = "") -> None:
     if file_limit:
         import resource
 
-        resource.setrlimit(resource.RLIMIT_FSIZE, (int(file_limit), int(file_limit)))
+        most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(file_limit), most))
+        # What measures the tests writes at the end of a process.
+        atexit.register(resource.setrlimit, resource.RLIMIT_FSIZE, (most, most))
     models = {name: over_http(int(port), name) for name in MODELS}
     try:
         asyncio.run(collect(QUERIES, models, out, SAMPLES, Right(), concurrency=CONCURRENCY))

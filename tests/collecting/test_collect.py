@@ -24,10 +24,16 @@ from shared_router.collecting.calls import error_kind, may_pass, retry_after_s
 from shared_router.collecting.collect import collect
 from shared_router.collecting.report import ModelTally
 from shared_router.collecting.sources import SourceQuery, read_queries
+from shared_router.collecting.store import Journal
 from shared_router.data.answers import Answer, Judgement, priced
 from shared_router.data.journal import journal_path
 from shared_router.data.output import failures_path
-from shared_router.errors import ConfigurationError, DataError
+from shared_router.errors import (
+    ConfigurationError,
+    DataError,
+    HybridRoutingError,
+    MissingExtraError,
+)
 from shared_router.records import Usage
 from tests.collecting.material import (
     CONCURRENCY,
@@ -525,3 +531,53 @@ def test_unreadable_queries(tmp_path):
     (tmp_path / "q.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match="cannot be read"):
         read_queries(tmp_path / "q.txt")
+
+
+@pytest.mark.parametrize(
+    ("queries", "rule"),
+    [
+        ([], "give at least one"),
+        (["one", SourceQuery(id="x", text="two")], "all strings or all SourceQuery"),
+        ([SourceQuery(id="x", text="one"), SourceQuery(id="x", text="two")], "an id of its own"),
+    ],
+)
+async def test_wrong_queries_are_refused(pair, out, queries, rule):
+    with pytest.raises(HybridRoutingError, match=rule):
+        await collect(queries, pair, out, 1, Right())
+
+
+async def test_without_a_model_there_is_nothing_to_ask(out):
+    with pytest.raises(ConfigurationError, match="at least one model; got none"):
+        await collect(["one"], {}, out, 1, Right())
+
+
+async def test_a_model_that_is_not_installed_ends_the_run(pair, out):
+    pair["large"].fail = lambda *_: MissingExtraError("The large model", ["its-package"])
+    with pytest.raises(MissingExtraError, match="its-package"):
+        await collect(QUERIES, pair, out, 1, Right())
+    assert not out.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such limit there")
+async def test_nothing_is_asked_once_the_disk_is_full(tmp_path):
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Journal(tmp_path / "out.journal", {"format": "1"}) as journal:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+        try:
+            with pytest.raises(DataError, match="cannot be written"):
+                await journal.add_answer(("q", "small", 0), "answer", 1, 1, 0.1, None)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        with pytest.raises(DataError, match="cannot be written"):
+            await journal.flush()  # the run has broken off by then
+
+
+async def test_a_model_that_counts_no_tokens_has_no_cost():
+    async def ask(query, sample):
+        return Answer("yes", Usage(input_tokens=10 * sample, output_tokens=sample))
+
+    asking = priced(ask, input_usd_per_million_tokens=1.0, output_usd_per_million_tokens=2.0)
+    assert (await asking("q", 0)).usage.cost_usd is None
+    assert (await asking("q", 1)).usage.cost_usd == pytest.approx(12e-6)

@@ -102,3 +102,11 @@ async def test_a_journal_without_an_answer_becomes_that_of_the_run_that_opens_it
             queries, models, out, 1, Right(), specs={"small": spec, "large": spec}, retries=0
         )
     assert report.records == 1
+
+
+def test_of_a_long_chain_of_causes_the_first_ones_are_looked_at():
+    error = deepest = ConnectionRefusedError()
+    for _ in range(100):
+        error, error.__cause__ = Exception(), error
+    assert error_reason(deepest) == "connection refused"
+    assert error_reason(error) is None

@@ -225,3 +225,18 @@ def test_what_is_read_is_never_the_output(tmp_path, force):
     for other in (tmp_path, Path("/dev/null")):
         with pytest.raises(DataError, match="no regular file"):
             check_output(other, [read], force=force)
+
+
+def test_free_names_are_names_that_a_folder_can_hold(tmp_path):
+    names = scratch.free_names(tmp_path / ("ü" * 124 + ".jsonl.gz"), ".jsonl.gz")
+    first, second = (next(names).name for _ in range(2))
+    assert first.endswith("-1.jsonl.gz")
+    assert second.endswith("-2.jsonl.gz")
+    assert len(os.fsencode(second)) <= 255
+
+
+def test_a_scratch_that_is_gone_is_nobodys_to_clear(tmp_path):
+    elsewhere = tmp_path / scratch._name(tmp_path / "data.jsonl", 1).replace(
+        scratch._place(), "0" * 8
+    )
+    assert not scratch.is_left_behind(elsewhere)

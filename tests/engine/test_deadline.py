@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
 import time
 from contextvars import ContextVar
@@ -116,3 +118,19 @@ async def test_even_stop_iteration_comes_through(error: Exception) -> None:
 
     with pytest.raises((RuntimeError, TypeError, StopAsyncIteration)):
         await asyncio.wait_for(Deadline(0.5).arun(stop), 5)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_what_hangs_in_the_parent_does_not_hang_in_a_child() -> None:
+    deadline, release = Deadline(0.01), threading.Event()
+    for _ in range(MOST_OVERDUE):
+        with pytest.raises(ScoringTimeoutError):
+            deadline.run(release.wait)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        deadline.seconds = 5
+        os._exit(deadline.run(lambda: 42))
+    release.set()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42

@@ -9,7 +9,7 @@ import pytest
 
 from shared_router.collecting.collect import SourceQuery, collect
 from shared_router.collecting.judges import METRICS, metric_named
-from shared_router.data.answers import Answer
+from shared_router.data.answers import Answer, Judgement
 from shared_router.errors import ConfigurationError, DataError, JudgeError, MissingExtraError
 from shared_router.judging import overlap
 from shared_router.judging.code import CodePassesTests, code_of
@@ -80,6 +80,25 @@ def test_numeric_answers(response, answer, right):
 def test_an_unreadable_right_answer_is_an_error(metric):
     with pytest.raises(DataError):
         score(metric, "42", "???")
+
+
+def test_a_mark_without_a_number_behind_it_marks_none():
+    assert metric_named("numeric").score("q", "It is 7. That is my final answer.", "7") == 1.0
+
+
+def test_what_is_no_plain_score_is_not_clipped():
+    class Paid:
+        name, range, needs_answer = "paid", (0.0, 1.0), False
+
+        def score(self, query, response, answer):
+            return Judgement(0.5)
+
+    with pytest.raises(ConfigurationError, match="a plain score are clipped; 'paid' returns Judg"):
+        Clipped(Paid(), 0, 0.3).score("q", "r", None)
+
+
+def test_a_metric_shows_its_name_and_range():
+    assert repr(metric_named("exact")) == "AnswerMetric('exact', range=(0.0, 1.0))"
 
 
 def test_clipping_needs_to_be_told_how():

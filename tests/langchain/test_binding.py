@@ -254,6 +254,7 @@ def test_no_fallback_is_made_with_an_option(made: Any) -> None:
 def test_a_fallback_has_what_the_first_has() -> None:
     fallbacks = hybrid().with_fallbacks([FakeChat()])
     assert fallbacks.route("x", route="large").candidate == "large"
+    assert fallbacks.router.candidates == ("small", "large")
     assert not hasattr(fallbacks, "no_such_method")
     assert not hasattr(hybrid().with_structured_output(Word).with_fallbacks([]), "bind_tools")
 
@@ -301,6 +302,52 @@ CONFIGURED: dict[str, Callable[[Any], Any]] = {
 def test_it_holds_behind_what_a_config_sets(configured: Any, bound: str, made: str) -> None:
     model = hybrid()
     assert asked_of(model, MADE[made](BOUND[bound](configured(model)))) == {"large"}
+
+
+WRITTEN: dict[str, Callable[[Any], Any]] = {
+    "bound": lambda m: m.bind(stop=["x"]),
+    "retried": lambda m: m.with_retry(),
+    "fallbacks": lambda m: m.with_fallbacks([FakeChat()]),
+    "fields": lambda m: m.configurable_fields(tags=T),
+    "alternatives": lambda m: m.configurable_alternatives(T, default_key="h", o=FakeChat()),
+}
+
+
+@pytest.mark.parametrize("made", WRITTEN.values(), ids=WRITTEN)
+def test_what_is_made_is_written_down_as_langchains_own(made: Any) -> None:
+    assert made(hybrid()).lc_id() == made(FakeChat()).lc_id()
+
+
+async def test_asynchronous_listeners_hear_of_a_bound_model() -> None:
+    heard = []
+
+    async def note(run: Any, config: Any) -> None:
+        heard.append(run.name)
+
+    model = hybrid()
+    await model.with_alisteners(on_end=note).bind(route="large").ainvoke("x")
+    assert heard == ["HybridChatModel"]
+    assert model.large.requests
+
+
+def test_it_holds_in_a_retry_that_a_config_makes() -> None:
+    model = hybrid()
+    tries = ConfigurableField(id="tries")
+    fields = model.with_retry().configurable_fields(max_attempt_number=tries).bind(route="large")
+    fields.invoke("x", {"configurable": {"tries": 2}})
+    assert asked_of(model, fields) == {"large"}
+
+
+def test_a_wrong_option_is_no_failure_behind_alternatives_either() -> None:
+    spare = FakeChat(model="spare")
+    chosen = hybrid().configurable_alternatives(T, default_key="h", o=FakeChat(answer="other"))
+    fallbacks = chosen.with_fallbacks([spare])
+    wrong = {"hybrid_route": "larg"}
+    with pytest.raises(ConfigurationError, match="'larg' names no candidate"):
+        fallbacks.invoke("x", {"configurable": wrong})
+    # What is no routed model has no options that could be wrong.
+    assert fallbacks.invoke("x", {"configurable": {"t": "o"} | wrong}).text == "other"
+    assert spare.requests == []
 
 
 async def test_it_holds_in_what_a_config_makes_and_reaches_no_other() -> None:

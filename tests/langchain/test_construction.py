@@ -13,6 +13,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from langchain.chat_models import base
 from langchain_core.load import dumps
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.rate_limiters import BaseRateLimiter
@@ -143,6 +144,7 @@ class Counting(BaseRateLimiter):
         return blocking
 
 
+@pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning")
 async def test_the_rate_limiter_counts_every_call_once() -> None:
     limiter = Counting()
     model = hybrid(rate_limiter=limiter)
@@ -154,7 +156,8 @@ async def test_the_rate_limiter_counts_every_call_once() -> None:
     assert limiter.calls == ["sync"] * 3
     await model.ainvoke("x")
     assert [chunk async for chunk in model.astream("x")]
-    assert limiter.calls == ["sync"] * 3 + ["async"] * 2
+    await (await model.astream_events("x", version="v3"))
+    assert limiter.calls == ["sync"] * 3 + ["async"] * 3
 
 
 def test_the_childrens_own_rate_limiters_work() -> None:
@@ -207,6 +210,24 @@ def test_tokens_are_counted_as_the_reference_counts() -> None:
 
 def with_profile(name: str, **profile: Any) -> Child:
     return Child(model=name, profile=profile or None)
+
+
+def test_tokens_are_counted_as_the_user_says() -> None:
+    model = hybrid(custom_get_token_ids=lambda text: [7] * len(text))
+    messages = ChatPromptTemplate([("human", "four")]).format_messages()
+    assert model.get_num_tokens_from_messages(messages) == len("Human: four")
+
+
+def test_callers_of_the_private_hook_are_served() -> None:
+    messages = ChatPromptTemplate([("human", "x")]).format_messages()
+    (found,) = hybrid()._generate(messages).generations
+    assert found.message.content == "from small"
+    assert decision_of(found.message)["candidate"] == "small"
+
+
+def test_a_version_of_events_is_refused_as_the_host_refuses_it() -> None:
+    with pytest.raises(NotImplementedError):
+        hybrid().stream_events("x", version="v2")
 
 
 def test_the_profile_is_what_all_children_share() -> None:
@@ -348,8 +369,29 @@ def test_a_listener_that_raises_never_breaks_a_chain(caplog: pytest.LogCaptureFi
 
 def test_a_provider_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "langchain_openai", None)  # as if it were not
+    base._get_chat_model_creator.cache_clear()  # LangChain's own, of an earlier test
     with pytest.raises(ImportError, match="langchain-openai"):
         hybrid(large="openai:gpt-4o")
+
+
+@pytest.mark.parametrize(
+    ("body", "error", "says"),
+    [
+        ("raise ImportError('of another version')", ImportError, "cannot be made"),
+        ("class ChatGroq(Child):\n    wanted: int", ConfigurationError, "wanted: Field required"),
+    ],
+)
+def test_what_a_provider_says_of_itself_comes_out(
+    body: str, error: type[Exception], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = f"from tests.langchain.doubles import Child\n{body}\n"
+    (tmp_path / "langchain_groq.py").write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        with pytest.raises(error, match=says):
+            hybrid(large="groq:qwen3")
+    finally:
+        sys.modules.pop("langchain_groq", None)
 
 
 def test_a_real_providers_models_are_bound(monkeypatch: pytest.MonkeyPatch) -> None:

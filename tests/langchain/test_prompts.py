@@ -414,7 +414,25 @@ async def test_parallel_branches_threads_and_tasks_see_the_question() -> None:
 
 def test_a_text_that_does_not_fit_takes_linear_time():
     extract = QueryFromPrompt("{a}\n{b}\n{c}\nQ {question}\nEnd", "question")
-    assert extract([HumanMessage("x\n" * 200_000)]) is None  # a regular expression would not end
+    for ending in ("", "\nEnd"):  # a regular expression would not end
+        assert extract([HumanMessage("x\n" * 200_000 + ending)]) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("1|2|Q why?|E 3 End", "why?"),
+        ("1|2|Q a|Q why?|E 3 End", "why?"),  # after the separator's last appearance
+        ("1|2|Q why? 3 End", None),  # no separator behind
+        ("1|2|why?|E 3 End", None),  # none before
+        ("1|Q why?|E 3 End", None),  # one too few before
+        ("1 Q why?|E 3 End", None),
+        ("|Q why?|E 3 End", None),
+    ],
+)
+def test_all_separators_stand_around_the_query(text: str, found: str | None) -> None:
+    extract = QueryFromPrompt("{a}|{b}|Q {question}|E {c} End", "question")
+    assert extract([HumanMessage(text)]) == found
 
 
 def test_a_template_with_braces_of_its_own():

@@ -9,12 +9,15 @@ from uuid import uuid4
 
 import pytest
 from langchain_core.caches import InMemoryCache
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langchain_core.outputs import ChatGeneration
-from langchain_core.runnables import RunnableLambda
+from langchain_core.rate_limiters import BaseRateLimiter
+from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.runnables.config import var_child_runnable_config
 
+from shared_router import Router
 from shared_router.records import ROUTING_KEY, RoutingDecision
+from shared_router.testing import fixed_router
 from tests.langchain.fakes import ANSWER, FakeChat, Recorder, hybrid
 
 if TYPE_CHECKING:
@@ -248,14 +251,121 @@ async def test_a_childs_error_ends_both_runs_and_comes_out_unchanged(
 
 
 async def test_a_router_error_closes_the_routers_run_and_goes_to_the_reference() -> None:
-    from shared_router.testing import fixed_router
-
     seen = Recorder()
     model = hybrid().model_copy(update={"router": fixed_router(RuntimeError("broken"))})
     answer = model.invoke("Hi", {"callbacks": [seen]})
     assert answer.response_metadata["model_name"] == "large"
     assert seen.of("HybridRouter").outputs["reason"] == "router_error"
     assert seen.root.shape == TREE
+
+
+class Interrupted:
+    """A scorer that the user interrupts."""
+
+    bounded = True
+
+    def score(self, texts: Any) -> Any:
+        raise KeyboardInterrupt
+
+
+def test_an_interruption_while_scoring_ends_both_runs() -> None:
+    seen = Recorder()
+    router = Router(candidates=("small", "large"), scorer=Interrupted())
+    model = hybrid().model_copy(update={"router": router})
+    with pytest.raises(KeyboardInterrupt):
+        model.invoke("Hi", {"callbacks": [seen]})
+    assert isinstance(seen.of("HybridRouter").error, KeyboardInterrupt)
+    assert isinstance(seen.root.error, KeyboardInterrupt)
+
+
+async def test_a_call_cancelled_while_scoring_ends_both_runs() -> None:
+    seen = Recorder()
+    model = hybrid().model_copy(update={"router": fixed_router(1.0, delay_s=0.5)})
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(model.ainvoke("Hi", {"callbacks": [seen]}), 0.1)
+    assert isinstance(seen.of("HybridRouter").error, asyncio.CancelledError)
+    assert isinstance(seen.root.error, asyncio.CancelledError)
+
+
+class Refusing(BaseRateLimiter):
+    """Lets no call through."""
+
+    def acquire(self, *, blocking: bool = True) -> bool:
+        raise ConnectionError("no more calls")
+
+    async def aacquire(self, *, blocking: bool = True) -> bool:
+        raise ConnectionError("no more calls")
+
+
+@every_way
+async def test_a_call_that_never_starts_ends_the_chains_run(way: Any) -> None:
+    seen = Recorder()
+    with pytest.raises(ConnectionError, match="no more calls"):
+        await way(hybrid(rate_limiter=Refusing()), {"callbacks": [seen]})
+    assert isinstance(seen.root.error, ConnectionError)
+    assert seen.llms == []
+
+
+async def test_a_stream_inside_a_step_shows_its_chunks_as_events() -> None:
+    model = hybrid()
+    step = RunnableLambda(lambda text: "".join(chunk.text for chunk in model.stream(text)))
+    events = [event async for event in step.astream_events("Hi", version="v2")]
+    shown = [
+        e for e in events if e["event"] == "on_chain_stream" and e["name"] == "HybridChatModel"
+    ]
+    assert "".join(event["data"]["chunk"].text for event in shown) == ANSWER
+
+
+class Bare(Runnable[Any, Any]):
+    """Streams iterators that cannot be closed, as a Runnable of a user's may."""
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+
+    def invoke(self, input: Any, config: Any = None, **kwargs: Any) -> AIMessage:
+        return AIMessage("".join(self.words))
+
+    def stream(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
+        return iter([AIMessageChunk(word) for word in self.words])
+
+    def astream(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
+        return Drawn(self.stream(input))
+
+
+class Drawn:
+    """An asynchronous iterator and nothing else."""
+
+    def __init__(self, chunks: Any) -> None:
+        self.chunks = chunks
+
+    def __aiter__(self) -> Any:
+        return self
+
+    async def __anext__(self) -> Any:
+        for chunk in self.chunks:
+            return chunk
+        raise StopAsyncIteration
+
+
+@pytest.mark.parametrize("traced", [True, False])
+@pytest.mark.parametrize("words", [("one ", "two"), ()])
+async def test_streams_that_cannot_be_closed_are_read_to_their_end(
+    words: tuple[str, ...], traced: bool
+) -> None:
+    model = hybrid(Bare(*words), Bare("large"))
+    config: Any = {"callbacks": [Recorder()]} if traced else None
+    chunks = [chunk.text for chunk in model.stream("Hi", config)]
+    assert chunks == [chunk.text async for chunk in model.astream("Hi", config)] == list(words)
+
+
+@pytest.mark.parametrize("traced", [True, False])
+async def test_streams_that_cannot_be_closed_can_be_abandoned(traced: bool) -> None:
+    model = hybrid(Bare("one ", "two"), Bare("large"))
+    config: Any = {"callbacks": [Recorder()]} if traced else None
+    sync, later = model.stream("Hi", config), model.astream("Hi", config)
+    assert (next(sync).text, (await anext(later)).text) == ("one ", "one ")
+    sync.close()
+    await later.aclose()
 
 
 @every_way

@@ -371,3 +371,8 @@ def test_an_agents_next_question_is_routed_anew() -> None:
 
 def test_chains_are_kept_without_a_lock_that_a_fork_would_leave_held() -> None:
     assert isinstance(vars(HybridStructuredOutput)["_chains"], cached_property)
+
+
+def test_a_structured_model_shows_the_model_it_is_of() -> None:
+    model = hybrid().with_structured_output({"title": "Word", "type": "object", "properties": {}})
+    assert repr(model).startswith("HybridStructuredOutput(HybridChatModel(")

@@ -484,6 +484,8 @@ def test_a_changed_copy_is_bound_anew_and_checked() -> None:
         llm.model_copy(update={"small": 42})
     with pytest.raises(ConfigurationError, match="no parameter 'nonsense'"):
         llm.model_copy(update={"nonsense": 1})
+    with pytest.raises(ConfigurationError, match="a candidate's name; got 0"):
+        llm.model_copy(update={"no_query": {"extract": 0}})
 
 
 class Locked(FixedScorer):

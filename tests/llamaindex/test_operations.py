@@ -12,6 +12,7 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.prompts import PromptTemplate
 
 from llamaindex_hybrid import HybridLLM
+from llamaindex_hybrid.streams import aprimed, primed
 from shared_router import hybrid_options
 from shared_router.errors import CandidateError, ConfigurationError, DialError
 from shared_router.testing import fixed_router
@@ -562,3 +563,50 @@ def test_a_conversation_and_its_next_message_are_both_read(decisions: Decisions)
     assert [decision.query for decision in decisions] == ["add 3", "add 4"]
     assert len(history) == 2
     assert [len(request["messages"]) for request in small.requests] == [3, 3]
+
+
+async def test_streams_that_cannot_be_closed_are_read_to_their_end() -> None:
+    class Drawn:
+        def __init__(self) -> None:
+            self.rest = iter("ab")
+
+        def __aiter__(self) -> Any:
+            return self
+
+        async def __anext__(self) -> str:
+            for each in self.rest:
+                return each
+            raise StopAsyncIteration
+
+    assert list(primed(iter("ab"), str.upper)) == ["A", "B"]
+    assert [each async for each in await aprimed(Drawn(), str.upper)] == ["A", "B"]
+
+
+@pytest.mark.parametrize("name", with_async(("complete", "stream_complete")))
+async def test_a_formatted_prompt_is_formatted_for_the_chosen_model_too(name: str) -> None:
+    class Noting(FakeLLM):
+        seen: ClassVar[list[bool]] = []
+
+        def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> Any:
+            self.seen.append(formatted)
+            return super().complete(prompt, formatted, **kwargs)
+
+        async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> Any:
+            self.seen.append(formatted)
+            return await super().acomplete(prompt, formatted, **kwargs)
+
+        def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> Any:
+            self.seen.append(formatted)
+            return super().stream_complete(prompt, formatted, **kwargs)
+
+        async def astream_complete(self, prompt: str, formatted: bool = False, **kw: Any) -> Any:
+            self.seen.append(formatted)
+            return await super().astream_complete(prompt, formatted, **kw)
+
+    call = getattr(hybrid(Noting(name="small")), name)
+    result = call(QUESTION, formatted=True)
+    if name.startswith("a"):
+        result = await result
+    if "stream" in name:
+        [chunk async for chunk in result] if name.startswith("a") else list(result)
+    assert Noting.seen == [True]

@@ -25,13 +25,15 @@ from llama_index.core.prompts.default_prompts import (
 from llama_index.core.retrievers.fusion_retriever import QUERY_GEN_PROMPT
 from llama_index.core.schema import QueryBundle
 
+from llamaindex_hybrid import HybridLLM
 from llamaindex_hybrid.kinds import KINDS, kind_of_prompt, kind_of_text
 from llamaindex_hybrid.queries import MOST_LOOKED_AT, Turn, turn_of, user_text
 from llamaindex_hybrid.requests import asked_in_messages
-from shared_router import Router, hybrid_options, routing_query
+from shared_router import Candidate, Router, hybrid_options, routing_query
 from shared_router.asking.questions import GuessedQueryWarning
 from shared_router.asking.texts import MAX_CHARACTERS
-from tests.llamaindex.fakes import Decisions, RecordingScorer, decision_of, hybrid
+from shared_router.testing import fixed_router
+from tests.llamaindex.fakes import Decisions, FakeLLM, RecordingScorer, decision_of, hybrid
 from tests.llamaindex.operations import PROMPT, VARIABLES
 
 QUIET = "ignore::shared_router.asking.questions.GuessedQueryWarning"
@@ -193,6 +195,9 @@ def test_messages_that_are_none_are_the_models_to_refuse(caplog: pytest.LogCaptu
     wrong: Any = [{"role": "user", "content": "my secret"}]
     with caplog.at_level(logging.WARNING), pytest.raises(Exception, match="dict"):
         hybrid().chat(wrong)
+    pair = [Candidate(name, FakeLLM(name=name), context_window=99) for name in ("small", "large")]
+    with pytest.raises(Exception, match="dict"):
+        HybridLLM(candidates=pair, router=fixed_router(1.0)).chat(wrong)
     assert "secret" not in caplog.text
 
 

@@ -173,6 +173,11 @@ def test_a_span_that_never_ends_is_dropped_in_the_end() -> None:
         for i in range(MOST_OPEN + 5):
             tracker.span_enter(f"Engine.query-{i}", nothing)
         assert len(tracker) == MOST_OPEN
+        tracker.span_exit("Engine.query-0", nothing)  # one that was dropped
+        tracker.span_exit(f"Engine.query-{MOST_OPEN}", nothing)
+        assert len(tracker) == MOST_OPEN - 1
+        assert tracker
+        assert tracker.class_name() == "QueryTracker"
 
 
 def test_the_tracker_shows_no_query(llm: HybridLLM) -> None:

@@ -84,7 +84,7 @@ def test_a_router_with_neighbours_round_trips(
     router.save_pretrained(tmp_path / "router")
     read = Router.from_pretrained(tmp_path / "router")
     assert read.score(TEXTS).tobytes() == router.score(TEXTS).tobytes()
-    assert (read.reference is None) == (router.reference is None)
+    assert (read.train_memory is None) == (router.train_memory is None)
 
 
 def test_an_own_router_is_replaced_whole(calibrated: Router, fitted: Router, folder: Path) -> None:

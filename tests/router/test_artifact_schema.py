@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -116,6 +117,7 @@ SETTINGS: list[tuple[str, Any, str]] = [
     ("calibration/quality_range", [1.0, 0.0], "least and its greatest"),
     ("calibration/quality_range", [-1.0, 1.0], "what its own scores and outcomes give"),
     ("calibration/graph_sha256", "?", "pattern"),
+    ("calibration/by_task/by", "off", "by is given or predicted"),
     ("calibration/by_task/by", "luck", "'given', 'predicted' or 'off'"),
     ("calibration/by_task/least", 0, "greater than or equal to 1"),
     ("calibration/by_task/too_few", {"a": "3"}, "integer; got '3'"),
@@ -187,18 +189,19 @@ def test_a_wrong_array_is_named(folder: Path, edit: str) -> None:
 
 
 CALIBRATION = "calibration.safetensors"
-REFERENCES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+TRAIN_MEMORIES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "NaN embeddings": (change("embeddings", (0, 0), NAN), "embeddings holds finite"),
     "one NaN gap": (change("gaps", (0, 0), NAN), "gaps holds finite"),
     "fewer gaps": (put("gaps", lambda x: x[:-1]), "a row per embedding"),
     "no gaps": (lambda arrays: arrays.pop("gaps"), "got no gaps"),
     "integers": (put("embeddings", lambda x: x.astype(np.int32)), "got int32"),
+    "none": (put("embeddings", lambda x: x[:0]), "at least one embedding"),
 }
 
 
-@pytest.mark.parametrize("edit", REFERENCES)
-def test_a_wrong_reference_is_named(folder: Path, edit: str) -> None:
-    make, rule = REFERENCES[edit]
+@pytest.mark.parametrize("edit", TRAIN_MEMORIES)
+def test_a_wrong_train_memory_is_named(folder: Path, edit: str) -> None:
+    make, rule = TRAIN_MEMORIES[edit]
     name = "reference.safetensors"
     arrays = {each: array.copy() for each, array in load_file(folder / name).items()}
     make(arrays)
@@ -432,3 +435,29 @@ def test_another_tokenizer_than_that_of_the_calibration_is_refused(
     rewrite(tmp_path, "tokenizer.json", json.dumps(described).encode())
     with pytest.raises(ArtifactError, match="not how this router read texts"):
         Router.from_pretrained(tmp_path)
+
+
+def test_tasks_that_are_predicted_are_told_by_the_text(folder: Path) -> None:
+    edited(folder, "tasks/told", [])
+    edited(folder, "calibration/by_task/by", "predicted")
+    assert "two tasks or more where tasks are predicted" in refused(folder)
+
+
+def test_a_train_memory_that_is_needed_and_missing_is_said(folder: Path) -> None:
+    edited(folder, "uses_reference", value=True)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["sha256"]["reference.safetensors"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert "uses_reference, and there is no such file" in refused(folder)
+
+
+def test_a_tokenizer_that_is_no_text_is_said(folder: Path) -> None:
+    rewrite(folder, "tokenizer.json", b"\xff\xfe")
+    assert "not UTF-8 text" in refused(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names there")
+def test_a_file_that_is_none_is_said(folder: Path) -> None:
+    (folder / "graph.onnx").unlink()
+    os.mkfifo(folder / "graph.onnx")
+    assert "graph.onnx" in refused(folder)

@@ -198,7 +198,7 @@ def test_the_grown_router_is_calibrated_kept_and_measured(grown: Router, tmp_pat
 def test_a_column_is_what_a_router_of_its_own_would_score(tiny_encoder: str) -> None:
     data = three_models(80, split="new", seed=2)
     pair = Router.fit(TRAIN, ["nano", "maxi"], encoder=tiny_encoder, int8=False)
-    own = Router.fit(data, ["mini", "maxi"], encoder=tiny_encoder, reference=False, int8=False)
+    own = Router.fit(data, ["mini", "maxi"], encoder=tiny_encoder, train_memory=False, int8=False)
     column = pair.add_candidate("mini", data).score(QUERIES)[:, 1]
     np.testing.assert_allclose(column, own.score(QUERIES)[:, 0], atol=1e-5)
 
@@ -304,6 +304,13 @@ def test_a_wrong_candidate_is_not_added(
 ) -> None:
     with pytest.raises(error, match=rule):
         pair.add_candidate(name, three_models(40, split="new", seed=2), **options)
+
+
+def test_one_cost_alone_has_no_meaning(tiny_encoder: str) -> None:
+    data = three_models(40, costs=False)
+    pair = Router.fit(data, ["nano", "maxi"], encoder=tiny_encoder, int8=False)
+    with pytest.raises(CandidateError, match="one of 'mini' alone has no meaning"):
+        pair.add_candidate("mini", data, cost_usd=0.1)
 
 
 def test_what_cannot_be_learned_from_is_not_added(pair: Router) -> None:

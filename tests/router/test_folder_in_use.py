@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import os
 import pickle
 import subprocess
@@ -240,3 +241,53 @@ def test_killed_savers_leave_a_router(folder, two_steps):
 
 def test_killed_while_a_data_file_is_saved(tmp_path):
     saved_through_kills(tmp_path, kills=3)
+
+
+def test_names_that_are_not_there_are_not_exchanged(tmp_path):
+    (tmp_path / "one").mkdir()
+    with pytest.raises(FileNotFoundError):
+        swapping.exchanged(tmp_path / "one", tmp_path / "other")
+
+
+def test_a_file_system_that_cannot_exchange_is_no_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(swapping, "_RENAME_EXCHANGE", 1 << 20)  # a flag that no system has
+    (tmp_path / "one").mkdir()
+    (tmp_path / "other").mkdir()
+    assert not swapping.exchanged(tmp_path / "one", tmp_path / "other")
+
+
+def scratch_of(folder: Path) -> Path:
+    """Make a scratch folder with a new folder in it, of one file."""
+    scratch = folder.parent / "scratch"
+    (scratch / "new").mkdir(parents=True)
+    (scratch / "new" / "made").touch()
+    return scratch
+
+
+def test_a_second_step_that_fails_puts_the_old_folder_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(swapping, "_linux", lambda: False)
+    scratch, folder = scratch_of(tmp_path / "router"), tmp_path / "router"
+    folder.mkdir()
+    (folder / "old").touch()
+    moving = type(folder).replace
+
+    def fail(self, target):
+        if self == scratch / "new":
+            raise OSError(errno.ENOSPC, "no space left")
+        return moving(self, target)
+
+    monkeypatch.setattr(type(folder), "replace", fail)
+    with pytest.raises(OSError, match="no space left"):
+        swapping.put_in_place(scratch, folder)
+    assert [path.name for path in folder.iterdir()] == ["old"]
+
+
+def test_where_others_write_all_the_time_it_is_said(tmp_path, monkeypatch):
+    scratch, folder = scratch_of(tmp_path / "router"), tmp_path / "router"
+
+    def fail(self, target):
+        raise OSError(errno.ENOTEMPTY, "another was quicker")
+
+    monkeypatch.setattr(type(folder), "replace", fail)
+    with pytest.raises(OSError, match="others write there all the time"):
+        swapping.put_in_place(scratch, folder)

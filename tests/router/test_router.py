@@ -121,15 +121,22 @@ def test_three_candidates_share_one_router(tiny_encoder: str) -> None:
     assert router.decide(EASY[0], threshold=math.inf).candidate == "maxi"
 
 
-def test_without_a_reference_there_are_no_neighbours(tiny_encoder: str) -> None:
-    router = Router.fit(FEW, PAIR, encoder=tiny_encoder, reference=False)
-    assert router.reference is None
+@pytest.mark.parametrize("name", ["train_memory", "reference"])
+def test_without_a_train_memory_there_are_no_neighbours(tiny_encoder: str, name: str) -> None:
+    router = Router.fit(FEW, PAIR, encoder=tiny_encoder, **{name: False})
+    assert router.train_memory is None
     assert "neighbours" not in router.facts["training"]["parts"]
     found = router.evaluate(known_truth(20, split="v", seed=3), resamples=2)
     assert "nearest_neighbours" not in found.baselines
 
 
 # -- deciding -----------------------------------------------------------------------------------
+
+
+def test_the_older_name_of_the_train_memory_says_the_newer(fitted: Router) -> None:
+    with pytest.warns(DeprecationWarning, match=r"use Router\.train_memory") as told:
+        assert fitted.reference is fitted.train_memory
+    assert told[0].filename == __file__
 
 
 def test_before_calibration_the_best_expected_quality_is_sought() -> None:

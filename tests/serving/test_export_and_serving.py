@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 from shared_router import Router
+from shared_router.errors import ArtifactError
 from shared_router.serving.features import FEATURE_NAMES, feature_matrix
+from shared_router.serving.memory import TrainMemory
 from shared_router.serving.scorer import GraphScorer, Scorer
 from shared_router.serving.session import GraphSession
 from shared_router.serving.tokens import Tokens
@@ -41,9 +43,9 @@ def encoder(in_tiny_cache: Path, tiny_encoder: str) -> ExportedEncoder:
     return load_encoder(tiny_encoder)
 
 
-def scorer_of(encoder: ExportedEncoder, graph: bytes, reference: np.ndarray | None) -> GraphScorer:
+def scorer_of(encoder: ExportedEncoder, graph: bytes, memory: np.ndarray | None) -> GraphScorer:
     tokens = encoder.tokens
-    return GraphScorer(GraphSession(graph), tokens, reference)
+    return GraphScorer(GraphSession(graph), tokens, memory)
 
 
 def made_head(parts: tuple[str, ...], probability: bool, columns: int = 1) -> TrainedHead:
@@ -86,9 +88,9 @@ def test_the_graph_computes_what_was_trained(
 ) -> None:
     head = made_head(parts, probability, columns=2)
     neighbours = head.parts.get("neighbours")
-    reference = np.ascontiguousarray(neighbours.embeddings.T) if neighbours else None
+    memory = np.ascontiguousarray(neighbours.embeddings.T) if neighbours else None
     graph = export_router_graph(encoder.graph, head, len(FEATURE_NAMES))
-    plain = scorer_of(encoder, graph, reference)
+    plain = scorer_of(encoder, graph, memory)
     scorer = replace(plain, reads_terms="terms" in parts)
     scores, embeddings = scorer.score_and_embed(TEXTS)
     expected = head.predict(embeddings, feature_matrix(TEXTS), terms=term_matrix(TEXTS))
@@ -229,3 +231,28 @@ def test_a_router_survives_a_fork(calibrated: Router, tmp_path: Path) -> None:
 
 def test_a_graph_holds_no_path_of_this_machine(fitted: Router) -> None:
     assert b".py" not in fitted.scorer.session.bytes
+
+
+def test_neighbours_are_kept_with_a_router(encoder: ExportedEncoder, tmp_path: Path) -> None:
+    head = made_head(("kernel", "neighbours"), probability=False, columns=1)
+    known = head.parts["neighbours"].embeddings.astype(np.float16)
+    memory = TrainMemory(known, np.zeros((len(known), 1), dtype=np.float32))
+    graph = export_router_graph(encoder.graph, head, len(FEATURE_NAMES))
+    scorer = scorer_of(encoder, graph, memory.as_input())
+    router = Router(candidates=tuple(PAIR), scorer=scorer, train_memory=memory)
+    router.save_pretrained(tmp_path / "router")
+    read = Router.from_pretrained(tmp_path / "router")
+    np.testing.assert_array_equal(read.score(TEXTS), router.score(TEXTS))
+
+
+def test_a_graph_that_was_replaced_since_is_not_taken_for_it(
+    calibrated: Router, tmp_path: Path
+) -> None:
+    calibrated.save_pretrained(tmp_path / "router")
+    path = tmp_path / "router" / "graph.onnx"
+    session = GraphSession(path, calibrated.scorer.session.sha256)
+    assert session.bytes == path.read_bytes()
+    for content in (b"another", None):
+        path.unlink() if content is None else path.write_bytes(content)
+        with pytest.raises(ArtifactError, match="replaced since it was loaded"):
+            assert session.bytes

@@ -15,7 +15,8 @@ from shared_router.cli.commands import app
 from shared_router.collecting import specs as collect_specs
 from shared_router.collecting.specs import resolve_spec
 from shared_router.errors import ConfigurationError, MissingExtraError
-from shared_router.training import encoder
+from shared_router.support.extras import Needs, lacking
+from shared_router.training import cross_validation, encoder, export, term_head
 from shared_router.training.needs import check_training
 from tests.material import PAIR, known_truth, write_lines
 
@@ -97,7 +98,7 @@ def test_collect_names_the_packages_of_models_and_judge_together(tmp_path, witho
 def test_judge_names_metric_and_engine_together(tmp_path, without):
     without("sacrebleu", "ray")
     command = ["judge", str(tmp_path / "none"), str(tmp_path / "out"), "--judge", "bleu"]
-    result = CliRunner().invoke(app, [*command, "--engine", "ray"])
+    result = CliRunner().invoke(app, [*command, "--runner", "ray"])
     assert "pip install 'hybrid-llm[judge,ray]'." in result.stderr
 
 
@@ -142,3 +143,27 @@ def test_a_front_without_its_host_names_the_extra(front, host, extra):
     code = f"import sys; sys.modules[{host!r}] = None; import {front}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert f"pip install 'hybrid-llm[{extra}]'." in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "lacks"),
+    [
+        (cross_validation, "_scipy_optimize", "scipy"),
+        (term_head, "_sparse", "scipy"),
+        (export, "_onnx", "onnx"),
+    ],
+)
+def test_each_part_of_the_training_names_what_it_needs(without, module, name, lacks):
+    without(lacks)
+    assert lacks in said(getattr(module, name))
+
+
+def test_a_module_of_a_package_that_is_missing_is_lacking():
+    assert lacking("no_such_package.part", "json", "") == ["no_such_package.part", ""]
+
+
+def test_one_need_alone_is_said_as_it_is():
+    needs = Needs()
+    with needs:
+        raise MissingExtraError("This", ["its-package"])
+    assert "its-package" in said(needs.check)

@@ -16,7 +16,7 @@ from shared_router.errors import ArtifactError, CandidateError
 from shared_router.options import CallOptions
 from shared_router.records import NOT_CALIBRATED
 from shared_router.support.model_names import OTHER, SAME_FAMILY, SAME_NAME, fit, told_names
-from shared_router.support.names import nearest
+from shared_router.support.names import nearest, shown
 from shared_router.testing import fixed_router
 from tests.material import PAIR, known_truth, three_models
 from tests.router.test_artifact import rewrite
@@ -168,3 +168,8 @@ def test_older_data_tell_no_aliases(tmp_path: Path):
 )
 def test_the_nearest_name_is_told_where_one_is_near(written, meant):
     assert nearest(written, ("small", "large", "exact")) == meant
+
+
+def test_values_are_shown_short_whatever_they_are():
+    assert 0 < len(shown(10**5_000)) < 100  # Python writes no integer of so many digits
+    assert len(shown("x" * 5_000)) < 100

@@ -7,11 +7,14 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from shared_router.errors import PanicError
+from shared_router.router.state import RouterState
+from shared_router.support import processes
 from shared_router.support.processes import ForkSafeLock, native_work
 from tests.support.leaving import WAYS, WORDS
 
@@ -89,3 +92,35 @@ def test_a_lock_that_a_thread_holds_is_free_in_a_child() -> None:
             with lock:
                 os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@forking
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_does_not_wait_for_ever_for_a_model_that_opens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(processes, "FORK_WITHIN_S", 0.01)
+    held, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with processes.opening():
+            held.set()
+            over.wait(GUARD_S)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(GUARD_S)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        with processes.opening():  # it is free here, whoever held it in the parent
+            os._exit(0)
+    over.set()
+    holder.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    with processes.opening():
+        pass
+
+
+def test_a_cached_property_is_found_on_its_class() -> None:
+    assert RouterState.rule.__doc__ == "The rule that turns scores and a threshold into choices."

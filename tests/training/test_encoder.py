@@ -17,6 +17,7 @@ from shared_router.training.encoder import (
     MINILM_PACKAGE,
     MINILM_SHA256,
     cache_folder,
+    encoder_folder,
     load_encoder,
     minilm_folder,
 )
@@ -141,3 +142,31 @@ def test_other_weights_or_tokens_are_another_encoder(
     (copy / "tokenizer.json").write_text((copy / "tokenizer.json").read_text().replace("17", "18"))
     chosen = other if changed == "model.safetensors" else copy
     assert load_encoder(str(chosen)).sha256 != load_encoder(tiny_encoder).sha256
+
+
+def test_an_encoder_is_found_in_the_hubs_local_cache(
+    tiny_encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = "0" * 40
+    folder = tmp_path / "models--someone--tiny"
+    shutil.copytree(tiny_encoder, folder / "snapshots" / commit)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert encoder_folder("someone/tiny") == folder / "snapshots" / commit
+
+
+def test_a_half_exported_encoder_is_exported_anew(own_cache: Path, tiny_encoder: str) -> None:
+    first = load_encoder(tiny_encoder)
+    (note,) = own_cache.rglob("encoder.json")
+    note.unlink()
+    assert load_encoder(tiny_encoder).graph == first.graph
+    assert note.is_file()
+
+
+def test_an_encoder_says_how_much_it_reads(
+    own_cache: Path, tiny_encoder: str, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_encoder, tmp_path / "short")
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 24}')
+    assert load_encoder(str(folder)).max_tokens == 24

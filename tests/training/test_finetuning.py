@@ -83,7 +83,7 @@ def fit_small(encoder: str, told: Callable[..., object] | None = None, **setting
     )
     data = known_truth(60)
     return Router.fit(
-        data, PAIR, encoder=encoder, finetune=chosen, int8=False, reference=False, progress=told
+        data, PAIR, encoder=encoder, finetune=chosen, int8=False, train_memory=False, progress=told
     )
 
 
@@ -211,3 +211,9 @@ def test_a_batch_is_padded_to_few_lengths(lengths: tuple[int, ...], most: int, p
     assert padded % LENGTH_STEP == 0 or padded == most
     assert batch["attention_mask"].sum(dim=1).tolist() == list(lengths)
     assert (batch["input_ids"][batch["attention_mask"] == 0] == 0).all()
+
+
+def test_checkpoints_need_a_folder(tiny_encoder: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match="cannot hold checkpoints"):
+        fit_small(tiny_encoder, checkpoints=str(tmp_path / "file"))

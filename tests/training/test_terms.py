@@ -200,7 +200,7 @@ def told_by_words(n: int, *, seed: int = 0, extra: bool = False) -> RoutingDatas
 def router(tiny_cache: Path, tiny_encoder: str) -> Router:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HYBRID_LLM_CACHE", str(tiny_cache))
-        return Router.fit(told_by_words(300), PAIR, encoder=tiny_encoder, reference=False)
+        return Router.fit(told_by_words(300), PAIR, encoder=tiny_encoder, train_memory=False)
 
 
 def graph_of(router: Router) -> GraphScorer:

@@ -127,12 +127,12 @@ def test_the_kernel_interpolates_what_it_has_seen() -> None:
 
 def test_neighbours_average_the_nearest() -> None:
     rng = np.random.default_rng(0)
-    reference, queries = rng.normal(size=(2, 30, 4)).astype(np.float32)
+    known, queries = rng.normal(size=(2, 30, 4)).astype(np.float32)
     targets = rng.normal(size=(30, 2))
-    nearest = np.argsort(-(queries @ reference.T), axis=1)[:, :7]
+    nearest = np.argsort(-(queries @ known.T), axis=1)[:, :7]
     expected = targets[nearest].mean(axis=1)
-    np.testing.assert_allclose(neighbour_mean(queries, reference, targets, k=7), expected)
-    everyone = NeighbourHead(reference, targets).predict(queries, queries)
+    np.testing.assert_allclose(neighbour_mean(queries, known, targets, k=7), expected)
+    everyone = NeighbourHead(known, targets).predict(queries, queries)
     np.testing.assert_allclose(everyone, np.tile(targets.mean(axis=0), (30, 1)))
 
 

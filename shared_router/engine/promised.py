@@ -1,0 +1,112 @@
+"""What a limit gives now, said once where an application is built: promised, estimated, missing."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from shared_router.deciding.promise import CONFIDENCES
+from shared_router.options import ESTIMATE, QUALITY_DIALS, Asked, Dial
+
+if TYPE_CHECKING:
+    from shared_router.deciding.curve import CalibrationCurve
+    from shared_router.options import Confidence
+    from shared_router.router.state import RouterState
+
+LADDER = (0.01, 0.02, 0.05, 0.1, 0.2)
+"""Relative limits that are tried in place of one that cannot be promised."""
+
+
+def promised_share(router: RouterState, dial: Dial, confidence: Confidence) -> float:
+    """Return the share of calls kept from the reference within a limit that is promised; 0 if none.
+
+    Args:
+        router: The router.
+        dial: A quality dial.
+        confidence: How sure it must be.
+    """
+    limit = dial.name in QUALITY_DIALS
+    if router.promises is None or not isinstance(confidence, float) or not limit:
+        return 0.0
+    whole = router.promises.whole
+    return float(whole.shares[whole.step(dial, confidence)])
+
+
+def missing_labels(curve: CalibrationCurve | None, dial: Dial, confidence: float) -> int | None:
+    """Reckon how many labels would promise something at a limit, if more are like those known.
+
+    Args:
+        curve: The estimate.
+        dial: A quality dial.
+        confidence: How sure it must be.
+
+    Returns:
+        The number; `None` where no number would do, or it cannot be told.
+    """
+    if curve is None or curve.scores is None or curve.outcomes is None or dial.value <= 0:
+        return None
+    error = 1 - next((known for known in CONFIDENCES if known >= confidence), confidence)
+    scale = 1.0 if dial.name == "max_quality_drop_absolute" else abs(curve.reference_quality)
+    limit = dial.value * scale
+    least = math.log(1 / error) / limit if limit > 0 else math.inf
+    gaps = (curve.outcomes[:, -1] - curve.outcomes[:, 0])[np.argsort(-curve.scores[:, 0])]
+    n = len(gaps)
+    drops, squares = np.cumsum(gaps) / n, np.cumsum(gaps**2) / n
+    from_here = np.maximum.accumulate(drops)  # each setting before it must hold too
+    spare = limit - from_here
+    settings = spare[max(0, n // 100) :] > 0
+    if not settings.any():
+        return None
+    z = NormalDist().inv_cdf(error)
+    needed = z * z * np.maximum(squares - drops**2, 0) / np.maximum(spare, 1e-12) ** 2
+    found = float(needed[max(0, n // 100) :][settings].min())
+    return math.ceil(max(found, least))
+
+
+def said_of_limit(router: RouterState, asked: Asked) -> str:
+    """Say what becomes of calls under a limit that cannot be promised, and what would.
+
+    Args:
+        router: The router.
+        asked: The limit.
+    """
+    dial, confidence = asked.dial, asked.confidence
+    curve = router.estimate
+    sure = confidence if isinstance(confidence, float) else 0.0
+    cannot = (
+        f"{dial.name}={dial.value:g} cannot be promised at confidence {confidence} by router "
+        f"{router.name!r}{_why(router)}: every call under it goes to the reference."
+    )
+    parts = [cannot]
+    held = [
+        (limit, share)
+        for limit in LADDER
+        if limit > dial.value
+        and (share := promised_share(router, Dial("max_quality_drop", limit), confidence)) > 0
+    ]
+    if held and dial.name == "max_quality_drop":
+        limit, share = held[0]
+        parts.append(f"Promised now: {limit:g}, which keeps {share:.0%} of calls from it.")
+    if curve is not None:
+        kept = curve.cost_advantage_at(dial)
+        parts.append(f"The estimate (confidence={ESTIMATE!r}) would keep {kept:.0%}.")
+        parts.append(_missing(curve, dial, sure, router))
+    return " ".join(parts)
+
+
+def _why(router: RouterState) -> str:
+    if router.promises is not None:
+        return f", calibrated on {router.promises.whole.n} queries"
+    why = router.facts.get("calibration", {}).get("no_promise")
+    return f" ({why})" if why else " (calibrated before promises were tested: calibrate it again)"
+
+
+def _missing(curve: CalibrationCurve, dial: Dial, confidence: float, router: RouterState) -> str:
+    wanted = missing_labels(curve, dial, confidence)
+    known = router.promises.whole.n if router.promises is not None else curve.n
+    if wanted is None:
+        return "No number of labels like these would promise it."
+    return f"About {max(wanted - known, 1)} more labels would promise something at it."

@@ -1,0 +1,95 @@
+"""Promises in a router's folder: arrays by name, and what stands beside them in the settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shared_router.deciding.promise import Look, Promise
+from shared_router.deciding.settings import Promises
+from shared_router.errors import ConfigurationError
+from shared_router.serving.probes import Probes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from shared_router.router.schema import StoredPromises
+
+    Arrays = Mapping[str, NDArray[Any]]
+
+LOOK = ("upper", "upper_relative")
+"""Arrays of a look."""
+PROBES = "probes"
+
+
+def _parts(promises: Promises) -> Iterator[tuple[dict[str, Any], Promise]]:
+    """Name every promise, and give it."""
+    yield {"of": "whole"}, promises.whole
+    for label, own in promises.tasks.items():
+        yield {"of": "task", "label": label}, own
+    if promises.rest is not None:
+        yield {"of": "rest"}, promises.rest
+
+
+def promise_arrays(promises: Promises | None, probes: Probes | None) -> dict[str, NDArray[Any]]:
+    """Name the arrays of promises and probes."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for at, (_, own) in enumerate(_parts(promises) if promises else ()):
+        arrays |= {f"promise {at}/thresholds": own.thresholds, f"promise {at}/shares": own.shares}
+        for number, look in enumerate(own.looks):
+            arrays |= {f"promise {at}/look {number}/{name}": getattr(look, name) for name in LOOK}
+    return arrays if probes is None else arrays | {PROBES: probes.scores}
+
+
+def promise_settings(promises: Promises | None) -> dict[str, Any] | None:
+    """Return what stands in the settings."""
+    if promises is None:
+        return None
+    parts = [
+        about | {"method": own.method, "looks": [look.n for look in own.looks]}
+        for about, own in _parts(promises)
+    ]
+    return {"parts": parts}
+
+
+def read_promises(arrays: Arrays, stored: StoredPromises | None) -> Promises | None:
+    """Make promises of their arrays.
+
+    Raises:
+        ConfigurationError: If one is missing, or breaks a rule.
+    """
+    if stored is None:
+        return None
+    found: dict[tuple[str, str | None], Promise] = {}
+    for at, part in enumerate(stored.parts):
+        looks = tuple(
+            Look(n=n, **{name: _named(arrays, f"promise {at}/look {i}/{name}") for name in LOOK})
+            for i, n in enumerate(part.looks)
+        )
+        found[part.of, part.label] = Promise(
+            thresholds=_named(arrays, f"promise {at}/thresholds"),
+            shares=_named(arrays, f"promise {at}/shares"),
+            looks=looks,
+            method=part.method,
+        )
+    return Promises(
+        whole=found["whole", None],
+        tasks={str(label): own for (of, label), own in found.items() if of == "task"},
+        rest=found.get(("rest", None)),
+    )
+
+
+def read_probes(arrays: Arrays, spread: float | None) -> Probes | None:
+    """Make probes of their array."""
+    if spread is None:
+        return None
+    return Probes(_named(arrays, PROBES).astype(np.float32), spread)
+
+
+def _named(arrays: Arrays, name: str) -> NDArray[Any]:
+    if name not in arrays:
+        raise ConfigurationError(f"It holds the array {name!r}; got none.")
+    return arrays[name]
