@@ -71,6 +71,17 @@ def upper_means(found: Losses, errors: Sequence[float]) -> NDArray[np.float64]:
     return np.stack(bounds, axis=1)
 
 
+def log_fortune(excess: NDArray[np.float64], error: float) -> float:
+    """Compute the logarithm of what bets against "the mean is at least 0" make of 1.
+
+    Args:
+        excess: What each query lost beyond a limit, shape (n,), each at most 1.
+        error: The error whose inverse the fortune is to reach.
+    """
+    grown = np.log1p(-STAKES * excess[:, None]).sum(axis=0)
+    return float(_mixed(grown, _mixture(len(excess), error)))
+
+
 def _grown(
     lost: NDArray[np.float64], expected: NDArray[np.float64], ends: NDArray[np.intp]
 ) -> NDArray[np.float64]:

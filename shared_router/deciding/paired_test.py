@@ -83,7 +83,7 @@ def score_statistic(
 
 
 def critical_values(
-    n: int, drop: float, errors: Sequence[float], gain: float = 1.0
+    n: int, drop: float, errors: Sequence[float], gain: float = 1.0, *, above: bool = False
 ) -> NDArray[np.float64]:
     """Find the values below which the score statistic rejects, by enumeration.
 
@@ -92,37 +92,40 @@ def critical_values(
         drop: The limit, in (0, 1).
         errors: Probabilities of rejecting in error, each in (0, 0.5).
         gain: What a gain weighs against a loss, in (0, 1].
+        above: Whether "at most this drop" is tested instead: then the values above which it is
+            rejected.
 
     Returns:
-        One value per error: rejecting where `z` is less has at most that probability, whatever the
-        share of gains.
+        One value per error: rejecting where `z` is less (greater) has at most that probability,
+        whatever the share of gains.
 
     Source: Lloyd and Moldovan, Stat. Med. 27 (2008): the exact unconditional test.
     """
     asked = np.asarray(errors, dtype=np.float64) / BETWEEN
     many = n * (1 - drop) / (1 + gain) > ENUMERATED_GAINS
     found = normal_quantiles(asked) - MANY_GAINS_MARGIN * many
-    greatest = float(found.max())
-    for z, reached in _distributions(n, drop, gain, greatest):
+    greatest, way = float(found.max()), -1 if above else 1
+    for z, reached in _distributions(n, drop, gain, greatest, way):
         # The least value at which more than the error would be rejected: below it, all is well.
         at = np.searchsorted(reached, asked, side="right")
         found = np.minimum(found, np.append(z, np.inf)[at])
-    return found
+    return way * found
 
 
 def _distributions(
-    n: int, drop: float, gain: float, greatest: float
+    n: int, drop: float, gain: float, greatest: float, way: int
 ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Give, for each share of gains, the least values of the statistic and the chance up to each.
 
-    Values above the greatest that is asked for are left out.
+    Values above the greatest that is asked for are left out. With `way` -1 the statistic is turned
+    round.
     """
     logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
     for shares in _shares(n, (1 - drop) / (1 + gain)):
         lost = _likely(n, drop + gain * shares[0], drop + gain * shares[-1])
         b, c = np.meshgrid(lost, _likely(n, shares[0], shares[-1]), indexing="ij")
-        fits = (b + c <= n) & (b - gain * c < n * drop)  # where the statistic is negative
-        z = score_statistic(b[fits], c[fits], n, drop, gain)
+        fits = (b + c <= n) & (way * (b - gain * c - n * drop) < 0)  # the statistic is negative
+        z = way * score_statistic(b[fits], c[fits], n, drop, gain)
         order = np.argsort(z)[: np.count_nonzero(z <= greatest)]
         z, b, c = z[order], b[fits][order], c[fits][order]
         starts, ends = _alike(z)

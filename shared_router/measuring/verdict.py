@@ -16,10 +16,10 @@ import numpy as np
 
 from shared_router.deciding.evidence import gather_evidence, quality_bounds
 from shared_router.deciding.paired_test import MOST_ERROR
-from shared_router.deciding.promise import OF_REFERENCE
 from shared_router.deciding.walk import one_sign
 from shared_router.measuring.bootstrap import RESAMPLES, resampled_weights
 from shared_router.measuring.drop_interval import drop_interval, share_interval
+from shared_router.options import QUALITY_DIALS, USUAL_CONFIDENCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from shared_router.options import Dial
 
 State = Literal["held", "not shown", "broken"]
-QUALITY_DIALS = ("max_quality_drop", "max_quality_drop_absolute")
-ESTIMATE_CONFIDENCE = 0.9
-"""Confidence of a verdict on a dial that asks for the estimate."""
 NO_QUERIES = "no query is left that nobody fitted or calibrated on"
+ALL_KEPT = "all goes to {}: nothing is lost, and nothing saved"
 NO_RELATIVE_DROP = "a relative drop has no meaning where the reference's quality is 0 or spans it"
 NO_BOUNDS = "quality without known bounds"
 POWER = 0.8
 """Chance of a decision that the number of queries named gives, where more are like these."""
+LAST_BITS = 1e-12
+"""Rounding of an end that is compared with a limit."""
 MOST_NEEDED = 10**9
 """Queries above which none are named: the drop is the limit."""
 
@@ -61,6 +61,8 @@ class FreshQueries:
     """Least and greatest quality there can be, where stated."""
     costs_usd: NDArray[np.float64] | None = None
     """Cost of each call, shape (n, k), or mean cost, shape (k,); `None` where unknown."""
+    rounding: bool = False
+    """Whether graded quality is rounded and tested exactly, as other queries say; else by bets."""
     always_reference: bool = False
     """Whether the setting sends every query there can be to the reference."""
 
@@ -86,7 +88,7 @@ class FreshQueries:
         routed = [self.samples[at][row] for row, at in enumerate(self.choice)]
         nothing = np.zeros(len(self))
         pair = (routed, self.samples[self.reference])
-        return gather_evidence(self.ids, self.texts, nothing, pair, bounds)
+        return gather_evidence(self.ids, self.texts, nothing, pair, bounds, rounding=self.rounding)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +124,8 @@ class Verdict:
     queries_needed: int | None = None
     """About how many fresh queries would decide it, if more are like these; `None` where it is
     decided, or no number would."""
+    always_reference: bool = False
+    """Whether the setting sends every query there can be to the reference."""
     cost_advantage: float | None = None
     """Share of calls kept from the reference."""
     cost_advantage_interval: Ends | None = None
@@ -147,27 +151,31 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """All of it in one sentence."""
-        asked = f"{self.dial}={self.value:g}{self._claimed()} was asked"
+        asked = f"{self._opening()}: {self.dial}={self.value:g}{self._claimed()} was asked"
         if self.n == 0:
-            return f"{self._opening()}: {asked}, and {NO_QUERIES}."
-        parts = [f"{self._opening()}: {asked}, and on {self._measured()}", self._saving()]
+            return f"{asked}, and {NO_QUERIES}: give others to judge it by."
+        if self.always_reference:
+            return f"{asked}, and on {self._queries()} {ALL_KEPT.format(self.reference)}."
+        parts = [f"{asked}, and on {self._measured()}", self._saving()]
         return "; ".join([" ".join(parts), *self._left_open()]) + "."
 
     def _opening(self) -> str:
         if self.state is None:
             return "Nothing is promised"
-        return f"{self.state.capitalize()} at confidence {self.confidence:g}"
+        how = "Trivially held" if self.always_reference else self.state.capitalize()
+        return f"{how} at confidence {self.confidence:g}"
 
     def _claimed(self) -> str:
         if self.guarantee in ("promised", "estimated"):
             return f" ({self.guarantee})"
-        refused = self.limits_quality and self.guarantee == "none" and not self.cost_advantage
-        return f" (no promise, so that all goes to {self.reference})" if refused else ""
+        return " (no promise)" if self.always_reference and self.limits_quality else ""
+
+    def _queries(self) -> str:
+        queries = f"{self.n:,} {'query' if self.n == 1 else 'queries'}"
+        return f"{queries} that nobody fitted or calibrated on"
 
     def _measured(self) -> str:
-        queries = f"{self.n:,} {'query' if self.n == 1 else 'queries'}"
-        found = f"{queries} that nobody fitted or calibrated on"
-        return f"{found} the drop is {self.shown_drop},"
+        return f"{self._queries()} the drop is {self.shown_drop},"
 
     def _saving(self) -> str:
         share = _percent(self.cost_advantage or 0.0, self.cost_advantage_interval)
@@ -235,7 +243,7 @@ def verdict_of(
     Returns:
         The verdict.
     """
-    sure = confidence if isinstance(confidence, float) else ESTIMATE_CONFIDENCE
+    sure = confidence if isinstance(confidence, float) else USUAL_CONFIDENCE
     limits = dial.name in QUALITY_DIALS
     about: dict[str, Any] = {
         "dial": dial.name,
@@ -245,6 +253,7 @@ def verdict_of(
         "reference": fresh.names[fresh.reference],
         "n": len(fresh),
         "relative": dial.name != "max_quality_drop_absolute",
+        "always_reference": fresh.always_reference,
     }
     if not len(fresh):
         return Verdict(**about, state="not shown" if limits else None, reason=NO_QUERIES)
@@ -275,13 +284,25 @@ def _dropped(dial: Dial, fresh: FreshQueries, error: float, relative: bool) -> d
     found |= {"drop_interval": ends, "method": evidence.method, "tested": len(evidence.losses)}
     if limit is None:
         return found
-    state = "held" if ends[1] <= limit else "broken" if ends[0] > limit else "not shown"
+    state = state_of(ends, limit)
     if state != "not shown":
         return found | {"state": state}
     needed = _needed(evidence, limit, error, relative)
     each = len(fresh) / len(evidence.losses)  # queries for one text that counts
     more = None if needed is None else max(math.ceil(needed * each), len(fresh) + 1)
     return found | {"state": state, "queries_needed": more}
+
+
+def state_of(ends: Ends, limit: float) -> State:
+    """Compare the interval of a drop with a limit, which its test was asked for.
+
+    Args:
+        ends: Lower and upper end; one that is the limit was shown to lie on its side of it.
+        limit: The limit.
+    """
+    if ends[1] <= limit + LAST_BITS:
+        return "held"
+    return "broken" if ends[0] >= limit - LAST_BITS else "not shown"
 
 
 def _seen_bounds(fresh: FreshQueries) -> Ends:
@@ -303,7 +324,6 @@ def _needed(evidence: Evidence, limit: float, error: float, relative: bool) -> f
     over = evidence.losses * evidence.span - allowed
     mean = float(np.average(over, weights=evidence.weights))
     variance = float(np.average((over - mean) ** 2, weights=evidence.weights))
-    error *= 1 - OF_REFERENCE if relative else 1.0
     wide = -NormalDist().inv_cdf(error)
     if evidence.method == "bets":
         wide = math.sqrt(2 * math.log(1 / error))  # what a fortune of 1 / error takes

@@ -59,6 +59,18 @@ def test_the_error_is_used(relative):
     assert (worst >= 0.8 * np.array(ERRORS)).all()
 
 
+@pytest.mark.parametrize(("n", "drop"), [(20, 0.1), (60, 0.02), (60, 0.3), (150, 0.05)])
+@pytest.mark.parametrize("relative", [False, True])
+def test_the_other_tail_keeps_its_error_too(n, drop, relative):
+    gain = 1 - drop if relative else 1.0
+    above = critical_values(n, drop, ERRORS, gain, above=True)
+    most = (1 - drop) / (1 + gain)
+    shares = [0.0, *np.random.default_rng(0).uniform(0, 1, 15) ** 2 * most, most * (1 - 1e-9)]
+    reached = [1 - size(n, drop, gain, gains, above + 1e-9) for gains in shares]
+    assert (np.max(reached, axis=0) <= 1.02 * np.array(ERRORS)).all()
+    assert (np.max(reached, axis=0)[1:3] >= 0.6 * np.array(ERRORS)[1:3]).all()
+
+
 def test_a_relative_limit_keeps_the_error_whatever_the_reference_gets_right():
     n, drop, error = 24, 0.3, 0.18
     test = CriticalValues((error,))

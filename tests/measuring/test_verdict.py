@@ -135,9 +135,14 @@ def test_quality_of_unknown_bounds_is_measured_and_not_shown():
 
 def test_all_to_the_reference_holds_by_itself():
     always = FreshQueries(**vars(fresh(10, routed=0)) | {"always_reference": True})
-    found = verdict_of(FIVE, 0.9, always)
+    found = verdict_of(FIVE, 0.9, always, "none")
     assert (found.state, found.drop, found.drop_interval) == ("held", 0.0, (0.0, 0.0))
     assert found.cost_advantage_interval == (0.0, 0.0)
+    assert found.sentence == (
+        "Trivially held at confidence 0.9: max_quality_drop=0.05 (no promise) was asked, and on "
+        "10 queries that nobody fitted or calibrated on all goes to large: nothing is lost, and "
+        "nothing saved."
+    )
 
 
 def test_repeated_texts_count_as_one():
