@@ -279,7 +279,7 @@ def _halved(
         first, second = np.array_split(mixed, 2)
         curve = calibration_curve(rule, scores[first], outcomes.quality[first])
         threshold = curve.resolve(dial)
-        measured = figures_at_threshold(rule, scores[second], _rows(outcomes, second), threshold)
+        measured = figures_at_threshold(rule, scores[second], rows_of(outcomes, second), threshold)
         samples.append(measured)
     return samples
 
@@ -291,11 +291,13 @@ def _resampled(
     n = len(outcomes)
     draws = (rng.integers(0, n, n) for _ in range(RESAMPLES))
     return [
-        figures_at_threshold(rule, scores[rows], _rows(outcomes, rows), threshold) for rows in draws
+        figures_at_threshold(rule, scores[rows], rows_of(outcomes, rows), threshold)
+        for rows in draws
     ]
 
 
-def _rows(outcomes: OutcomeTable, rows: NDArray[np.intp]) -> OutcomeTable:
+def rows_of(outcomes: OutcomeTable, rows: NDArray[np.intp]) -> OutcomeTable:
+    """Keep some queries."""
     texts = [outcomes.queries[row] for row in rows]
     per_query = outcomes.query_costs_usd
     return replace(

@@ -113,7 +113,9 @@ def _best(
     """Find the cheapest place of one label."""
     choices = {offset: _box(point, offset, size, page) for offset in _offsets(size, page)}
     costs = {
-        offset: _cost(box, offset, taken, page) + _crossing(point, box, taken, leaders)
+        offset: _cost(box, offset, taken, page)
+        + _crossing(point, box, taken, leaders)
+        + _over_marks(point, box, page)
         for offset, box in choices.items()
     }
     best = min(costs, key=costs.__getitem__)
@@ -168,3 +170,10 @@ def _crossing(
     line, near = _leader(point, box), box.padded(AIR / 2)
     crossed = sum(other.padded(AIR / 2).holds(line) for other in taken)
     return CROSSING * (crossed + sum(near.holds(other) for other in leaders))
+
+
+def _over_marks(point: NDArray[np.float64], box: Box, page: Page) -> float:
+    """Tell how bad it is that a leader runs over other marks."""
+    others = page.marks[np.abs(page.marks - point).max(axis=1) > 1]
+    apart = np.abs(others[:, None] - _leader(point, box)[None]).max(axis=2)
+    return ON_MARK * float((apart.min(axis=1, initial=np.inf) < MARK).sum())

@@ -173,7 +173,8 @@ class _Drawing:
     def limit(self) -> float | None:
         """The limit, in the units of the axis."""
         verdict = self.verdict
-        return verdict.value * self._scale if verdict.limits_quality else None
+        alike = verdict.relative == self.picture.relative
+        return verdict.value * self._scale if verdict.limits_quality and alike else None
 
     def _frame(self) -> None:
         from matplotlib.ticker import FuncFormatter, MaxNLocator

@@ -17,11 +17,14 @@ def title_of(verdict: Verdict) -> str:
     reference, share = short(verdict.reference), verdict.cost_advantage
     if share is None:
         return f"{verdict.dial}={verdict.value:g}: no fresh queries to judge it by"
+    limit = f"{100 * verdict.value:.4g} %" if verdict.relative else f"{verdict.value:.4g}"
+    if verdict.always_reference:
+        why = f"A {limit} drop is not promised: all" if verdict.limits_quality else "All"
+        return f"{why} calls go to {reference}"
     kept = f"Keeps {percent(share)} of calls from {reference}"
     if verdict.state is None:
         lost = f" at a drop of {verdict.shown_drop}" if verdict.drop is not None else ""
         return f"{kept}{lost}: nothing promised"
-    limit = f"{100 * verdict.value:.4g} %" if verdict.relative else f"{verdict.value:.4g}"
     sure = f"at confidence {verdict.confidence:g}"
     if verdict.state == "held":
         return f"{kept} within a {limit} drop: held {sure}"

@@ -175,7 +175,12 @@ class Verdict:
         return f"{queries} that nobody fitted or calibrated on"
 
     def _measured(self) -> str:
-        return f"{self._queries()} the drop is {self.shown_drop},"
+        part = f" ({self.tested:,} of them tested, as texts repeat)" if self._thinned else ""
+        return f"{self._queries()}{part} the drop is {self.shown_drop},"
+
+    @property
+    def _thinned(self) -> bool:
+        return 0 < self.tested < self.n
 
     def _saving(self) -> str:
         share = _percent(self.cost_advantage or 0.0, self.cost_advantage_interval)

@@ -132,6 +132,7 @@ def _facts(found: _Calibrated) -> dict[str, Any]:
             "n": promised.whole.n,
             "test": promised.whole.method,
             "looks": len(promised.whole.looks),
+            "quality_bounds": list(found.promising.bounds or ()),
             "tasks": {label: own.n for label, own in promised.tasks.items()},
         }
     if tasks is None:

@@ -10,6 +10,7 @@ from shared_router.deciding.curve import resolve_dial
 from shared_router.errors import DataError
 from shared_router.measuring.evaluation import OutcomeTable, RoutingReport, compare, figures_at_dial
 from shared_router.measuring.task_figures import figures_by_task
+from shared_router.router.judged import judged
 from shared_router.router.queries import finite, fresh, known_retrieval, unseen
 from shared_router.router.task_scores import score_by_task
 from shared_router.serving.scorer import GraphScorer
@@ -65,6 +66,7 @@ def evaluate(
         else None,
         cost_quality=costs,
         left_out=len(given) - len(complete),
+        **judged(router, complete, scores, outcomes, dial, confidence, resamples),
     )
 
 

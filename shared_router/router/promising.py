@@ -41,6 +41,8 @@ class Promising:
     promises: Promises | None
     why_not: str | None = None
     """Why nothing can be promised, whatever the limit."""
+    bounds: tuple[float, float] | None = None
+    """Least and greatest quality there can be, where something was tested."""
 
 
 def promises_of(
@@ -68,7 +70,7 @@ def promises_of(
     trial = _Trial(router, data, seen.plain[:, 0], samples, known, look)
     if len(trial.tested) < LEAST_TESTED:
         return Promising(None, f"too few queries: {len(trial.tested)} to test on")
-    return Promising(trial.promises(seen))
+    return Promising(trial.promises(seen), bounds=known)
 
 
 def check_bounds(

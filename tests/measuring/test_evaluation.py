@@ -31,7 +31,9 @@ def report(calibrated: Router) -> dict[str, Any]:
 
 
 def test_the_report_has_exactly_the_published_keys(report: dict[str, Any]) -> None:
-    assert set(report) == {"n", "split", "candidates", "quality", "router", "baselines", "dial"}
+    first = {"verdict", "ladder", "single_models", "static_mix", "picture"}
+    rest = {"n", "split", "candidates", "quality", "router", "baselines", "dial"}
+    assert set(report) == first | rest
     assert set(report["baselines"]) == {"random", "query_length", "nearest_neighbours", "oracle"}
     assert set(report["router"]) == FIGURES | {"intervals"}
     for found in report["baselines"].values():
