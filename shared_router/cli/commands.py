@@ -46,6 +46,7 @@ from shared_router.cli.options import (
 from shared_router.cli.score import score
 
 if TYPE_CHECKING:
+    from shared_router.measuring.evaluation import RoutingReport
     from shared_router.router.router import Router
     from shared_router.training.finetuning.settings import FineTuning
 
@@ -270,12 +271,21 @@ def evaluate(
             help="Leave out queries fitted on; and calibrated on, where others remain.",
         ),
     ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw the report there, a .png or an .svg."),
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Print baselines, costs and tasks too.")
+    ] = False,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a router beside its baselines on the `validation` split of DATA."""
-    from shared_router.cli.tables import show_report
-    from shared_router.cli.tables_models import show_by_task, show_cost_quality
+    """Judge a router on the `validation` split of DATA, and measure it beside its baselines.
 
+    The first sentence says what was asked, and whether queries that nobody fitted or calibrated
+    on show it.
+    """
     dials = given_dials(
         threshold=threshold,
         max_quality_drop=max_quality_drop,
@@ -283,19 +293,46 @@ def evaluate(
         cost_advantage=cost_advantage,
     )
     sure = confidence_given(confidence)
+    if plot is not None:
+        _check_plot(plot, data, force=force)
     router = read_router(router_folder, **dials)
     chosen = read_data(data, split, task, usual="validation")
     with working("evaluating") as progress:
         report = router.evaluate(chosen, skip_seen=skip_seen, progress=progress, **sure, **dials)
     if skip_seen:
         say(f"Left out {report.left_out} queries that the router has seen; {report.n} remain.")
+    if plot is not None:
+        report.plot(plot)
+        say(f"Drawn in {plot}.")
     if as_json:
         print_json(report.to_dict())
     else:
-        console = stdout_console()
-        show_report(console, report)
-        show_cost_quality(console, report)
-        show_by_task(console, report)
+        _show_evaluation(report, full=full)
+
+
+def _check_plot(plot: Path, data: list[Path], *, force: bool) -> None:
+    """Check that a picture can be drawn and written, before any work."""
+    from shared_router.data.targets import check_output
+    from shared_router.measuring.plot import check_plotting, check_suffix
+
+    check_suffix(plot)
+    check_output(plot, data, force=force)
+    check_plotting()
+
+
+def _show_evaluation(report: "RoutingReport", *, full: bool) -> None:
+    from shared_router.cli.tables import show_report
+    from shared_router.cli.tables_models import show_by_task, show_cost_quality
+    from shared_router.cli.tables_verdict import show_verdict
+
+    console = stdout_console()
+    show_verdict(console, report)
+    if not full:
+        console.print("Baselines, costs and tasks: --full. All of it for programs: --json.")
+        return
+    show_report(console, report)
+    show_cost_quality(console, report)
+    show_by_task(console, report)
 
 
 @app.command()
