@@ -143,7 +143,7 @@ def test_calibrate_into_the_same_folder(run, uncalibrated, data, tmp_path):
     Router.from_pretrained(uncalibrated).save_pretrained(folder)
     found = strict_json(run("calibrate", folder, data, "--json").stdout)
     assert found["calibration"]["n"] == 80
-    assert found["default_dial"] == {"name": "max_quality_drop", "value": 0.01}
+    assert found["default_dial"] == {"name": "max_quality_drop", "value": 0.05}
     assert Router.from_pretrained(folder).curve.n == 80
     assert found["dials"][-1]["cost_advantage"] >= found["dials"][0]["cost_advantage"]
 
@@ -151,7 +151,8 @@ def test_calibrate_into_the_same_folder(run, uncalibrated, data, tmp_path):
 def test_evaluate_json_has_the_documented_keys(run, folder, data):
     found = strict_json(run("evaluate", folder, data, "--json").stdout)
     keys = {"n", "split", "candidates", "quality", "router", "baselines", "cost_quality"}
-    assert set(found) == keys
+    first = {"verdict", "ladder", "single_models", "static_mix", "picture"}
+    assert set(found) == keys | first
     assert set(found["baselines"]) == {"random", "query_length", "nearest_neighbours", "oracle"}
     for figures in (found["router"], *found["baselines"].values()):
         assert {"apgr", "cpt50", "cpt80"} <= set(figures)
@@ -168,8 +169,11 @@ def test_evaluate_equals_the_library(run, folder, data):
 
 
 def test_evaluate_prints_a_table_and_the_dial(run, folder, data):
-    result = run("evaluate", folder, data, "--max-quality-drop", "0.05")
+    short = run("evaluate", folder, data, "--max-quality-drop", "0.05")
+    assert "APGR" not in short.stdout
+    result = run("evaluate", folder, data, "--max-quality-drop", "0.05", "--full")
     assert result.exit_code == 0
+    assert result.stdout.startswith(short.stdout[:200])
     for words in ("APGR", "router's lead", "oracle", "CPT 80 %", "At max_quality_drop=0.05"):
         assert words in result.stdout
     assert "large (reference)" in result.stdout
@@ -198,7 +202,7 @@ def test_route_takes_every_dial(run, folder, dial):
 
 def test_route_says_which_dial_is_used_when_none_is_given(run, folder):
     result = run("route", folder, QUERY, "--task", "made/hard")
-    assert "max_quality_drop=0.01" in result.stderr
+    assert "max_quality_drop=0.05" in result.stderr
     assert strict_json(result.stdout)["task"] == "made/hard"
 
 
@@ -528,5 +532,5 @@ def test_under_torchrun_the_first_process_alone_saves(
 def test_a_figure_that_is_undefined_says_why(run, folder, tmp_path):
     rows = [record(r.id, r.query, small=1.0, large=0.5) for r in known_truth(60, split="v", seed=9)]
     dataset(*rows).save(tmp_path / "data.jsonl")
-    result = run("evaluate", folder, tmp_path / "data.jsonl", "--split", "all")
+    result = run("evaluate", folder, tmp_path / "data.jsonl", "--split", "all", "--full")
     assert "undefined, " in result.stdout
