@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared_router import Router, RoutingDataset
+from shared_router import Router, RoutingDataset, RoutingReport
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,20 +59,46 @@ def test_all_small_and_all_large(demo, router, held_out):
     assert figures(demo[1], "all to mixtral-8x7b") == expected
 
 
-@pytest.mark.parametrize(
-    "dial", [{"max_quality_drop": 0.01}, {"max_quality_drop": 0.05}, {"cost_advantage": 0.5}]
-)
-def test_dials_are_those_of_evaluate(demo, router, held_out, dial):
-    ((name, value),) = dial.items()
-    found = router.evaluate(held_out, resamples=2, **dial).dial
+@pytest.fixture(scope="module")
+def report(router, held_out) -> RoutingReport:
+    return router.evaluate(held_out, max_quality_drop=0.05)
+
+
+@pytest.mark.parametrize("limit", [0.01, 0.05, 0.1])
+@pytest.mark.parametrize("way", ["promised", "estimated"])
+def test_limits_are_those_of_the_ladder(demo, report, limit, way):
+    (rung,) = (rung for rung in report.ladder if rung["limit"] == limit)
+    shown = figures(demo[1], f"router, max_quality_drop={limit:g}, {way}")
+    assert shown[1:] == pytest.approx(
+        [100 * rung[f"{way}_drop"], 100 * rung[f"{way}_share"]], abs=0.051
+    )
+    assert shown[0] == pytest.approx(
+        report.quality["gpt-4-1106"] * (1 - rung[f"{way}_drop"]), abs=6e-4
+    )
+
+
+def test_a_share_is_that_of_evaluate(demo, router, held_out):
+    found = router.evaluate(held_out, resamples=2, cost_advantage=0.5).dial
     expected = [found["quality"], 100 * found["quality_drop"], 100 * found["cost_advantage"]]
-    shown = figures(demo[1], f"router, {name}={value:g}")
-    assert shown == pytest.approx(expected, abs=0.051)
+    assert figures(demo[1], "router, cost_advantage=0.5") == pytest.approx(expected, abs=0.051)
 
 
-def test_what_is_tuned_on_is_not_what_is_reported(router, held_out):
-    dial = router.evaluate(held_out, resamples=2, max_quality_drop=0.01).dial
-    assert "calibrated on one half, measured on the other" in dial["method"]
+def test_what_is_learned_from_is_not_what_is_reported(router, held_out, report):
+    seen = router.fitted_ids | router.calibrated_ids
+    assert len(seen) == 796
+    assert not seen & set(held_out.ids)
+    assert report.verdict.n == report.n == len(held_out)
+
+
+def test_it_ends_with_the_verdict(demo, report):
+    printed = " ".join(demo[1].split())
+    assert printed.endswith(f"Verdict. {report.verdict.sentence}")
+
+
+def test_it_draws_a_picture_where_it_can(demo):
+    pytest.importorskip("matplotlib")
+    assert (demo[0] / ".demo" / "report.png").read_bytes().startswith(b"\x89PNG")
+    assert "Picture: .demo/report.png" in demo[1]
 
 
 def test_examples_and_next_steps(demo, router, held_out):

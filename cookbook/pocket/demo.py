@@ -4,7 +4,8 @@
 
 1. Both pocket models answer questions whose right answer is known.
 2. A router learns from these, and is calibrated on others.
-3. `HybridChatModel` answers new questions at three settings of the dial.
+3. `HybridChatModel` answers new questions: within a promised limit, by its estimate, at a share.
+4. The new questions judge the limit: held, broken, or not shown.
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ from rich.table import Table
 from cookbook.pocket.batches import BatchedModel
 from cookbook.pocket.chat import PocketChatModel
 from cookbook.pocket.questions import Question, questions
-from cookbook.pocket.trade_off import Point, plot
 from langchain_hybrid import HybridChatModel
 from shared_router import Router, RoutingDataset
 from shared_router.collecting.collect import SourceQuery, collect
+from shared_router.data.schema import Outcome, RoutingRecord
+from shared_router.errors import MissingExtraError
 from shared_router.judging.match import EXACT
 
 if TYPE_CHECKING:
@@ -43,11 +45,16 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
     from numpy.typing import NDArray
 
-    from shared_router import RoutingDecision
+    from shared_router import RoutingDecision, RoutingReport
 
 FOLDER = Path(".demo/pocket")
 PAIR = ("small", "large")
-DIALS = ({"max_quality_drop": 0.01}, {"max_quality_drop": 0.05}, {"cost_advantage": 0.6})
+LIMIT = 0.05
+SETTINGS = {
+    f"max_quality_drop={LIMIT:g}, promised": {"max_quality_drop": LIMIT},
+    f"max_quality_drop={LIMIT:g}, estimated": {"max_quality_drop": LIMIT, "confidence": "estimate"},
+    "cost_advantage=0.6": {"cost_advantage": 0.6},
+}
 SEED = 7
 EXAMPLES = 4
 
@@ -58,11 +65,16 @@ class Answered:
 
     right: NDArray[np.bool_]
     """Shape (n,)."""
-    usd: float
-    """The nominal price of all calls, which is compute."""
+    each_usd: NDArray[np.float64]
+    """The nominal price of each call, which is compute, shape (n,)."""
     seconds: float
     """Wall-clock time, routing included."""
     decisions: tuple[RoutingDecision | None, ...] = ()
+
+    @property
+    def usd(self) -> float:
+        """The nominal price of all calls."""
+        return float(self.each_usd.sum())
 
     @property
     def quality(self) -> float:
@@ -93,10 +105,25 @@ def answer(model: Runnable[str, AIMessage], asked: list[Question], routed: bool)
     seconds = time.perf_counter() - began
     return Answered(
         right=np.array([r.text == q.answer for r, q in zip(replies, asked, strict=True)]),
-        usd=sum(reply.response_metadata["cost_usd"] for reply in replies),
+        each_usd=np.array([reply.response_metadata["cost_usd"] for reply in replies]),
         seconds=seconds,
         decisions=tuple(map(_decision, replies)) if routed else (None,) * len(asked),
     )
+
+
+def measured(asked: list[Question], small: Answered, large: Answered) -> RoutingDataset:
+    """Make a data set of what both models answered to the new questions."""
+    records = []
+    for at, question in enumerate(asked):
+        runs = zip(PAIR, (small, large), strict=True)
+        outcomes = {
+            name: Outcome(quality=(float(run.right[at]),), cost_usd=float(run.each_usd[at]))
+            for name, run in runs
+        }
+        records.append(
+            RoutingRecord(id=f"new {at}", query=question.text, split="new", outcomes=outcomes)
+        )
+    return RoutingDataset(tuple(records), "new questions")
 
 
 def _decision(reply: AIMessage) -> RoutingDecision:
@@ -170,42 +197,46 @@ def run(known: int, fresh: int, folder: Path, say: Callable[[object], None]) -> 
     say("2. Fitting a router on four fifths of them, calibrating it on the rest ...")
     router = Router.fit(data.split("train"), PAIR).calibrate(data.split("validation"))
     router.save_pretrained(folder / "router")
-    say(f"3. Asking {fresh} new questions: all to small, all to large, and at three dials ...")
+    say(f"3. Asking {fresh} new questions: all to small, all to large, and at three settings ...")
 
     small, large = PocketChatModel.small(), PocketChatModel.large()
     compared = Comparison(asked, answer(small, asked, False), answer(large, asked, False))
     hybrids = {}
-    for dial in DIALS:
-        hybrid = HybridChatModel(small=small, large=large, router=router, same_models=True, **dial)
-        hybrids[_named(dial)] = answer(hybrid, asked, True)
+    for name, setting in SETTINGS.items():
+        hybrid = HybridChatModel(
+            small=small, large=large, router=router, same_models=True, **setting
+        )
+        hybrids[name] = answer(hybrid, asked, True)
     say(table(compared, hybrids))
     first = next(iter(hybrids))
     say(f"Some of these questions, at {first}:")
     for example in examples(asked, hybrids[first]):
         say(f"  {example}")
-    points = [
-        Point(name, hybrid.cost_advantage, hybrid.quality) for name, hybrid in hybrids.items()
-    ]
-    quality = np.stack([compared.small.right, compared.large.right], axis=1).astype(float)
-    plot(router, [question.text for question in asked], quality, points, folder / "trade_off.png")
-    say(_closing(folder, router))
+    new = measured(asked, compared.small, compared.large)
+    report = router.evaluate(new, max_quality_drop=LIMIT)
+    say(_closing(folder, picture_of(report, folder / "report.png")))
+    if report.verdict is not None:
+        say(f"\nVerdict. {report.verdict.sentence}")
 
 
-def _named(dial: dict[str, float]) -> str:
-    ((name, value),) = dial.items()
-    return f"{name}={value:g}"
+def picture_of(report: RoutingReport, path: Path) -> str:
+    """Draw the report where matplotlib is installed."""
+    try:
+        report.plot(path)
+    except MissingExtraError as missing:
+        return f"No picture: {missing}"
+    return f"Picture: {path}."
 
 
-def _closing(folder: Path, router: Router) -> str:
-    count = router.curve.n if router.curve else 0
+def _closing(folder: Path, picture: str) -> str:
     return (
-        "\nCost advantage: share of calls kept from the large model. Compute: tokens times "
-        "parameters. Seconds: one\ncall after another; the router's few milliseconds are more than "
-        "models of this size take, and nothing\nbeside a real one. A drop asked for is an estimate "
-        f"from {count} calibration questions, not a promise.\n"
-        f"Trade-off curve: {folder / 'trade_off.png'}. Router: {folder / 'router'}. In your own "
-        "chain, with your own\ntwo models and a router trained on their answers (hybrid-llm "
-        "collect, fit, calibrate):\n"
+        "\nPromised: the drop asked for holds with confidence 0.9; where that cannot be shown from "
+        "the calibration, all\ngoes to the large model. Estimated: measured, no promise. Cost "
+        "advantage: share of calls kept from the large\nmodel. Compute: tokens times parameters. "
+        "Seconds: one call after another; the router's few milliseconds are\nmore than models of "
+        "this size take, and nothing beside a real one.\n"
+        f"{picture} Router: {folder / 'router'}. In your own chain, with your own two models and "
+        "a router trained\non their answers (hybrid-llm collect, fit, calibrate):\n"
         "  from langchain_hybrid import HybridChatModel\n"
         '  model = HybridChatModel(small="ollama:...", large="openai:...", router="my-router")\n'
         '  model.invoke("...", max_quality_drop=0.02)'

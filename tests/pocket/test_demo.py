@@ -40,7 +40,8 @@ def test_all_small_and_all_large_frame_the_table(demo):
 
 
 @pytest.mark.parametrize(
-    "dial", ["max_quality_drop=0.01", "max_quality_drop=0.05", "cost_advantage=0.6"]
+    "dial",
+    ["max_quality_drop=0.05, promised", "max_quality_drop=0.05, estimated", "cost_advantage=0.6"],
 )
 def test_each_dial_saves_compute_in_step_with_calls(demo, dial):
     right, drop, share, saved, _ = row(demo[1], f"hybrid, {dial}")
@@ -54,7 +55,7 @@ def test_each_dial_saves_compute_in_step_with_calls(demo, dial):
 
 def test_examples_show_both_models_and_the_reason(demo):
     decisions = [line for line in demo[1].splitlines() if line.strip().startswith("->")]
-    assert all("threshold" in line and "max_quality_drop=0.01" in line for line in decisions)
+    assert all("max_quality_drop=0.05, promised" in line for line in decisions)
     assert {line.split()[1] for line in decisions} == {"pocket-small", "pocket-large"}
 
 
@@ -66,4 +67,19 @@ def test_it_leaves_outcomes_a_router_and_a_picture(demo):
     router = Router.from_pretrained(folder / "router")
     assert router.candidates == ("small", "large")
     assert router.curve.n == data.splits["validation"]
-    assert (folder / "trade_off.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "report.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_promised_setting_keeps_less_than_the_estimate(demo):
+    promised, estimated = (
+        row(demo[1], f"hybrid, max_quality_drop=0.05, {way}") for way in ("promised", "estimated")
+    )
+    assert 0 < promised[2] <= estimated[2]
+
+
+def test_it_ends_with_the_verdict_on_the_new_questions(demo):
+    verdict = " ".join(demo[1].split()).split("Verdict. ")[1]
+    promised = row(demo[1], "hybrid, max_quality_drop=0.05, promised")
+    assert "max_quality_drop=0.05 (promised) was asked, and on 120 queries" in verdict
+    assert f"the drop is {promised[1]:.1f} %" in verdict
+    assert f"{promised[2]:.1f} % [" in verdict
