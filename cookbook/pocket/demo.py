@@ -235,8 +235,9 @@ def _closing(folder: Path, picture: str) -> str:
         "advantage: share of calls kept from the large\nmodel. Compute: tokens times parameters. "
         "Seconds: one call after another; the router's few milliseconds are\nmore than models of "
         "this size take, and nothing beside a real one.\n"
-        f"{picture} Router: {folder / 'router'}. In your own chain, with your own two models and "
-        "a router trained\non their answers (hybrid-llm collect, fit, calibrate):\n"
+        f"{picture} Router: {folder / 'router'}.\n"
+        "In your own chain, with your own two models and a router trained on their answers "
+        "(hybrid-llm collect, fit,\ncalibrate):\n"
         "  from langchain_hybrid import HybridChatModel\n"
         '  model = HybridChatModel(small="ollama:...", large="openai:...", router="my-router")\n'
         '  model.invoke("...", max_quality_drop=0.02)'

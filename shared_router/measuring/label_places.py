@@ -24,7 +24,7 @@ ROUNDS = 3
 """How often each label is placed."""
 CLOSE = 9.0
 """Typographic points from a point to the nearest edge of its label."""
-ON_LABEL, ON_MARK, ON_LEVEL, ON_LINE, CROSSING, FAR = 10.0, 8000.0, 1500.0, 120.0, 1500.0, 12.0
+ON_LABEL, ON_MARK, ON_LEVEL, ON_LINE, CROSSING, FAR = 10.0, 8000.0, 1500.0, 250.0, 1500.0, 12.0
 """What it costs: a square pixel on another label or off the page, a mark, a level, a point of a
 line, a point of a leader on a label, a typographic point of distance."""
 

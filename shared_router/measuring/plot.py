@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".svg")
 SIZE, DPI = (8.0, 16 / 3), 150
 """Inches, and pixels in each: 1200 by 800."""
+LINE_OF_WORDS = 18.0
+"""Typographic points that words between two lines need."""
 MOST_NAMED = 6
 """Candidates that are named in the picture; of more, their points alone are shown."""
 
@@ -225,9 +227,13 @@ class _Drawing:
 
     def _beside_limit(self, words: str, way: int) -> None:
         """Write above or below the limit, at the end where the lines are further away."""
+        level = self.limit or 0.0
+        zero, there = self._pixels([(0.0, 0.0), (0.0, level)])[:, 1]
+        if way < 0 and there - zero < LINE_OF_WORDS * DPI / 72:
+            level = 0.0  # no room between the limit and no drop
         text = self.axes.annotate(
             words,
-            (0, self.limit or 0.0),
+            (0, level),
             xytext=(6, 4 * way),
             textcoords="offset points",
             va="bottom" if way > 0 else "top",
@@ -239,7 +245,7 @@ class _Drawing:
         left, lines = text.get_window_extent(), self._drawn()
         right = left.translated(self.axes.get_window_extent().x1 - left.x1 - 6 * DPI / 72, 0.0)
         if _box(right).padded(AIR).holds(lines) < _box(left).padded(AIR).holds(lines):
-            text.xy = (self.axes.get_xlim()[1], self.limit or 0.0)
+            text.xy = (self.axes.get_xlim()[1], level)
             text.set_position((-6, 4 * way))
             text.set_horizontalalignment("right")
 

@@ -36,9 +36,9 @@ def subtitle_of(verdict: Verdict) -> str:
     if not verdict.n:
         return "all queries here were fitted or calibrated on"
     parts = [f"{verdict.n:,} queries that nobody fitted or calibrated on"]
-    if verdict.drop is not None:
+    if verdict.drop is not None and not verdict.always_reference:
         parts.append(f"drop {verdict.shown_drop}")
-    if verdict.cost_saved is not None:
+    if verdict.cost_saved is not None and not verdict.always_reference:
         parts.append(f"{percent(verdict.cost_saved)} of the cost saved")
     return ", ".join(parts)
 

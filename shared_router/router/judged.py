@@ -220,7 +220,9 @@ class _Judging:
     def picture(self, mix: dict[str, Any], resamples: int) -> Picture:
         """Make the picture: the line, the setting, each model alone, and the coin."""
         walk = Walk(self.router.rule, self.scores, self.outcomes.quality)
-        points = [*self._settings(), *self._candidates(), self._coin(mix)]
+        points = [*self._settings(), *self._candidates()]
+        if len(mix["shares"]) > 1:
+            points.append(self._coin(mix))
         return picture_of(walk, resamples, relative=self.relative, points=points)
 
     def _settings(self) -> Iterator[Point]:
