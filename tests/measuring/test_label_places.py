@@ -52,3 +52,12 @@ def test_a_label_rather_stands_off_a_line():
 
 def test_no_labels_need_no_places():
     assert places(np.empty((0, 2)), [], page(np.empty((0, 2)))) == []
+
+
+def test_a_leader_rather_runs_over_no_other_mark():
+    at = np.array([[500.0, 200.0], [500.0, 240.0]])
+    found = boxes(at, places(at, [SIZE] * 2, page(at)))
+    for point, other, box in zip(at, at[::-1], found, strict=True):
+        end = np.array([(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2])
+        along = point + np.linspace(0, 1, 50)[:, None] * (end - point)
+        assert np.abs(along - other).max(axis=1).min() > 10

@@ -19,7 +19,7 @@ from shared_router.measuring import plot
 from shared_router.measuring.picture import Picture, Point, picture_of
 from shared_router.measuring.plot import draw
 from shared_router.measuring.plot_words import title_of
-from shared_router.measuring.verdict import Verdict, verdict_of
+from shared_router.measuring.verdict import FreshQueries, Verdict, verdict_of
 from tests.measuring.test_verdict import FIVE, fresh, with_costs
 
 if TYPE_CHECKING:
@@ -194,3 +194,22 @@ def test_long_names_and_titles_stay_on_the_page(picture):
     for text in figure.texts:
         assert text.get_window_extent().x1 <= figure.bbox.x1
     assert plot.SIZE[0] * plot.DPI == 1200
+
+
+def test_a_limit_that_is_not_promised_is_said_in_the_title(picture, tmp_path):
+    always = FreshQueries(**vars(fresh(10, routed=0)) | {"always_reference": True})
+    found = verdict_of(Dial("max_quality_drop", 0.002), 0.9, always, "none")
+    draw(picture, found, tmp_path / "report.svg")
+    said = words(tmp_path / "report.svg")
+    assert "A 0.2 % drop is not promised: all calls go to large" in said
+    assert "10 queries that nobody fitted or calibrated on" in said
+    assert {"inside", "outside the limit of 0.2 %"} <= set(said)
+
+
+def test_words_beside_a_limit_near_zero_lie_off_the_zero_line(picture):
+    figure = draw(picture, replace(HELD, value=0.004))
+    (axes,) = figure.axes
+    figure.draw_without_rendering()
+    zero = axes.transData.transform((0.0, 0.0))[1]
+    (inside,) = (text for text in axes.texts if text.get_text() == "inside")
+    assert inside.get_window_extent().y1 < zero
