@@ -54,7 +54,7 @@ bench: $(READY)
 	$(PY) -m pytest tests/benchmarks -m benchmark -s
 
 statistical: $(READY)
-	$(PY) -m pytest tests/statistical -m "statistical or not statistical"
+	$(PY) -m pytest tests/statistical -m "statistical or not statistical" -s
 	$(PY) -m pytest tests/bulk/test_ray.py -m statistical
 
 clean:

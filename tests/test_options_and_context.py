@@ -208,7 +208,8 @@ def test_a_decision_flattens_to_scalars() -> None:
         "reason": "score",
         "score": 0.5,
         "threshold": 0.0,
-        "guarantee": "none: not calibrated",
+        "guarantee": "none",
+        "guarantee_reason": "not calibrated",
         "query_source": "none",
         "latency_ms": 0.0,
     }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from shared_router.deciding.guarantee import UNCALIBRATED
+from shared_router.deciding.guarantee import UNRESOLVED
 from shared_router.deciding.guards import (
     RoutingRequest,
     allowed_candidates,
@@ -131,8 +131,8 @@ class Policy:
         """Say what the dial in force claims, where none was resolved for the call."""
         try:
             return self._setting(request, request.task).claim
-        except (ConfigurationError, ScoringError):
-            return UNCALIBRATED
+        except Exception:  # noqa: BLE001  (a router that is broken: the decision says so)
+            return UNRESOLVED
 
     def check(self, options: CallOptions) -> None:
         """Refuse options that no call can have; see `deciding`.

@@ -43,6 +43,8 @@ NO_PROMISE = Claim("none", "no promise")
 """A limit that was written and cannot be promised: its calls go to the reference."""
 NO_QUALITY_DIAL = Claim("none", "no quality dial")
 UNCALIBRATED = Claim("none", NOT_CALIBRATED)
+UNRESOLVED = Claim("none", "router_error")
+"""Where the router failed at resolving the dial."""
 UNKNOWN_TASK = "unknown task"
 OTHER_CANDIDATES = "other candidates"
 OTHER_ARITHMETIC = "other arithmetic"

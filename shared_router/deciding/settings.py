@@ -56,6 +56,10 @@ class Promises:
     """Within each task that had enough labels."""
     rest: Promise | None = None
     """Over the mix of all other tasks; `None` where no task has one of its own."""
+    look: int = 1
+    """The how manieth look at growing labels it is."""
+    labels: str | None = None
+    """Digest of the labels they were tested on, which tells whether later ones hold the same."""
 
     def find(self, key: str | None, label: str | None) -> tuple[Promise, str | None]:
         """Find the promise of a call, and the task under whose label it is scored.
@@ -135,6 +139,7 @@ class Dialling:
                     estimate,
                     threshold=float(promise.thresholds[step]),
                     task=task,
+                    because=estimate.because if task == estimate.task else "too_few",
                     claim=PROMISED,
                     confidence=confidence,
                 )

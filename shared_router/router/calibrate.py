@@ -117,7 +117,7 @@ def _calibration(
 def _look(router: RouterState, data: RoutingDataset) -> int:
     """Count the looks at labels: one more where queries were looked at before."""
     again = router.promises is not None and not router.calibrated_ids.isdisjoint(data.ids)
-    return len(router.promises.whole.looks) + 1 if router.promises and again else 1
+    return router.promises.look + 1 if router.promises and again else 1
 
 
 def _facts(found: _Calibrated) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def _facts(found: _Calibrated) -> dict[str, Any]:
         facts["promise"] = {
             "n": promised.whole.n,
             "test": promised.whole.method,
-            "looks": len(promised.whole.looks),
+            "looks": promised.look,
             "quality_bounds": list(found.promising.bounds or ()),
             "tasks": {label: own.n for label, own in promised.tasks.items()},
         }

@@ -189,7 +189,7 @@ def _promises(
     arrays = arrays_from_file(_file(files, CALIBRATION, folder))
     with said_of(folder / CALIBRATION):
         promises = read_promises(arrays, stored.promises)
-        return promises, read_probes(arrays, stored.probes_spread)
+        return promises, read_probes(arrays, stored.probes_spread, len(settings.candidates))
 
 
 def _out_of_fold(files: Mapping[str, FileRead]) -> OutOfFold | None:

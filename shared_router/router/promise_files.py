@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shared_router.deciding.checks import check_array, check_finite, check_rule
 from shared_router.deciding.promise import Look, Promise
 from shared_router.deciding.settings import Promises
 from shared_router.errors import ConfigurationError
+from shared_router.serving.probes import PROBES as TEXTS
 from shared_router.serving.probes import Probes
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 LOOK = ("upper", "upper_relative")
 """Arrays of a look."""
 PROBES = "probes"
+OWNER = "A calibration"
 
 
 def _parts(promises: Promises) -> Iterator[tuple[dict[str, Any], Promise]]:
@@ -52,7 +55,7 @@ def promise_settings(promises: Promises | None) -> dict[str, Any] | None:
         about | {"method": own.method, "looks": [look.n for look in own.looks]}
         for about, own in _parts(promises)
     ]
-    return {"parts": parts}
+    return {"parts": parts, "look": promises.look, "labels": promises.labels}
 
 
 def read_promises(arrays: Arrays, stored: StoredPromises | None) -> Promises | None:
@@ -79,14 +82,25 @@ def read_promises(arrays: Arrays, stored: StoredPromises | None) -> Promises | N
         whole=found["whole", None],
         tasks={str(label): own for (of, label), own in found.items() if of == "task"},
         rest=found.get(("rest", None)),
+        look=stored.look,
+        labels=stored.labels,
     )
 
 
-def read_probes(arrays: Arrays, spread: float | None) -> Probes | None:
-    """Make probes of their array."""
+def read_probes(arrays: Arrays, spread: float | None, k: int) -> Probes | None:
+    """Make probes of their array.
+
+    Raises:
+        ConfigurationError: If it is missing, or not of k candidates.
+    """
     if spread is None:
         return None
-    return Probes(_named(arrays, PROBES).astype(np.float32), spread)
+    scores = _named(arrays, PROBES)
+    check_array(PROBES, scores, 2, OWNER)
+    check_finite(PROBES, scores, OWNER)
+    shape = (len(TEXTS), k - 1)
+    check_rule(scores.shape == shape, PROBES, f"are of shape {shape}", scores.shape, OWNER)
+    return Probes(scores.astype(np.float32), spread)
 
 
 def _named(arrays: Arrays, name: str) -> NDArray[Any]:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from shared_router.deciding.evidence import cutters, gather_evidence, is_coarse, quality_bounds
-from shared_router.deciding.promise import Promise, cut_grid, error_of_look, take_look
+from shared_router.deciding.paired_test import CriticalValues
+from shared_router.deciding.promise import (
+    Promise,
+    cut_grid,
+    error_of_look,
+    errors_of,
+    take_look,
+)
 from shared_router.deciding.settings import Promises
 from shared_router.deciding.walk import one_sign
 from shared_router.errors import ConfigurationError
+from shared_router.serving.probes import PROBES
 from shared_router.support.names import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
 
     from numpy.typing import NDArray
 
@@ -116,9 +127,10 @@ class _Trial:
         unseen = router.out_of_fold
         if unseen is None:
             cut = cutters(data.ids, CUT_BY_LEAST, CUT_BY_SHARE)
+            rows = np.flatnonzero(cut)
             self._cutting = self._plain[cut]
-            rows = np.flatnonzero(cut).tolist()
-            untested = np.array([[own[row].mean() for own in samples] for row in rows])
+            self._cutting_rows: NDArray[np.intp] = rows
+            untested = np.array([[own[row].mean() for own in samples] for row in rows.tolist()])
             self.tested: NDArray[np.intp] = np.flatnonzero(~cut)
         else:
             self._cutting, untested = unseen.scores[:, 0], unseen.outcomes
@@ -134,18 +146,46 @@ class _Trial:
         others = np.array([row for row in self.tested if not own[row]], dtype=np.intp)
         parts = len(rows) + 1 + (bool(rows) and len(others) >= LEAST_TESTED)
         share = error_of_look(self._look) / parts
-        earlier = self._router.promises
+        earlier, critical = self._earlier(), CriticalValues(errors_of(share))
+        promise = partial(self._promise, share=share, critical=critical)
         tasks = {
-            label: self._promise(mine, _under(seen, label, mine), share, earlier_of(earlier, label))
+            label: promise(
+                mine,
+                _under(seen, label, mine),
+                self._cutting_under(seen, label),
+                earlier=earlier.tasks.get(label) if earlier else None,
+            )
             for label, mine in rows.items()
         }
-        rest = None
+        plain, cutting, rest = self._plain, self._cutting, None
         if parts == len(rows) + 2:
             before = earlier.rest if earlier else None
-            rest = self._promise(others, self._plain[others], share, before)
+            rest = promise(others, plain[others], cutting, earlier=before)
         before = earlier.whole if earlier else None
-        whole = self._promise(self.tested, self._plain[self.tested], share, before)
-        return Promises(whole=whole, tasks=tasks, rest=rest)
+        whole = promise(self.tested, plain[self.tested], cutting, earlier=before)
+        ids = frozenset(self._data.ids)
+        return Promises(
+            whole=whole, tasks=tasks, rest=rest, look=self._look, labels=self._digest(ids)
+        )
+
+    def _earlier(self) -> Promises | None:
+        """Return the promises of earlier looks, if these labels hold all of theirs, unchanged.
+
+        With other labels of the same queries, by another judge say, what was promised by the
+        former ends; this is a further look all the same.
+        """
+        earlier, known = self._router.promises, self._router.calibrated_ids
+        if earlier is None or self._look == 1 or not known <= set(self._data.ids):
+            return None
+        return earlier if earlier.labels == self._digest(known) else None
+
+    def _digest(self, ids: AbstractSet[str]) -> str:
+        rows = ((id_, row) for row, id_ in enumerate(self._data.ids) if id_ in ids)
+        found = hashlib.blake2b(digest_size=16)
+        for id_, row in sorted(rows):
+            own = [[float(each) for each in samples[row]] for samples in self._samples]
+            found.update(f"{id_!r} {own}\n".encode("utf-8", "surrogatepass"))
+        return found.hexdigest()
 
     def _by_task(self, seen: TaskScores) -> dict[str, NDArray[np.intp]]:
         """Find the tasks that have a promise of their own, the most frequent first."""
@@ -158,14 +198,24 @@ class _Trial:
             task: self.tested[[own == task for own in tasks]] for task in enough if len(often) > 1
         }
 
+    def _cutting_under(self, seen: TaskScores, label: str) -> NDArray[np.float64]:
+        """Return what cuts the grid of a task: scores that lie where its label puts them."""
+        if self._router.out_of_fold is not None:
+            return self._cutting + _shift(self._router, label)
+        mine = np.intersect1d(seen.labels[label].rows, self._cutting_rows)
+        return _under(seen, label, mine) if len(mine) >= LEAST_TESTED else self._cutting
+
     def _promise(
         self,
         rows: NDArray[np.intp],
         scores: NDArray[np.float64],
+        cutting: NDArray[np.float64],
+        *,
         share: float,
+        critical: CriticalValues,
         earlier: Promise | None,
     ) -> Promise:
-        grid = earlier.thresholds if earlier and self._look > 1 else cut_grid(self._cutting)
+        grid = earlier.thresholds if earlier else cut_grid(cutting)
         evidence = gather_evidence(
             [self._data.records[row].id for row in rows],
             [self._data.records[row].query for row in rows],
@@ -174,8 +224,9 @@ class _Trial:
             self._bounds,
             rounding=self._rounding,
         )
-        look = take_look(grid, evidence, relative=one_sign(self._bounds), error_share=share)
-        before = earlier.looks if earlier and self._look > 1 else ()
+        relative = one_sign(self._bounds)
+        look = take_look(grid, evidence, relative=relative, error_share=share, critical=critical)
+        before = earlier.looks if earlier else ()
         kept = np.array([(scores >= threshold).mean() for threshold in grid])
         return Promise(thresholds=grid, shares=kept, looks=(*before, look), method=evidence.method)
 
@@ -187,6 +238,7 @@ def _under(seen: TaskScores, label: str, rows: NDArray[np.intp]) -> NDArray[np.f
     return np.asarray(own.scores[at, 0], dtype=np.float64)
 
 
-def earlier_of(earlier: Promises | None, label: str) -> Promise | None:
-    """Return the promise of a task at an earlier look, if there was one."""
-    return earlier.tasks.get(label) if earlier is not None else None
+def _shift(router: RouterState, label: str) -> float:
+    """Measure by how much a label moves scores, on texts that are nobody's queries."""
+    under, plain = router.score(PROBES, [label] * len(PROBES)), router.score(PROBES)
+    return float((under - plain)[:, 0].mean())

@@ -135,6 +135,8 @@ class StoredPromises(_Part):
     """What a calibration can promise."""
 
     parts: list[StoredPromise]
+    look: Count = 1
+    labels: str | None = None
 
     @model_validator(mode="after")
     def _one_of_each(self) -> Self:

@@ -12,7 +12,8 @@ from shared_router import Candidate, Dial, RoutingDecision, RoutingQuery
 from shared_router.deciding.attempts import Attempt, Policy, Score, adrive, drive
 from shared_router.deciding.guards import RoutingRequest
 from shared_router.deciding.rule import Rule, savings_from_costs
-from shared_router.options import CallOptions
+from shared_router.deciding.settings import Dialling
+from shared_router.options import Asked, CallOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -146,18 +147,21 @@ THREE = (
 )
 
 
+def at_threshold(candidates: tuple[Candidate, ...], threshold: float) -> Policy:
+    """A policy that nothing was calibrated for."""
+    rule = Rule("gap", savings_from_costs(None, len(candidates)))
+    return Policy(candidates, rule, Dialling(curve=None), Asked(Dial("threshold", threshold)))
+
+
 def verdict(request: RoutingRequest, scores: Any = (0.5, 0.4), threshold: float = 0.0) -> Any:
     """Drive a policy over three candidates with fixed scores."""
-    policy = Policy(
-        THREE, Rule("gap", savings_from_costs(None, 3)), None, Dial("threshold", threshold)
-    )
 
     def score(_: str) -> Any:
         if isinstance(scores, Exception):
             raise scores
         return scores
 
-    return drive(policy.deciding(request), score)
+    return drive(at_threshold(THREE, threshold).deciding(request), score)
 
 
 def asking(text: str = "q", *, route: str | None = None, **how: Any) -> RoutingRequest:
@@ -205,12 +209,7 @@ def test_the_score_decides_among_those_that_can_serve() -> None:
 
 def test_a_reference_that_cannot_serve_yields_to_the_best_that_can() -> None:
     small, large = Candidate("small"), Candidate("large", supports_tools=False)
-    policy = Policy(
-        (small, Candidate("middle"), large),
-        Rule("gap", savings_from_costs(None, 3)),
-        None,
-        Dial("threshold", 5.0),
-    )
+    policy = at_threshold((small, Candidate("middle"), large), 5.0)
     found = drive(policy.deciding(asking(needs_tools=True)), lambda _: (0.1, 0.3))
     assert (found.index, found.reason) == (1, "capability")
 
@@ -234,11 +233,6 @@ def test_a_router_that_fails_sends_to_the_reference(scores: Any, error: str) -> 
 
 
 def test_a_router_that_fails_never_sends_where_the_call_cannot_be_served() -> None:
-    policy = Policy(
-        (Candidate("small"), Candidate("large", supports_tools=False)),
-        Rule("gap", savings_from_costs(None, 2)),
-        None,
-        Dial("threshold", 0.0),
-    )
+    policy = at_threshold((Candidate("small"), Candidate("large", supports_tools=False)), 0.0)
     found = drive(policy.deciding(asking(needs_tools=True)), fail(OSError()))
     assert found.index == 0

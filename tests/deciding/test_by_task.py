@@ -13,8 +13,9 @@ from shared_router.deciding.by_task import TaskCurves, resolve_setting
 from shared_router.deciding.curve import CalibrationCurve, calibration_curve
 from shared_router.deciding.guards import RoutingRequest
 from shared_router.deciding.rule import Rule
+from shared_router.deciding.settings import Dialling
 from shared_router.errors import NotCalibratedError
-from shared_router.options import CallOptions
+from shared_router.options import Asked, CallOptions
 
 PAIR = Rule("gap", np.array([1.0, 0.0]))
 HALF = Dial("cost_advantage", 0.5)
@@ -71,7 +72,8 @@ def decided(
 ) -> Any:
     """Decide one query; `score` is called as the driver calls a scorer."""
     tasks = TaskCurves(curves=CURVES.curves, too_few=CURVES.too_few, by=by)  # type: ignore[arg-type]
-    policy = Policy((Candidate("small"), Candidate("large")), PAIR, OVERALL, dial, tasks)
+    pair, dialling = (Candidate("small"), Candidate("large")), Dialling(curve=OVERALL, tasks=tasks)
+    policy = Policy(pair, PAIR, dialling, Asked(dial))
     query = RoutingQuery(text="q", task=stated)
     request = RoutingRequest(query=query, options=CallOptions(task=task))
     return drive(policy.deciding(request), score)

@@ -278,11 +278,12 @@ def test_the_files_are_onnx_safetensors_json_and_a_card(folder: Path) -> None:
         "router.json",
         "manifest.json",
         "calibration.safetensors",
+        "out_of_fold.safetensors",
         "reference.safetensors",
         "README.md",
     }
     for path in folder.iterdir():
-        assert not path.read_bytes().startswith((b"\x80\x04", b"\x80\x05", b"PK"))
+        assert not path.read_bytes().startswith((b"\x80\x04\x95", b"\x80\x05\x95", b"PK"))
 
 
 def test_no_query_stands_in_any_file(folder: Path) -> None:
@@ -307,7 +308,7 @@ def test_the_card_holds_measured_facts(calibrated: Router, folder: Path) -> None
     assert "150 queries of truth-train" in card
     assert "120 queries of truth-validation, none of them fitted on" in card
     assert calibrated.version in card
-    assert "`max_quality_drop=0.01`" in card
+    assert "`max_quality_drop=0.05`" in card
     assert f"| 1.000 | {calibrated.curve.quality[-1]:.4f} |" in card  # type: ignore[union-attr]
 
 

@@ -333,12 +333,13 @@ def test_a_newer_field_is_passed_over(folder: Path) -> None:
 
 
 def test_an_older_router_is_read(folder: Path) -> None:
-    """Before facts, words, tasks, tails, tiers and kept scores."""
+    """Before facts, words, tasks, tails, tiers, kept scores and promises."""
     settings = json.loads((folder / "router.json").read_text())
     for name in ("retrieval_means", "reads_terms", "tasks", "tail_tokens", "tiers"):
         del settings[name]
     settings["features"] = [name for name in settings["features"] if name != "terms"]
-    del settings["calibration"]["by_task"], settings["calibration"]["tokens_sha256"]
+    for name in ("by_task", "tokens_sha256", "promises", "probes_spread"):
+        del settings["calibration"][name]
     rewrite(folder, "router.json", json.dumps(settings).encode())
     line = ("thresholds", "cost_advantage", "quality")
     arrays = {
@@ -346,7 +347,8 @@ def test_an_older_router_is_read(folder: Path) -> None:
     }
     rewrite(folder, CALIBRATION, save(arrays))
     read = Router.from_pretrained(folder)
-    assert read.threshold_of(max_quality_drop=0.1) > -INF
+    assert INF > read.threshold_of(max_quality_drop=0.1, confidence="estimate") > -INF
+    assert read.threshold_of(max_quality_drop=0.1) == INF
     assert read.curve is not None
     assert read.curve.scores is None
 

@@ -71,7 +71,9 @@ def test_a_letter_of_several_tokens_counts_as_several(router):
 def test_its_dial_is_half_the_calls_and_no_promise(router):
     decided = router.decide(EASY[0])
     assert (decided.dial, decided.dial_value) == ("cost_advantage", 0.5)
-    assert decided.guarantee == "estimated"
+    assert (decided.guarantee, decided.guarantee_reason) == ("none", "no quality dial")
+    limited = router.decide(EASY[0], max_quality_drop=0.05)
+    assert (limited.guarantee, limited.guarantee_reason) == ("void", "other candidates")
 
 
 def test_it_needs_neither_torch_nor_a_network():
@@ -95,7 +97,7 @@ def test_a_chat_model_without_a_router_takes_it(caplog):
     easy, hard = model.route(EASY[0]), model.route(HARD[0])
     assert (easy.candidate, hard.candidate) == ("small", "large")
     assert easy.router_name == "bundled"
-    assert easy.guarantee == "estimated"
+    assert easy.guarantee == "none"
 
 
 def test_a_llama_index_model_without_a_router_takes_it():

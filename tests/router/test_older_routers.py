@@ -24,7 +24,7 @@ def test_a_router_of_an_earlier_version_is_what_it_was(folder: Path) -> None:
     assert (list(router.candidates), router.version) == (then["candidates"], then["version"])
     assert [router.dial.name, router.dial.value] == then["default"]
     for dial, task, threshold in then["thresholds"]:
-        assert router.threshold_of(task, **dial) == threshold
+        assert router.threshold_of(task, confidence="estimate", **dial) == threshold
     scores = router.score(stored["texts"])
     np.testing.assert_allclose(scores, then["scores"], atol=INT8_MAY_DIFFER)
     assert router.decide("greet the visitor", cost_advantage=0.3).reason == "score"

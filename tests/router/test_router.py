@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -168,8 +169,10 @@ def test_a_dial_of_the_call_replaces_the_default() -> None:
     assert router.decide("x" * 2, cost_advantage=0.0).candidate == "large"
 
 
-def test_the_default_dial_is_the_papers_operating_point() -> None:
-    assert length_router().calibrate(ladder()).dial == Dial("max_quality_drop", 0.01)
+def test_the_default_dial_is_fixed_by_the_number_of_queries() -> None:
+    assert length_router().calibrate(ladder()).dial == Dial("max_quality_drop", 0.05)
+    assert fixed_router().calibrate(known_truth(999)).dial == Dial("max_quality_drop", 0.05)
+    assert fixed_router().calibrate(known_truth(1000)).dial == Dial("max_quality_drop", 0.02)
     mixed = dataset(record("a", "q", small=-1, large=1), record("b", "qq", small=0, large=1))
     assert length_router().calibrate(mixed).dial == Dial("cost_advantage", 0.5)
     chosen = Dial("cost_advantage", 0.25)
@@ -178,10 +181,12 @@ def test_the_default_dial_is_the_papers_operating_point() -> None:
 
 def test_dials_resolve_to_what_was_measured() -> None:
     router = length_router().calibrate(ladder())
-    assert router.threshold_of(max_quality_drop=0.0) == pytest.approx(-0.5)
-    assert router.threshold_of(cost_advantage=0.25) == pytest.approx(4.5)
-    assert router.threshold_of(max_quality_drop_absolute=0.1) == pytest.approx(-2.5)
-    assert router.threshold_of() == router.threshold_of(max_quality_drop=0.01)
+    at = partial(router.threshold_of, confidence="estimate")
+    assert at(max_quality_drop=0.0) == pytest.approx(-0.5)
+    assert at(cost_advantage=0.25) == pytest.approx(4.5)
+    assert at(max_quality_drop_absolute=0.1) == pytest.approx(-2.5)
+    assert router.threshold_of() == at(max_quality_drop=0.05)
+    assert router.threshold_of(max_quality_drop=0.05) == math.inf
 
 
 def test_a_route_can_be_forced() -> None:
@@ -268,7 +273,8 @@ def test_a_task_whose_qualities_leave_the_range_of_all_is_refused() -> None:
 
 
 def test_a_preview_of_an_uncalibrated_router_estimates_nothing() -> None:
-    assert fixed_router().decide("q").guarantee == "none: not calibrated"
+    found = fixed_router().decide("q")
+    assert (found.guarantee, found.guarantee_reason) == ("none", "not calibrated")
     assert calibrated_router().decide("q").guarantee == "estimated"
 
 

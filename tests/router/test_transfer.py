@@ -48,7 +48,7 @@ def test_a_router_of_a_pair_alike_is_worth_reusing_or_recalibrating(calibrated: 
     assert found.gap_correlation["pearson"] > 0.4
     assert found.score_correlation["pearson"] > 0.4
     assert found.recommendation in ("reuse", "recalibrate")
-    assert found.dial["threshold"] == calibrated.threshold_of()
+    assert found.dial["threshold"] == calibrated.threshold_of(confidence="estimate")
 
 
 def test_a_router_of_a_pair_unlike_is_not(calibrated: Router) -> None:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared_router import Candidate, Router, RoutingDataset
+from shared_router.deciding.guarantee import OTHER_CANDIDATES
 from shared_router.deciding.guards import RoutingRequest
 from shared_router.engine.engine import OtherCandidatesWarning, RoutingEngine
 from shared_router.errors import ArtifactError, CandidateError
 from shared_router.options import CallOptions
-from shared_router.records import NOT_CALIBRATED
 from shared_router.support.model_names import OTHER, SAME_FAMILY, SAME_NAME, fit, told_names
 from shared_router.support.names import nearest, shown
 from shared_router.testing import fixed_router
@@ -48,10 +48,10 @@ def knowing(**aliases: tuple[str, ...]) -> Router:
     return dataclasses.replace(fixed_router(1.0), aliases=aliases)
 
 
-def guarantee(router: Router, bound: Sequence[str]) -> str:
+def void(router: Router, bound: Sequence[str]) -> str | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OtherCandidatesWarning)
-        return RoutingEngine(router, [Candidate(name) for name in bound]).guarantee
+        return RoutingEngine(router, [Candidate(name) for name in bound]).void
 
 
 @pytest.mark.parametrize(
@@ -74,18 +74,18 @@ def test_a_dated_name_is_the_models_own(bound, known, expected):
 
 
 def test_another_snapshot_than_the_known_one_is_another_model():
-    assert guarantee(knowing(**KNOWN), ["gpt-5-nano-2025-08-07", "gpt-5"]) == NOT_CALIBRATED
-    assert guarantee(knowing(**KNOWN), ["gpt-5-nano-2026-01-01", "gpt-5"]).startswith("void")
-    assert guarantee(knowing(**KNOWN), ["gpt-5-nano", "gpt-5-2025-08-07"]) == NOT_CALIBRATED
+    assert void(knowing(**KNOWN), ["gpt-5-nano-2025-08-07", "gpt-5"]) is None
+    assert void(knowing(**KNOWN), ["gpt-5-nano-2026-01-01", "gpt-5"]) == OTHER_CANDIDATES
+    assert void(knowing(**KNOWN), ["gpt-5-nano", "gpt-5-2025-08-07"]) is None
 
 
 def test_swapped_models_are_refused_by_any_name():
     with pytest.raises(CandidateError, match="swap them"):
-        guarantee(knowing(**KNOWN), ["gpt-5", "gpt-5-nano"])
+        void(knowing(**KNOWN), ["gpt-5", "gpt-5-nano"])
     dated = knowing(small=("gpt-4o",), large=("gpt-4o-2024-08-06",))
-    assert guarantee(dated, ["gpt-4o", "gpt-4o-2024-08-06"]) == NOT_CALIBRATED
+    assert void(dated, ["gpt-4o", "gpt-4o-2024-08-06"]) is None
     with pytest.raises(CandidateError, match="swap them"):
-        guarantee(dated, ["gpt-4o-2024-08-06", "gpt-4o"])
+        void(dated, ["gpt-4o-2024-08-06", "gpt-4o"])
 
 
 def test_one_model_in_both_places_is_not_the_pair():

@@ -54,7 +54,7 @@ def test_its_dials_hold_within_tasks(router: Router, tmp_path: Path) -> None:
     router.calibrate(by_task(320, split="validation", seed=1)).save_pretrained(tmp_path / "r")
     again = Router.from_pretrained(tmp_path / "r")
     found = [
-        again.decide("please", task=f"made/{kind}", max_quality_drop=0.2)
+        again.decide("please", task=f"made/{kind}", max_quality_drop=0.2, confidence="estimate")
         for kind in ("good", "bad")
     ]
     assert [one.calibrated_task for one in found] == ["made/good", "made/bad"]

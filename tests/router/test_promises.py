@@ -1,0 +1,439 @@
+"""What a calibration promises: over all queries, within tasks, look after look, and when not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save
+
+from shared_router import Dial, Router, RoutingDataset
+from shared_router.deciding.guarantee import OTHER_ARITHMETIC
+from shared_router.errors import ArtifactError, CandidateError, ConfigurationError, DataError
+from shared_router.router.promising import CUT_BY_LEAST, MOST_TASKS
+from shared_router.serving.probes import PROBES
+from shared_router.testing import fixed_router
+from tests.material import PAIR, by_task, dataset, known_truth, record, rewrite, three_models
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+TEXT = "please today no. 3"
+
+
+@pytest.fixture(scope="module")
+def task_fitted(tiny_encoder: str, tiny_cache: Path) -> Router:
+    """Fitted where a task tells all and the text nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HYBRID_LLM_CACHE", str(tiny_cache))
+        return Router.fit(by_task(240), PAIR, encoder=tiny_encoder)
+
+
+@pytest.fixture(scope="module")
+def by_tasks(task_fitted: Router) -> Router:
+    """Calibrated with over 200 queries of both made tasks, and 100 of the rare one."""
+    return task_fitted.calibrate(by_task(800, split="validation", seed=1))
+
+
+def lengths(n: int, *, split: str = "v", lost: int = 4, **more: Any) -> RoutingDataset:
+    """Queries of many lengths; the small model is right on all but the longest quarter."""
+    rows = (
+        record(
+            f"{split}{i}", f"{i:04d}" + "x" * (i % 40), split, "any", large=1.0,
+            small=float(i % 40 < 40 - 40 // lost), **more,
+        )
+        for i in range(n)
+    )  # fmt: skip
+    return dataset(*rows, name=split)
+
+
+def by_length() -> Router:
+    return fixed_router(lambda text: 50.0 - len(text))
+
+
+def claimed(router: Router, **options: Any) -> tuple[str, str | None]:
+    found = router.decide(TEXT, **options)
+    return found.guarantee, found.guarantee_reason
+
+
+# -- over all queries ---------------------------------------------------------------------------
+
+
+def test_a_limit_is_promised_where_labels_show_it() -> None:
+    router = by_length().calibrate(lengths(600))
+    found = router.decide("x" * 10, max_quality_drop=0.05)
+    assert (found.candidate, found.guarantee, found.confidence) == ("small", "promised", 0.9)
+    assert found.guarantee_reason is None
+    surer = router.decide("x" * 10, max_quality_drop=0.05, confidence=0.999)
+    assert found.threshold is not None
+    assert surer.threshold is not None
+    assert surer.threshold >= found.threshold
+
+
+def test_a_limit_that_cannot_be_promised_keeps_calls_at_the_reference() -> None:
+    router = by_length().calibrate(lengths(200))
+    found = router.decide("x", max_quality_drop=0.001)
+    assert (found.candidate, found.reason) == ("large", "no_promise")
+    assert (found.guarantee, found.guarantee_reason) == ("none", "no promise")
+    estimate = router.decide("x", max_quality_drop=0.001, confidence="estimate")
+    assert (estimate.candidate, estimate.reason) == ("small", "score")
+    assert (estimate.guarantee, estimate.guarantee_reason) == ("estimated", "confidence='estimate'")
+    assert estimate.confidence is None
+
+
+def test_the_stored_default_follows_its_estimate_where_it_is_not_promised() -> None:
+    router = by_length().calibrate(lengths(75))
+    assert router.dial == Dial("max_quality_drop", 0.05)
+    found = router.decide("x")
+    assert (found.candidate, found.guarantee, found.guarantee_reason) == (
+        "small", "estimated", "not promised",
+    )  # fmt: skip
+    assert router.decide("x", max_quality_drop=0.05).reason == "no_promise"
+
+
+def test_a_relative_and_an_absolute_limit_are_both_promised() -> None:
+    router = by_length().calibrate(lengths(600))
+    assert claimed(router, max_quality_drop=0.05) == ("promised", None)
+    assert claimed(router, max_quality_drop_absolute=0.05) == ("promised", None)
+    assert claimed(router, cost_advantage=0.5) == ("none", "no quality dial")
+    assert claimed(router, threshold=0.5) == ("none", "no quality dial")
+
+
+def test_where_no_unseen_scores_are_known_a_part_of_the_queries_cuts_the_grid() -> None:
+    router = by_length().calibrate(lengths(600))
+    assert router.out_of_fold is None
+    assert router.promises is not None
+    assert router.promises.whole.n == 600 - 60
+    few = by_length().calibrate(lengths(200)).promises
+    assert few is not None
+    assert few.whole.n == 200 - CUT_BY_LEAST
+
+
+def test_the_training_out_of_fold_cuts_it_otherwise(calibrated: Router) -> None:
+    assert calibrated.out_of_fold is not None
+    assert calibrated.out_of_fold.scores.shape == (150, 1)
+    assert calibrated.promises is not None
+    assert calibrated.promises.whole.n == 120
+    assert calibrated.estimate is not None
+    assert calibrated.estimate.n == 150 + 120
+
+
+def test_repeated_texts_count_as_one() -> None:
+    once = lengths(300)
+    twice = dataset(*once, *lengths(300, split="again").records, name="twice")
+    found = by_length().calibrate(twice).promises
+    assert found is not None
+    assert found.whole.n < 300
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (lengths(60), "too few queries: 10 to test on"),
+        (lengths(20), "too few queries: 0 to test on"),
+        (
+            dataset(*(record(f"q{i}", "x" * i, small=float(i), large=40.0) for i in range(1, 41))),
+            "quality without bounds",
+        ),
+    ],
+    ids=["ten tested", "none tested", "unbounded"],
+)
+def test_why_nothing_can_be_promised_is_kept(data: RoutingDataset, why: str) -> None:
+    router = by_length().calibrate(data)
+    assert router.promises is None
+    assert why in router.facts["calibration"]["no_promise"]
+    assert router.decide("x", max_quality_drop=0.9).reason == "no_promise"
+    assert router.decide("x", max_quality_drop=0.9, confidence="estimate").reason == "score"
+
+
+def test_stated_bounds_make_graded_quality_promisable() -> None:
+    rows = (
+        record(f"q{i}", f"{i:03d}" + "x" * (i % 40), large=4.0, small=float(4 - (i % 40 > 30) * 3))
+        for i in range(500)
+    )
+    router = by_length().calibrate(dataset(*rows), quality_bounds=(1, 5))
+    assert claimed(router, max_quality_drop=0.1) == ("promised", None)
+
+
+@pytest.mark.parametrize("bounds", [(1, 0), (0, 0), (0, math.inf), (math.nan, 1)])
+def test_bounds_are_a_range(bounds: tuple[float, float]) -> None:
+    with pytest.raises(ConfigurationError, match="least and the greatest quality"):
+        by_length().calibrate(lengths(100), quality_bounds=bounds)
+
+
+def test_bounds_that_the_data_break_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"are 0 to 0\.5, and the data hold"):
+        by_length().calibrate(lengths(100), quality_bounds=(0, 0.5))
+
+
+def test_of_more_than_two_models_the_estimate_is_said() -> None:
+    router = Router(candidates=("nano", "mini", "maxi"), scorer=Two(), name="three")
+    found = router.calibrate(three_models(200, split="v")).decide("q", max_quality_drop=0.05)
+    assert (found.guarantee, found.guarantee_reason) == ("estimated", "more than two models")
+
+
+class Two:
+    """Two scores a text."""
+
+    def score(self, texts: Any) -> Any:
+        return np.array([[len(text), -len(text)] for text in texts], np.float32)
+
+
+@pytest.mark.parametrize("confidence", [0.5, 1, 1.0, 0.0, 90, math.nan, True, "sure", "0.9"])
+def test_a_confidence_out_of_range_is_refused(confidence: Any) -> None:
+    router = by_length().calibrate(lengths(100))
+    with pytest.raises(
+        ConfigurationError, match=r"confidence is a number above 0\.5 and below 1, or 'estimate'"
+    ):
+        router.decide("x", confidence=confidence)
+
+
+# -- within tasks -------------------------------------------------------------------------------
+
+
+def test_tasks_with_enough_labels_have_promises_of_their_own(by_tasks: Router) -> None:
+    promises = by_tasks.promises
+    assert promises is not None
+    assert set(promises.tasks) == {"made/good", "made/bad"}
+    assert promises.rest is not None
+    assert promises.rest.n == 100
+    good, bad = (
+        by_tasks.decide(TEXT, task=f"made/{kind}", max_quality_drop=0.15)
+        for kind in ("good", "bad")
+    )
+    assert (good.guarantee, good.calibrated_task) == ("promised", "made/good")
+    assert (bad.guarantee, bad.calibrated_task) == ("promised", "made/bad")
+    assert good.threshold is not None
+    assert good.threshold != bad.threshold
+    limit = Dial("max_quality_drop", 0.15)
+    shares = {label: own.shares[own.step(limit, 0.9)] for label, own in promises.tasks.items()}
+    assert shares["made/good"] > 0.5 > shares["made/bad"] > 0
+
+
+def test_other_tasks_share_one_promise_over_their_mix(by_tasks: Router) -> None:
+    found = by_tasks.decide(TEXT, task="other/rare", max_quality_drop=0.9)
+    assert (found.guarantee, found.calibrated_task) == ("promised", None)
+    assert found.wider_because == "too_few"
+
+
+def test_an_unseen_task_is_promised_nothing(by_tasks: Router) -> None:
+    found = by_tasks.decide(TEXT, task="elsewhere", max_quality_drop=0.9)
+    assert (found.candidate, found.reason) == ("large", "no_promise")
+    assert (found.guarantee, found.guarantee_reason) == ("void", "unknown task")
+    default = by_tasks.decide(TEXT, task="elsewhere")
+    assert (default.reason, default.guarantee) == ("score", "void")
+
+
+def test_a_task_whose_promise_is_over_the_mix_says_so(task_fitted: Router) -> None:
+    """With 100 to 199 labels a task has an estimate of its own, and no promise."""
+    router = task_fitted.calibrate(by_task(320, split="validation", seed=1))
+    assert router.promises is not None
+    assert not router.promises.tasks
+    estimate = router.decide(TEXT, task="made/good", max_quality_drop=0.2, confidence="estimate")
+    assert estimate.calibrated_task == "made/good"
+    promised = router.decide(TEXT, task="made/good", max_quality_drop=0.5)
+    assert (promised.guarantee, promised.calibrated_task) == ("promised", None)
+    assert promised.wider_because == "too_few"
+
+
+def test_at_most_ten_tasks_share_the_error() -> None:
+    many = MOST_TASKS + 2
+    rows = (
+        record(f"q{i}", f"{i:05d}", "v", f"suite/{i % many}", small=1.0, large=1.0)
+        for i in range(240 * many)
+    )
+    router = by_length().calibrate(dataset(*rows))
+    assert router.promises is not None
+    assert len(router.promises.tasks) == MOST_TASKS
+    assert router.promises.rest is not None
+
+
+def test_promises_within_tasks_are_kept_in_the_folder(by_tasks: Router, tmp_path: Path) -> None:
+    by_tasks.save_pretrained(tmp_path / "r")
+    again = Router.from_pretrained(tmp_path / "r")
+    for task in ("made/good", "made/bad", "other/rare", "elsewhere", None):
+        for limit in (0.02, 0.1, 0.5):
+            one, two = (
+                each.decide(TEXT, task=task, max_quality_drop=limit) for each in (by_tasks, again)
+            )
+            assert one.threshold == two.threshold
+            assert one.guarantee == two.guarantee
+    assert again.promises is not None
+    assert by_tasks.promises is not None
+    assert (again.promises.look, again.promises.labels) == (1, by_tasks.promises.labels)
+
+
+# -- look after look ----------------------------------------------------------------------------
+
+
+def test_a_superset_is_a_further_look_along_the_same_grid() -> None:
+    first = by_length().calibrate(lengths(300))
+    second = first.calibrate(lengths(600))
+    assert first.promises is not None
+    assert second.promises is not None
+    one, two = first.promises.whole, second.promises.whole
+    assert second.facts["calibration"]["promise"]["looks"] == 2
+    np.testing.assert_array_equal(one.thresholds, two.thresholds)
+    assert two.looks[0] is one.looks[0]
+    at_once = by_length().calibrate(lengths(600)).promises
+    assert at_once is not None
+    limit = Dial("max_quality_drop", 0.02)
+    share = two.shares[two.step(limit, 0.9)], at_once.whole.shares[at_once.whole.step(limit, 0.9)]
+    assert share[0] <= share[1]
+    assert one.step(limit, 0.9) <= two.step(limit, 0.9)
+
+
+def test_other_queries_are_a_first_look() -> None:
+    first = by_length().calibrate(lengths(300))
+    other = first.calibrate(lengths(300, split="w")).promises
+    assert other is not None
+    assert (other.look, len(other.whole.looks)) == (1, 1)
+
+
+def test_other_labels_of_the_same_queries_end_the_former_promise() -> None:
+    first = by_length().calibrate(lengths(600))
+    worse = first.calibrate(lengths(600, lost=1))
+    assert first.decide("x", max_quality_drop=0.05).guarantee == "promised"
+    assert worse.promises is not None
+    assert (worse.promises.look, len(worse.promises.whole.looks)) == (2, 1)
+    limit = Dial("max_quality_drop", 0.05)
+    share = [
+        each.promises.whole.shares[each.promises.whole.step(limit, 0.9)] for each in (first, worse)
+    ]
+    assert share[0] > 0.7
+    assert share[1] < 0.05
+    third = worse.calibrate(lengths(600)).promises
+    assert third is not None
+    assert third.look == 3
+
+
+def test_looks_are_kept_in_the_folder(calibrated: Router, tmp_path: Path) -> None:
+    more = known_truth(240, split="validation", seed=1)
+    both = calibrated.calibrate(more)
+    both.save_pretrained(tmp_path / "r")
+    again = Router.from_pretrained(tmp_path / "r").promises
+    assert again is not None
+    assert again.look == 2
+    assert [look.n for look in again.whole.looks] == [120, 240]
+
+
+# -- what ends a promise ------------------------------------------------------------------------
+
+
+def test_other_arithmetic_voids_it(calibrated: Router) -> None:
+    assert calibrated.probes is not None
+    assert len(calibrated.probes.scores) == len(PROBES)
+    assert calibrated.void is None
+    off = dataclasses.replace(calibrated.probes, scores=calibrated.probes.scores + 0.5)
+    moved = dataclasses.replace(calibrated, probes=off)
+    assert moved.void == OTHER_ARITHMETIC
+    assert claimed(moved, max_quality_drop=0.5) == ("void", "other arithmetic")
+    last_digits = dataclasses.replace(calibrated.probes, scores=calibrated.probes.scores + 1e-7)
+    assert dataclasses.replace(calibrated, probes=last_digits).void is None
+
+
+def test_a_copy_for_other_models_promises_nothing(calibrated: Router) -> None:
+    changed = calibrated.for_candidates(["mini", "maxi"])
+    assert (changed.promises, changed.probes, changed.out_of_fold) == (None, None, None)
+
+
+def test_calibration_queries_are_none_that_it_was_fitted_on(calibrated: Router) -> None:
+    with pytest.raises(DataError, match="fitted"):
+        calibrated.calibrate(known_truth(150))
+
+
+def test_data_of_other_candidates_are_refused() -> None:
+    rows = (record(f"q{i}", "x" * i, mini=1.0, maxi=1.0) for i in range(1, 60))
+    with pytest.raises(CandidateError, match="no outcomes of candidate 'small'"):
+        by_length().calibrate(dataset(*rows))
+
+
+# -- files from a stranger ----------------------------------------------------------------------
+
+
+def spoil(folder: Path, name: str, value: Callable[[Any], Any]) -> None:
+    arrays = load_file(folder / "calibration.safetensors")
+    arrays[name] = value(arrays[name])
+    rewrite(folder, "calibration.safetensors", save(arrays))
+
+
+def nan_first(array: Any) -> Any:
+    changed = array.copy()
+    changed.flat[-1] = math.nan
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("promise 0/look 0/upper", nan_first),
+        ("promise 0/look 0/upper_relative", nan_first),
+        ("promise 0/look 0/upper", lambda array: -array),
+        ("promise 0/look 0/upper", lambda array: array[::-1].copy()),
+        ("promise 0/look 0/upper", lambda array: array[:, :2].copy()),
+        ("promise 0/look 0/upper", lambda array: array[:-1].copy()),
+        ("promise 0/thresholds", nan_first),
+        ("promise 0/thresholds", lambda array: array[::-1].copy()),
+        ("promise 0/shares", nan_first),
+        ("promise 0/shares", lambda array: array[:-1].copy()),
+        ("probes", nan_first),
+        ("probes", lambda array: array[:, :0].copy()),
+        ("quality", nan_first),
+        ("scores", nan_first),
+    ],
+)
+def test_a_spoilt_promise_is_refused(
+    calibrated: Router, tmp_path: Path, name: str, value: Callable[[Any], Any]
+) -> None:
+    calibrated.save_pretrained(tmp_path / "r")
+    spoil(tmp_path / "r", name, value)
+    with pytest.raises(ArtifactError, match=r"calibration\.safetensors"):
+        Router.from_pretrained(tmp_path / "r")
+
+
+@pytest.mark.parametrize("name", ["promise 0/thresholds", "promise 0/look 0/upper", "probes"])
+def test_a_missing_array_is_named(calibrated: Router, tmp_path: Path, name: str) -> None:
+    calibrated.save_pretrained(tmp_path / "r")
+    arrays = load_file(tmp_path / "r" / "calibration.safetensors")
+    del arrays[name]
+    rewrite(tmp_path / "r", "calibration.safetensors", save(arrays))
+    with pytest.raises(ArtifactError, match=f"holds the array '{name}'; got none"):
+        Router.from_pretrained(tmp_path / "r")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"parts": []},
+        {"parts": [{"of": "rest", "method": "paired", "looks": [3]}]},
+        {"parts": [{"of": "whole", "method": "faith", "looks": [3]}]},
+        {"parts": [{"of": "whole", "method": "paired", "looks": []}]},
+        {"parts": [{"of": "whole", "label": "a", "method": "paired", "looks": [3]}]},
+    ],
+)
+def test_promises_that_make_no_sense_are_refused(
+    calibrated: Router, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    calibrated.save_pretrained(tmp_path / "r")
+    settings = json.loads((tmp_path / "r" / "router.json").read_text())
+    settings["calibration"]["promises"] |= change
+    rewrite(tmp_path / "r", "router.json", json.dumps(settings).encode())
+    with pytest.raises(ArtifactError, match=r"router\.json"):
+        Router.from_pretrained(tmp_path / "r")
+
+
+@pytest.mark.parametrize("name", ["scores", "outcomes"])
+def test_a_spoilt_out_of_fold_table_is_refused(
+    calibrated: Router, tmp_path: Path, name: str
+) -> None:
+    calibrated.save_pretrained(tmp_path / "r")
+    arrays = load_file(tmp_path / "r" / "out_of_fold.safetensors")
+    arrays[name] = nan_first(arrays[name])
+    rewrite(tmp_path / "r", "out_of_fold.safetensors", save(arrays))
+    with pytest.raises(ArtifactError, match=r"out_of_fold\.safetensors"):
+        Router.from_pretrained(tmp_path / "r")
