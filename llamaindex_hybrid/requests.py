@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from llamaindex_hybrid.kinds import Kind
     from shared_router.asking.turns import TurnMemory
+    from shared_router.deciding.guarantee import Limit
     from shared_router.engine.engine import RoutingEngine
     from shared_router.options import CallOptions
     from shared_router.records import RoutingDecision
@@ -115,6 +116,7 @@ def routing_request(
         later_turn=is_later_turn(said),
         sticky_to=sticky_to.candidate if sticky_to else None,
         sticky_claim=sticky_to.claim if sticky_to else None,
+        sticky_limit=sticky_to.limit if sticky_to else None,
         without_query_to=None if found.query else without_query.get(found.kind),
     )
 
@@ -168,11 +170,16 @@ class Answering:
 
     candidate: str
     claim: Claim
+    limit: Limit
 
     @classmethod
     def of(cls, decision: RoutingDecision) -> Answering:
         """Take what is remembered of a decision."""
-        return cls(decision.candidate, Claim(decision.guarantee, decision.guarantee_reason))
+        return cls(
+            decision.candidate,
+            Claim(decision.guarantee, decision.guarantee_reason),
+            (decision.dial, decision.dial_value, decision.confidence),
+        )
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,15 @@ class Claim:
         return cls(found, reason if isinstance(reason, str) else None)
 
 
+Limit = tuple[Any, Any, Any]
+"""Of what a promise speaks: a dial's name, its value, and how sure it is."""
+
+
+def limit_read(carried: Mapping[str, Any]) -> Limit:
+    """Read what a message carries of the limit that its decision was made under."""
+    return carried.get("dial"), carried.get("dial_value"), carried.get("confidence")
+
+
 PROMISED = Claim("promised")
 ESTIMATED = Claim("estimated", "confidence='estimate'")
 NOT_PROMISED = Claim("estimated", "not promised")

@@ -12,7 +12,7 @@ from shared_router.options import CallOptions
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shared_router.deciding.guarantee import Claim
+    from shared_router.deciding.guarantee import Claim, Limit
     from shared_router.records import Candidate, Reason, RoutingQuery
 
 
@@ -38,6 +38,8 @@ class RoutingRequest:
     """Name of the candidate whose open tool calls this call answers."""
     sticky_claim: Claim | None = None
     """What held of the decision that chose it, where that is known."""
+    sticky_limit: Limit | None = None
+    """The limit that was in force there."""
     without_query_to: str | None = None
     """Name of the candidate for a call that has no query; the reference where `None`."""
 
