@@ -8,6 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from shared_router.deciding.curve import resolve_dial
+from shared_router.deciding.pooling import estimate_at
 from shared_router.engine.promised import promised_share
 from shared_router.options import USUAL_CONFIDENCE, Dial
 
@@ -50,8 +51,8 @@ def dial_steps(router: RouterState) -> list[dict[str, Any]]:
 
     Returns:
         Per dial its name, value and the threshold of its estimate, with the cost advantage and mean
-        quality measured there, and the share of calls kept from the reference within what is
-        promised at confidence 0.9: 0 where nothing is.
+        quality there, the drop with its interval at confidence 0.9, and the share of calls kept
+        from the reference within what is promised at that: 0 where nothing is.
     """
     curve = router.estimate
     if curve is None:
@@ -60,6 +61,7 @@ def dial_steps(router: RouterState) -> list[dict[str, Any]]:
     steps = []
     for value in DROP_STEPS if curve.one_sign else ADVANTAGE_STEPS:
         threshold = resolve_dial(Dial(name, value), curve)
+        found = estimate_at(router.rule, curve, Dial(name, value))
         at = curve.thresholds.tolist().index(threshold)
         steps.append(
             {
@@ -68,6 +70,8 @@ def dial_steps(router: RouterState) -> list[dict[str, Any]]:
                 "threshold": threshold,
                 "cost_advantage": float(curve.cost_advantage[at]),
                 "quality": float(curve.quality[at]),
+                "drop": found and found.drop,
+                "drop_interval": found and list(found.interval),
                 "promised": promised_share(router, Dial(name, value), USUAL_CONFIDENCE),
             }
         )
@@ -168,7 +172,7 @@ def show_calibration(console: Console, router: RouterState) -> None:
     title = f"Dials: what is promised at confidence {USUAL_CONFIDENCE}, and what is estimated"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     table.add_column("dial")
-    for heading in ("promised share", "estimated share", "threshold", "mean quality"):
+    for heading in ("promised share", "estimated share", "estimated drop", "threshold"):
         table.add_column(heading, justify="right")
     for step in dial_steps(router):
         limit = step["name"] != "cost_advantage"
@@ -176,18 +180,28 @@ def show_calibration(console: Console, router: RouterState) -> None:
             f"{step['name']}={step['value']:g}",
             percent(step["promised"]) if limit else UNDEFINED,
             percent(step["cost_advantage"]),
+            _estimated(step),
             number(step["threshold"]),
-            number(step["quality"]),
         )
     console.print(table)
     console.print(
-        "Share: of calls kept from the reference. Promised: tested, the mean drop over the"
+        "Share: of calls kept from the reference. Promised: tested, the mean drop over the calls "
+        "that say `promised` is within the limit. Estimated: measured on "
+        f"{router.estimate.n if router.estimate else 0} labels, those of the training among them, "
+        f"with its interval at {USUAL_CONFIDENCE}; no promise."
     )
-    console.print("calls that say `promised` is within the limit. Estimated: measured, no promise.")
     why = router.facts["calibration"].get("no_promise")
     if why:
         console.print(f"Nothing can be promised: {why}.")
     _show_tasks(console, router)
+
+
+def _estimated(step: Mapping[str, Any]) -> str:
+    """Show a drop with its interval."""
+    if step["drop"] is None:
+        return UNDEFINED
+    low, high = (f"{100 * end:.1f}" for end in step["drop_interval"])
+    return f"{100 * step['drop']:.1f} % [{low}, {high}]"
 
 
 def _show_tasks(console: Console, router: RouterState) -> None:

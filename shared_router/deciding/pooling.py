@@ -1,8 +1,10 @@
-"""Every label counts: out-of-fold scores of the training queries, on the served router's scale."""
+"""The estimate. Every label counts: those of the training queries by their out-of-fold scores."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,12 +12,14 @@ import numpy as np
 from shared_router.deciding.checks import check_array, check_finite
 from shared_router.deciding.curve import calibration_curve
 from shared_router.errors import ConfigurationError
+from shared_router.options import USUAL_CONFIDENCE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shared_router.deciding.curve import CalibrationCurve
     from shared_router.deciding.rule import Rule
+    from shared_router.options import Dial
 
 OWNER = "An out-of-fold table"
 
@@ -82,6 +86,50 @@ def pooled_curve(rule: Rule, curve: CalibrationCurve, unseen: OutOfFold | None) 
         return curve
     scores = np.vstack([curve.scores, carried(unseen.scores, curve.scores)])
     return calibration_curve(rule, scores, np.vstack([curve.outcomes, unseen.outcomes]))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a dial is estimated to give."""
+
+    share: float
+    """Share of calls kept from the reference."""
+    drop: float
+    """The drop in quality: relative, unless the dial is absolute or relative has no meaning."""
+    interval: tuple[float, float]
+    """Both ends of the drop, by the central limit theorem: no promise."""
+    n: int
+    """Labels it rests on."""
+
+
+def estimate_at(
+    rule: Rule, curve: CalibrationCurve, dial: Dial, confidence: float = USUAL_CONFIDENCE
+) -> Estimate | None:
+    """Estimate what a dial gives, with an interval.
+
+    Args:
+        rule: The rule.
+        curve: The curve of the estimate.
+        dial: The dial.
+        confidence: That the interval holds the drop at a setting. As the setting is chosen on the
+            same labels, it is a little optimistic where they are few.
+
+    Returns:
+        The estimate; `None` where an older calibration kept no scores.
+    """
+    if curve.scores is None or curve.outcomes is None:
+        return None
+    choice = rule.choose(curve.scores, curve.resolve(dial))
+    reference = curve.outcomes[:, -1]
+    lost = reference - np.take_along_axis(curve.outcomes, choice[:, None], axis=1)[:, 0]
+    whole, n = abs(float(reference.mean())), len(lost)
+    relative = dial.name != "max_quality_drop_absolute" and curve.one_sign and whole > 0
+    drop = float(lost.mean()) / (whole if relative else 1.0)
+    spread = lost - drop * np.abs(reference) if relative else lost
+    error = float(spread.std()) / math.sqrt(n) / (whole if relative else 1.0)
+    wide = NormalDist().inv_cdf((1 + confidence) / 2) * error
+    share = float((choice != curve.outcomes.shape[1] - 1).mean())
+    return Estimate(share, drop, (drop - wide, drop + wide), n)
 
 
 def check_out_of_fold(unseen: OutOfFold | None, k: int) -> None:

@@ -139,6 +139,15 @@ class Promise:
             return 0
         return max(_step(look, dial, column) for look in self.looks)
 
+    def share_within(self, dial: Dial, confidence: float) -> float:
+        """Return the share of calls kept from the reference within a limit that is promised.
+
+        Args:
+            dial: A quality dial.
+            confidence: In (0.5, 1).
+        """
+        return float(self.shares[self.step(dial, confidence)])
+
     @property
     def n(self) -> int:
         """Texts that the newest look tested."""

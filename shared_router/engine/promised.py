@@ -31,8 +31,7 @@ def promised_share(router: RouterState, dial: Dial, confidence: Confidence) -> f
     limit = dial.name in QUALITY_DIALS
     if router.promises is None or not isinstance(confidence, float) or not limit:
         return 0.0
-    whole = router.promises.whole
-    return float(whole.shares[whole.step(dial, confidence)])
+    return router.promises.whole.share_within(dial, confidence)
 
 
 def missing_labels(curve: CalibrationCurve | None, dial: Dial, confidence: float) -> int | None:

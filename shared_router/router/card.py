@@ -7,7 +7,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shared_router.deciding.pooling import estimate_at
 from shared_router.measuring.metrics import ADVANTAGES
+from shared_router.options import USUAL_CONFIDENCE, Dial
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from shared_router.router.state import RouterState
 
 _HUB_NAME = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
+LIMITS = (0.01, 0.02, 0.05, 0.1)
+"""Limits that the card tells of."""
 LOSSES = ("train_loss", "dev_loss", "dev_error")
 """Columns of a fine-tuning's curve."""
 
@@ -149,9 +153,42 @@ def _calibration(router: RouterState) -> str:
     facts, curve, dial = router.facts.get("calibration", {}), router.curve, router.dial
     return (
         f"## Calibration\n\n{curve.n} queries of {facts.get('data', 'unnamed data')}, none of them "
-        f"fitted on. Default dial `{dial.name}={dial.value:g}`. Measured on the same queries "
-        f"(estimates, no promise):\n\n{_curve_table(curve)}\n{_tasks(router)}"
+        f"fitted on. Default dial `{dial.name}={dial.value:g}`.\n\n{_promised(router)}\n"
+        f"Measured on the same queries (no promise):\n\n{_curve_table(curve)}\n{_tasks(router)}"
     )
+
+
+def _promised(router: RouterState) -> str:
+    """Say which limits are promised, and what each then keeps from the reference."""
+    facts = router.facts.get("calibration", {})
+    if router.promises is None:
+        why = facts.get("no_promise", "calibrated before promises were tested")
+        return f"No limit is promised: {why}.\n"
+    whole = router.promises.whole
+    rows = [
+        f"| `max_quality_drop={limit:g}` | "
+        f"{whole.share_within(Dial('max_quality_drop', limit), USUAL_CONFIDENCE):.3f} | "
+        f"{_estimated(router, limit)} |"
+        for limit in LIMITS
+    ]
+    tested = f"At confidence {USUAL_CONFIDENCE:g}, tested on {whole.n} of them"
+    head = [
+        f"{tested}; the estimate rests on the training queries too.\n",
+        "| limit | share kept from the reference, promised | estimated, with the drop there |",
+        "|---|---|---|",
+    ]
+    return "\n".join([*head, *rows, ""])
+
+
+def _estimated(router: RouterState, limit: float) -> str:
+    curve = router.estimate
+    if curve is None or not curve.one_sign:
+        return "-"
+    found = estimate_at(router.rule, curve, Dial("max_quality_drop", limit))
+    if found is None:
+        return f"{curve.cost_advantage_at(Dial('max_quality_drop', limit)):.3f}"
+    low, high = found.interval
+    return f"{found.share:.3f} ({found.drop:.3f} [{low:.3f}, {high:.3f}])"
 
 
 def _tasks(router: RouterState) -> str:
@@ -172,10 +209,18 @@ def _tasks(router: RouterState) -> str:
     few = ", ".join(f"`{label}` ({n})" for label, n in tasks.too_few.items())
     named = "its text tells, or a call names" if tasks.by == "predicted" else "a call names"
     return (
-        f"\n### By task\n\nA dial holds within the task {named}, where that has at least "
-        f"{tasks.least} calibration queries:\n\n{table}\n\n"
+        f"\n### By task\n\nAn estimate holds within the task {named}, where that has at least "
+        f"{tasks.least} calibration queries:\n\n{table}\n\n{_promised_tasks(router)}"
         f"Too few queries, so that their suite or all tasks together serve: {few or 'none'}.\n"
     )
+
+
+def _promised_tasks(router: RouterState) -> str:
+    own = router.promises.tasks if router.promises else {}
+    if not own:
+        return ""
+    listed = ", ".join(f"`{label}` ({promise.n})" for label, promise in own.items())
+    return f"A limit is promised within {listed}; over the mix of all other tasks together.\n\n"
 
 
 def _curve_table(curve: CalibrationCurve) -> str:
@@ -204,8 +249,8 @@ def _use(router: RouterState) -> str:
         'router.decide("a query")\n```\n\n'
         "It holds the ids of the queries it was fitted and calibrated on, and, unless fitted with "
         "`train_memory=False`, embeddings of the training queries (no text), from which an "
-        f"attacker may guess at them. {_words(router)}Keep a router of private queries private. A "
-        "calibration keeps scores and qualities of its queries.\n\n"
+        f"attacker may guess at them. {_words(router)}Keep a router of private queries private. "
+        "Scores and qualities of both are kept.\n\n"
         "Its figures hold for queries and models like those above. On other models or other "
         "queries, calibrate it again with outcomes of your own.\n"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -14,7 +15,13 @@ from shared_router import Dial
 from shared_router.deciding.by_task import TaskCurves
 from shared_router.deciding.curve import calibration_curve
 from shared_router.deciding.guarantee import OTHER_ARITHMETIC, OTHER_CANDIDATES
-from shared_router.deciding.pooling import OutOfFold, carried, check_out_of_fold, pooled_curve
+from shared_router.deciding.pooling import (
+    OutOfFold,
+    carried,
+    check_out_of_fold,
+    estimate_at,
+    pooled_curve,
+)
 from shared_router.deciding.promise import CONFIDENCES, Look, Promise
 from shared_router.deciding.rule import Rule
 from shared_router.deciding.settings import Dialling, Promises, check_promisable
@@ -173,6 +180,9 @@ def test_a_confidence_that_cannot_be_kept_is_refused_with_the_way_out() -> None:
     check_promisable(Asked(FIVE, True, 0.9), None)
 
 
+TRUE_DROP = 0.02973
+"""Of what scores 1 or more under a logistic loss, by a sum over a fine grid."""
+
 # -- every label counts -------------------------------------------------------------------------
 
 NUMBERS = st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=30)
@@ -229,3 +239,31 @@ def test_a_table_of_other_candidates_is_refused() -> None:
     check_out_of_fold(None, 3)
     with pytest.raises(ConfigurationError, match="a column per candidate, 3; got 2"):
         check_out_of_fold(unseen, 3)
+
+
+@pytest.mark.parametrize("dial", [FIVE, Dial("max_quality_drop_absolute", 0.05)])
+def test_an_estimate_holds_the_drop_about_as_often_as_its_interval_says(dial: Dial) -> None:
+    rng = np.random.default_rng(3)
+    held = 0
+    for _ in range(200):
+        scores = rng.normal(size=400)
+        large = (rng.random(400) < 0.8).astype(float)
+        small = np.where(rng.random(400) < 1 / (1 + np.exp(scores)), 0.0, large)
+        curve = calibration_curve(PAIR, scores[:, None], np.stack([small, large], axis=1))
+        found = estimate_at(PAIR, curve, Dial("threshold", 1.0))
+        assert found is not None
+        held += found.interval[0] <= TRUE_DROP <= found.interval[1]
+        limited = estimate_at(PAIR, curve, dial)
+        assert limited is not None
+        assert limited.drop <= 0.05 + 1e-9
+        assert limited.interval[0] <= limited.drop <= limited.interval[1]
+    assert 165 <= held <= 195
+
+
+def test_an_estimate_tells_its_share_and_its_labels() -> None:
+    found = estimate_at(PAIR, CURVE, FIVE)
+    assert found is not None
+    assert (found.share, found.n) == (0.75, 4)
+    assert found.drop == pytest.approx(0.025)
+    kept_none = dataclasses.replace(CURVE, scores=None, outcomes=None)
+    assert estimate_at(PAIR, kept_none, FIVE) is None
