@@ -172,12 +172,11 @@ class HybridChatModel(Dialled, BaseChatModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        dial = self.engine.dial
         return {
             "candidates": [candidate.name for candidate in self.engine.candidates],
             "router": self.engine.router.name,
             "router_version": self.engine.router.version,
-            dial.name: dial.value,
+            **self.engine.asked.named(),
         }
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:

@@ -185,7 +185,6 @@ class HybridLLM(RoutedOperations):
     @property
     def routing(self) -> dict[str, Any]:
         """What is written down of the models and the router: enough to tell two apart."""
-        dial = self.engine.dial
         return {
             "candidates": [
                 {
@@ -197,7 +196,7 @@ class HybridLLM(RoutedOperations):
             ],
             "router": self.engine.router.name,
             "router_version": self.engine.router.version,
-            dial.name: dial.value,
+            **self.engine.asked.named(),
         }
 
     @classmethod
