@@ -86,7 +86,7 @@ def at_dials(router: Router, pool: Pool, dials: Sequence[Dial]) -> Iterator[AtDi
         rows = pool.take((pool.sources == source) & pool.known)
         scores = router.score(list(rows.queries))[:, 0]
         for dial in dials:
-            small = scores >= router.threshold_of(**{dial.name: dial.value})
+            small = scores >= router.threshold_of(confidence="estimate", **{dial.name: dial.value})
             routed = np.where(small, rows.small, rows.frontier).mean()
             reference = rows.frontier.mean()
             yield AtDial(

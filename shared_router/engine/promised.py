@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared_router.deciding.promise import CONFIDENCES
+from shared_router.deciding.promise import CONFIDENCES, FIRST_LOOK
 from shared_router.options import ESTIMATE, QUALITY_DIALS, Asked, Dial
 from shared_router.records import MOST_NAMED
 from shared_router.router.promising import LEAST_TESTED
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 LADDER = (0.01, 0.02, 0.05, 0.1, 0.2)
 """Relative limits that are tried in place of one that cannot be promised."""
+
+NOT_EXACT = 1.05
+"""What the exact test needs beyond `log(1 / error) / limit` queries without a loss: it finds its
+critical values between shares, and for few numbers of queries."""
 
 
 def promised_share(router: RouterState, dial: Dial, confidence: Confidence) -> float:
@@ -51,10 +55,11 @@ def missing_labels(curve: CalibrationCurve | None, dial: Dial, confidence: float
         return None
     if confidence > CONFIDENCES[-1]:
         return None
-    error = 1 - next((known for known in CONFIDENCES if known >= confidence), confidence)
+    sure = next(known for known in CONFIDENCES if known >= confidence)
+    error = (1 - sure) * FIRST_LOOK
     scale = 1.0 if dial.name == "max_quality_drop_absolute" else abs(curve.reference_quality)
     limit = dial.value * scale
-    least = math.log(1 / error) / limit if limit > 0 else math.inf
+    least = NOT_EXACT * math.log(1 / error) / limit if limit > 0 else math.inf
     gaps = (curve.outcomes[:, -1] - curve.outcomes[:, 0])[np.argsort(-curve.scores[:, 0])]
     n = len(gaps)
     drops, squares = np.cumsum(gaps) / n, np.cumsum(gaps**2) / n

@@ -1,4 +1,4 @@
-"""What it takes to find a promise once the queries are scored.
+"""What it takes to find a promise once the queries are scored, and to resolve a dial.
 
 pytest tests/benchmarks/test_promising.py -m benchmark -s
 """
@@ -12,6 +12,9 @@ import pytest
 
 from shared_router.deciding.evidence import gather_evidence
 from shared_router.deciding.promise import cut_grid, take_look
+from shared_router.options import Asked, Dial
+from shared_router.testing import fixed_router
+from tests.material import dataset, record
 
 pytestmark = pytest.mark.benchmark
 
@@ -33,3 +36,27 @@ def test_a_promise_takes_seconds(n: int, graded: bool):
     took = time.process_time() - started
     print(f"{evidence.method}, {n:,} queries: {took:.1f} s of CPU")  # noqa: T201
     assert took < 10
+
+
+def test_calibrating_on_a_hundred_thousand_queries_takes_seconds():
+    rng = np.random.default_rng(0)
+    scores, large = rng.normal(size=100_000), rng.random(100_000) < 0.8
+    small = large & (rng.random(100_000) < 1 / (1 + np.exp(-scores - 2)))
+    rows = enumerate(zip(small.tolist(), large.tolist(), strict=True))
+    data = dataset(
+        *(record(f"q{i}", f"text {i}", small=float(s), large=float(q)) for i, (s, q) in rows)
+    )
+    router = fixed_router(lambda text: float(scores[int(text.split()[1])]))
+    started = time.process_time()
+    calibrated = router.calibrate(data)
+    took = time.process_time() - started
+    print(f"calibrate, 100,000 queries: {took:.1f} s of CPU")  # noqa: T201
+    assert took < 10
+    dialling, asked = calibrated.dialling(), Asked(Dial("max_quality_drop", 0.02))
+    assert dialling.resolve(asked).claim.guarantee == "promised"
+    started = time.process_time()
+    for _ in range(1000):
+        dialling.resolve(asked)
+    each = (time.process_time() - started) * 1e3
+    print(f"a dial resolved: {each:.0f} microseconds")  # noqa: T201
+    assert each < 50
