@@ -30,6 +30,9 @@ class RoutingRequest:
     """Whether the call asks for an answer in a schema."""
     has_pictures: bool = False
     """Whether the call holds pictures, or other content that is no text."""
+    is_step: bool = False
+    """Whether a pipeline makes the call for a step of its own, such as choosing among sources:
+    whoever measured answers measured none of these."""
     later_turn: bool = False
     """Whether the user has spoken before in the conversation that the call continues."""
     input_tokens: int | None = None
@@ -53,7 +56,8 @@ def unmeasured(request: RoutingRequest) -> str | None:
     """Say why a call is of none of the kinds that calibrations hold, which are single questions."""
     if request.later_turn:
         return CONVERSATION
-    return KIND_OF_CALL if request.needs_tools or request.has_pictures else None
+    other = request.needs_tools or request.has_pictures or request.is_step
+    return KIND_OF_CALL if other else None
 
 
 @dataclass(frozen=True)
