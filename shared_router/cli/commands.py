@@ -19,6 +19,7 @@ from shared_router.cli.console import (
     read_data,
     read_router,
     say,
+    say_dial,
     stdout_console,
     working,
 )
@@ -322,8 +323,8 @@ def route(
     sure = confidence_given(confidence)
     router = read_router(router_folder, **dials)
     check_task(router, task)
-    if not dials and route is None:
-        say(f"No dial given: using the router's own, {router.dial.name}={router.dial.value:g}.")
+    if route is None:
+        say_dial(router, dials, **sure)
     decision = router.decide(query, route=route, task=task, **sure, **dials)
     print_json(decision.model_dump())
 

@@ -16,9 +16,10 @@ import typer
 import typer.core
 
 from shared_router.errors import DataError, HybridRoutingError
+from shared_router.options import USUAL_CONFIDENCE, Asked, dial_from
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from rich.console import Console
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from shared_router.collecting.collect import CollectProgress
     from shared_router.data.dataset import RoutingDataset
+    from shared_router.options import Confidence
     from shared_router.router.router import Router
     from shared_router.support.progress import Progress as ToldProgress
 
@@ -151,11 +153,23 @@ def read_data(
 
 def read_router(folder: str, **dials: float) -> Router:
     """Read a router, after checking the dials: a wrong one needs no router to be told."""
-    from shared_router.options import dial_from
     from shared_router.router.router import Router
 
     dial_from(dials)
     return Router.from_pretrained(folder)
+
+
+def say_dial(
+    router: Router, dials: Mapping[str, float], confidence: Confidence = USUAL_CONFIDENCE
+) -> None:
+    """Say which dial is in force, where none was given, and what one gives that is not promised."""
+    from shared_router.engine.promised import said_of_limit
+
+    dial = dial_from(dials)
+    if dial is None:
+        say(f"No dial given: using the router's own, {router.dial.name}={router.dial.value:g}.")
+    elif router.setting_of(dial, confidence).refused:
+        say(f"warning: {said_of_limit(router, Asked(dial, confidence=confidence))}")
 
 
 @contextmanager

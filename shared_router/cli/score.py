@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shared_router.cli.console import collecting, print_json, read_router, say
+from shared_router.cli.console import collecting, print_json, read_router, say, say_dial
 from shared_router.cli.options import (
     Advantage,
     AsJson,
@@ -69,8 +69,7 @@ def score(
     check_runner(chosen)
     at_work = runner_named(chosen, workers, ray_address)
     router = read_router(router_folder, **dials)
-    if not dials:
-        say(f"No dial given: using the router's own, {router.dial.name}={router.dial.value:g}.")
+    say_dial(router, dials, **sure)
     with collecting("scoring") as progress:
         report = score_file(
             router,
