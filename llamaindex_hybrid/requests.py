@@ -21,7 +21,7 @@ from llamaindex_hybrid.queries import (
     text_of,
     turn_of,
 )
-from shared_router.deciding.guarantee import Claim
+from shared_router.deciding.guarantee import Claim, limit_of
 from shared_router.deciding.guards import RoutingRequest
 from shared_router.options import split_options
 
@@ -189,7 +189,7 @@ class Answering:
 
     candidate: str
     claim: Claim
-    limit: Limit
+    limit: Limit | None
 
     @classmethod
     def of(cls, decision: RoutingDecision) -> Answering:
@@ -197,7 +197,7 @@ class Answering:
         return cls(
             decision.candidate,
             Claim(decision.guarantee, decision.guarantee_reason),
-            (decision.dial, decision.dial_value, decision.confidence),
+            limit_of(decision.dial, decision.dial_value, decision.confidence),
         )
 
 

@@ -42,7 +42,7 @@ class RoutingRequest:
     sticky_claim: Claim | None = None
     """What held of the decision that chose it, where that is known."""
     sticky_limit: Limit | None = None
-    """The limit that was in force there."""
+    """The limit that was promised there, if one was."""
     without_query_to: str | None = None
     """Name of the candidate for a call that has no query; the reference where `None`."""
 

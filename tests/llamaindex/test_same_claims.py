@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from llama_index.core.callbacks import CallbackManager
 
@@ -200,6 +201,23 @@ async def test_an_answer_to_tools_claims_what_chose_their_caller(
     answer = (await front.answers(model, front.user(SHORT), **first))[0]
     found = await claims(front, model, front.after_tools(SHORT, answer), **then)
     assert found == ("small", *expected)
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [{"dial": np.zeros(2)}, {"dial_value": np.zeros(2)}, {"dial_value": "0.05"}, {"dial": None},
+     {"confidence": [0.9]}, {"guarantee": np.zeros(2)}, {"guarantee": ["promised"]}],
+    ids=str,
+)  # fmt: skip
+async def test_what_a_message_carries_is_not_trusted(
+    forged: dict[str, Any], router: Router
+) -> None:
+    """Histories come from anywhere: no call breaks by one, and no promise is made by one."""
+    model = LangChain.build(router, **PROMISED)
+    answer = model.invoke(SHORT)
+    answer.response_metadata[ROUTING_KEY] = LangChain.told(answer) | forged
+    found = await claims(LangChain, model, LangChain.after_tools(SHORT, answer))
+    assert found == ("small", "sticky", "void", "sticky", None)
 
 
 # -- where it is told -----------------------------------------------------------------------------
