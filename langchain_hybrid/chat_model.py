@@ -46,6 +46,11 @@ class HybridChatModel(Dialled, BaseChatModel):
     wins over a config, a config over the context, the context over the field. `route="NAME"`
     forces a candidate, `small` and `large` being the first and the last.
 
+    A limit on quality is promised at `confidence`, which is given in the same ways. What cannot be
+    promised goes to the large model, which is said in one warning in the log of `hybrid_llm`;
+    `confidence="estimate"` follows the estimate instead. What holds of an answer stands in its
+    decision: `guarantee`, `guarantee_reason` and `confidence`.
+
     Each decision stands in the tags and metadata of the called model's run, in the outputs of the
     `HybridRouter` run, in a custom event, and, but for what changes from run to run, in
     `response_metadata["hybrid_routing"]`.
@@ -56,7 +61,8 @@ class HybridChatModel(Dialled, BaseChatModel):
 
     Raises:
         CandidateError: If models are missing, too many, or no models.
-        ConfigurationError: If a parameter is unknown or cannot be honoured.
+        ConfigurationError: If a parameter is unknown or cannot be honoured, such as a confidence
+            where the models are not those of the calibration.
         NotCalibratedError: If a quality dial is given and the router is not calibrated.
     """
 
@@ -81,7 +87,7 @@ class HybridChatModel(Dialled, BaseChatModel):
     """Dial: greatest quality drop, in the metric's units."""
     confidence: float | Literal["estimate"] | None = None
     """How sure a quality limit must be, above 0.5 and below 1; 0.9 where not given, `estimate` for
-    its estimate without a promise."""
+    its estimate without a promise. It changes nothing of the dials that limit no quality."""
     query_extractor: Any = Field(default=None, exclude=True)
     """A function of the messages that returns the user's question or `None`, or several of
     them; `QueryFromPrompt` is one."""
@@ -172,12 +178,11 @@ class HybridChatModel(Dialled, BaseChatModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        dial = self.engine.dial
         return {
             "candidates": [candidate.name for candidate in self.engine.candidates],
             "router": self.engine.router.name,
             "router_version": self.engine.router.version,
-            dial.name: dial.value,
+            **self.engine.asked.named(),
         }
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:

@@ -17,7 +17,7 @@ from langchain_hybrid.queries import (
     text_of,
 )
 from shared_router.context import current_options
-from shared_router.deciding.guarantee import Claim
+from shared_router.deciding.guarantee import Claim, limit_of
 from shared_router.deciding.guards import RoutingRequest
 from shared_router.options import (
     CONFIGURABLE_PREFIX,
@@ -130,6 +130,7 @@ def routing_request(
         later_turn=is_later_turn(messages),
         sticky_to=kept.get("candidate"),
         sticky_claim=Claim.read(kept),
+        sticky_limit=limit_of(*map(kept.get, ("dial", "dial_value", "confidence"))),
     )
 
 

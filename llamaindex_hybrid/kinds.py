@@ -43,6 +43,23 @@ _OF_TYPE: dict[str, Kind] = {
     PromptType.SUMMARY: "summarize",
 }
 
+_STEPS = frozenset(
+    {
+        PromptType.TREE_INSERT,
+        PromptType.TREE_SELECT,
+        PromptType.TREE_SELECT_MULTIPLE,
+        PromptType.QUERY_KEYWORD_EXTRACT,
+        PromptType.VECTOR_STORE_QUERY,
+        PromptType.SINGLE_SELECT,
+        PromptType.MULTI_SELECT,
+        PromptType.SUB_QUESTION,
+        PromptType.DECOMPOSE,
+        PromptType.CHOICE_SELECT,
+        PromptType.RANKGPT_RERANK,
+    }
+)
+"""Types of prompts by which a pipeline finds what to answer with: nobody reads the answer."""
+
 
 def _opening(template: str) -> str:
     """Return what a formatted prompt starts with, whatever its variables."""
@@ -69,6 +86,20 @@ def kind_of_text(text: str) -> Kind | None:
     """Recognise one of LlamaIndex's own prompts that reaches a model formatted."""
     start = text.lstrip()
     return next((kind for opening, kind in _OPENINGS.items() if start.startswith(opening)), None)
+
+
+def is_step(prompt: BasePromptTemplate | None, text: str | None) -> bool:
+    """Tell whether a call is a pipeline's own step, though a user's question is known.
+
+    Args:
+        prompt: Its prompt, where it has one.
+        text: What it says to the model, where it has none.
+    """
+    if prompt is None:
+        return text is not None and kind_of_text(text) is not None
+    if prompt.metadata.get("prompt_type") in _STEPS:
+        return True
+    return kind_of_prompt(prompt) == "rewrite"
 
 
 def check_policy(policy: Mapping[Any, Any], candidates: Sequence[Candidate]) -> dict[Kind, str]:

@@ -48,6 +48,11 @@ class HybridLLM(RoutedOperations):
     a keyword wins over the context, the context over the field. `route="NAME"` forces a
     candidate, `small` and `large` being the first and the last.
 
+    A limit on quality is promised at `confidence`, which is given in the same ways. What cannot be
+    promised goes to the large model, which is said in one warning in the log of `hybrid_llm`;
+    `confidence="estimate"` follows the estimate instead. What holds of an answer stands in its
+    decision: `guarantee`, `guarantee_reason` and `confidence`.
+
     Each decision stands in a `RoutingDecisionEvent`, in the callback event `hybrid_routing`, in the
     OpenTelemetry attributes `hybrid.routing.<field>` of the current span, and, but for what changes
     from run to run, in `response.additional_kwargs["hybrid_routing"]`.
@@ -61,7 +66,8 @@ class HybridLLM(RoutedOperations):
 
     Raises:
         CandidateError: If models are missing, too many, or no models.
-        ConfigurationError: If a parameter is unknown or cannot be honoured.
+        ConfigurationError: If a parameter is unknown or cannot be honoured, such as a confidence
+            where the models are not those of the calibration.
         NotCalibratedError: If a quality dial is given and the router is not calibrated.
     """
 
@@ -86,7 +92,7 @@ class HybridLLM(RoutedOperations):
     """Dial: greatest quality drop, in the metric's units."""
     confidence: float | Literal["estimate"] | None = None
     """How sure a quality limit must be, above 0.5 and below 1; 0.9 where not given, `estimate` for
-    its estimate without a promise."""
+    its estimate without a promise. It changes nothing of the dials that limit no quality."""
     query_variables: tuple[str, ...] = QUERY_VARIABLES
     """Prompt variables that hold the user's question, surest first."""
     no_query: Mapping[str, str] | None = None
@@ -185,7 +191,6 @@ class HybridLLM(RoutedOperations):
     @property
     def routing(self) -> dict[str, Any]:
         """What is written down of the models and the router: enough to tell two apart."""
-        dial = self.engine.dial
         return {
             "candidates": [
                 {
@@ -197,7 +202,7 @@ class HybridLLM(RoutedOperations):
             ],
             "router": self.engine.router.name,
             "router_version": self.engine.router.version,
-            dial.name: dial.value,
+            **self.engine.asked.named(),
         }
 
     @classmethod

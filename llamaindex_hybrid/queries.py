@@ -7,7 +7,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.agent.workflow.prompts import DEFAULT_STATE_PROMPT
-from llama_index.core.base.llms.types import ChatMessage, MessageRole
+from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
+from llama_index.core.prompts import ChatPromptTemplate, SelectorPromptTemplate
 from llama_index_instrumentation.dispatcher import active_instrument_tags
 
 from llamaindex_hybrid.kinds import kind_of_prompt, kind_of_text
@@ -186,7 +187,12 @@ def text_of(message: ChatMessage) -> str:
 
 
 def is_later_turn(messages: Sequence[ChatMessage]) -> bool:
-    """Tell whether a model has answered the user before the user's last words."""
+    """Tell whether a model has answered the user before the user's last words.
+
+    A transcript of a conversation is one, though it stands in one message.
+    """
+    if _is_transcript(next((m for m in reversed(messages) if m.role == MessageRole.USER), None)):
+        return True
     looked_for = iter(((MessageRole.USER,), _ASSISTANT, (MessageRole.USER,)))
     roles = next(looked_for)
     for message in reversed(messages):
@@ -196,6 +202,20 @@ def is_later_turn(messages: Sequence[ChatMessage]) -> bool:
                 return True
             roles = following
     return False
+
+
+def _is_transcript(message: ChatMessage | None) -> bool:
+    """Look at how a message begins; a long one is not put together for it."""
+    first = message.blocks[0] if message is not None and message.blocks else None
+    return isinstance(first, TextBlock) and first.text.startswith(_TRANSCRIPT)
+
+
+def messages_of(prompt: BasePromptTemplate) -> Sequence[ChatMessage]:
+    """Return a prompt's own messages, unformatted: chat engines put the conversation there."""
+    if isinstance(prompt, SelectorPromptTemplate):
+        every = (prompt.default_template, *(each for _, each in prompt.conditionals or ()))
+        return max(map(messages_of, every), key=len)
+    return prompt.message_templates if isinstance(prompt, ChatPromptTemplate) else ()
 
 
 def has_pictures(messages: Sequence[ChatMessage]) -> bool:

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.prompts import BasePromptTemplate
 
+from llamaindex_hybrid.kinds import is_step
 from llamaindex_hybrid.queries import (
     Asked,
     Found,
     find_query,
     has_pictures,
     is_later_turn,
+    messages_of,
     text_of,
     turn_of,
 )
-from shared_router.deciding.guarantee import Claim
+from shared_router.deciding.guarantee import Claim, limit_of
 from shared_router.deciding.guards import RoutingRequest
 from shared_router.options import split_options
 
@@ -28,12 +30,15 @@ if TYPE_CHECKING:
 
     from llamaindex_hybrid.kinds import Kind
     from shared_router.asking.turns import TurnMemory
+    from shared_router.deciding.guarantee import Limit
     from shared_router.engine.engine import RoutingEngine
     from shared_router.options import CallOptions
     from shared_router.records import RoutingDecision
 
 logger = logging.getLogger("hybrid_llm")
 
+HISTORY = "chat_history"
+"""Prompt variable that holds a conversation, by LlamaIndex's own name for it."""
 CHARACTERS_PER_TOKEN = 4
 TOKENS_PER_MESSAGE = 3
 """A rough rule, to see whether an input may be longer than a model's window."""
@@ -112,9 +117,11 @@ def routing_request(
         needs_structured_output=needs_structured_output,
         input_tokens=_input_tokens(asked, engine),
         has_pictures=has_pictures(said),
-        later_turn=is_later_turn(said),
+        is_step=found.query is not None and _is_step(asked),
+        later_turn=is_later_turn(said) or _condenses(asked),
         sticky_to=sticky_to.candidate if sticky_to else None,
         sticky_claim=sticky_to.claim if sticky_to else None,
+        sticky_limit=sticky_to.limit if sticky_to else None,
         without_query_to=None if found.query else without_query.get(found.kind),
     )
 
@@ -127,10 +134,24 @@ def _found(asked: Asked, variables: Sequence[str]) -> Found:
         return Found()
 
 
+def _is_step(asked: Asked) -> bool:
+    try:
+        text = None if asked.prompt is not None else (asked.said_last or (0, None))[1]
+        return is_step(asked.prompt, text)
+    except Exception:  # noqa: BLE001  (the chosen model says better what is wrong with messages)
+        return False
+
+
+def _condenses(asked: Asked) -> bool:
+    """Tell whether a prompt is given a conversation as a text."""
+    history = asked.variables.get(HISTORY) if asked.prompt is not None else None
+    return isinstance(history, str | list | tuple) and len(history) > 0
+
+
 def _said(asked: Asked) -> Sequence[ChatMessage]:
-    """Return the messages of a chat; a prompt is one question, and is not formatted to be read."""
+    """Return the messages of a chat, or those of a prompt, which is not formatted to be read."""
     if asked.prompt is not None:
-        return ()
+        return messages_of(asked.prompt)
     try:
         return asked.messages
     except Exception:  # noqa: BLE001  (the chosen model says better what is wrong with messages)
@@ -168,11 +189,16 @@ class Answering:
 
     candidate: str
     claim: Claim
+    limit: Limit | None
 
     @classmethod
     def of(cls, decision: RoutingDecision) -> Answering:
         """Take what is remembered of a decision."""
-        return cls(decision.candidate, Claim(decision.guarantee, decision.guarantee_reason))
+        return cls(
+            decision.candidate,
+            Claim(decision.guarantee, decision.guarantee_reason),
+            limit_of(decision.dial, decision.dial_value, decision.confidence),
+        )
 
 
 @dataclass(frozen=True)

@@ -70,11 +70,12 @@ def found_query(query: RoutingQuery | None) -> Iterator[None]:
 
 @contextmanager
 def hybrid_options(**options: Any) -> Iterator[CallOptions]:
-    """Set a dial, a forced route or a task for every routed call inside the block.
+    """Set a dial, its confidence, a forced route or a task for every routed call inside the block.
 
     Args:
         **options: One of the dials (`threshold`, `cost_advantage`, `max_quality_drop`,
-            `max_quality_drop_absolute`), and `route`, `task`. A keyword of the call itself wins.
+            `max_quality_drop_absolute`), and `confidence`, `route`, `task`. A keyword of the call
+            itself wins.
 
     Yields:
         The options in force inside the block.

@@ -90,6 +90,11 @@ class Asked:
         """Whether it limits a drop in quality."""
         return self.dial.name in QUALITY_DIALS
 
+    def named(self) -> dict[str, float | str]:
+        """Return it by its names; how sure it must be only where that matters."""
+        dial: dict[str, float | str] = {self.dial.name: self.dial.value}
+        return dial | ({"confidence": self.confidence} if self.limits_quality else {})
+
 
 def dial_from(options: Mapping[str, Any]) -> Dial | None:
     """Read the one dial out of keyword options.
@@ -204,7 +209,7 @@ def split_options(
 
 def _check_keyword(name: str) -> None:
     if name not in OPTION_NAMES:
-        refuse_near_miss(name, DIAL_NAMES, name)
+        refuse_near_miss(name, (*DIAL_NAMES, "confidence"), name)
     if name.startswith(CONFIGURABLE_PREFIX):
         raise ConfigurationError(
             f"{name!r} is a name for configs; as a keyword it is "

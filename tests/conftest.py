@@ -13,6 +13,7 @@ import hypothesis
 import pytest
 
 from shared_router import Router
+from shared_router.support.once import forget_said
 from tests.material import PAIR, known_truth, save_tiny_bert
 
 hypothesis.settings.register_profile("house", deadline=None, max_examples=60)
@@ -35,6 +36,12 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data sets in {folder}; set HYBRID_LLM_DATA to their folder")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def nothing_said() -> None:
+    """Let every test hear what a process says once."""
+    forget_said()
 
 
 @pytest.fixture

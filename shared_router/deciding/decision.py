@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from shared_router.deciding.guarantee import claim_of
+from shared_router.deciding.guarantee import PROMISED, claim_of
 from shared_router.records import RoutingDecision
 
 if TYPE_CHECKING:
@@ -117,16 +117,21 @@ def _whole_record(
 def _claimed(verdict: Verdict, request: RoutingRequest, policy: Policy) -> dict[str, Any]:
     """Say what holds of a decision's quality."""
     setting = verdict.setting
+    asked = policy.asked(request.options)
+    limit = asked.dial.name, asked.dial.value, asked.confidence
+    kept = request.sticky_claim
+    if kept == PROMISED and request.sticky_limit != limit:
+        kept = None  # what was promised at another limit is no promise at this one
     claim = claim_of(
         verdict.reason,
         policy.claim(request) if setting is None else setting.claim,
         to_reference=verdict.index == policy.reference,
-        kept_from=request.sticky_claim,
+        kept_from=kept,
     )
     return {
         "guarantee": claim.guarantee,
         "guarantee_reason": claim.reason,
-        "confidence": setting.confidence if setting and claim.guarantee == "promised" else None,
+        "confidence": asked.confidence if claim.guarantee == "promised" else None,
     }
 
 

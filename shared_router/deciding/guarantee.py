@@ -29,9 +29,19 @@ class Claim:
     def read(cls, carried: Mapping[str, Any]) -> Claim | None:
         """Read what a message carries of its decision; `None` where it says nothing we know."""
         found, reason = carried.get("guarantee"), carried.get("guarantee_reason")
-        if found not in GUARANTEES:
+        if not isinstance(found, str) or found not in GUARANTEES:
             return None
         return cls(found, reason if isinstance(reason, str) else None)
+
+
+Limit = tuple[str, float, float]
+"""Of what a promise speaks: a dial's name, its value, and how sure it is."""
+
+
+def limit_of(dial: Any, value: Any, confidence: Any) -> Limit | None:
+    """Take what a decision, or a message, carries of a promised limit; `None` where it is none."""
+    numbers = isinstance(value, int | float) and isinstance(confidence, int | float)
+    return (dial, value, confidence) if isinstance(dial, str) and numbers else None
 
 
 PROMISED = Claim("promised")

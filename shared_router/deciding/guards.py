@@ -12,7 +12,7 @@ from shared_router.options import CallOptions
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shared_router.deciding.guarantee import Claim
+    from shared_router.deciding.guarantee import Claim, Limit
     from shared_router.records import Candidate, Reason, RoutingQuery
 
 
@@ -30,6 +30,9 @@ class RoutingRequest:
     """Whether the call asks for an answer in a schema."""
     has_pictures: bool = False
     """Whether the call holds pictures, or other content that is no text."""
+    is_step: bool = False
+    """Whether a pipeline makes the call for a step of its own, such as choosing among sources:
+    whoever measured answers measured none of these."""
     later_turn: bool = False
     """Whether the user has spoken before in the conversation that the call continues."""
     input_tokens: int | None = None
@@ -38,6 +41,8 @@ class RoutingRequest:
     """Name of the candidate whose open tool calls this call answers."""
     sticky_claim: Claim | None = None
     """What held of the decision that chose it, where that is known."""
+    sticky_limit: Limit | None = None
+    """The limit that was promised there, if one was."""
     without_query_to: str | None = None
     """Name of the candidate for a call that has no query; the reference where `None`."""
 
@@ -51,7 +56,8 @@ def unmeasured(request: RoutingRequest) -> str | None:
     """Say why a call is of none of the kinds that calibrations hold, which are single questions."""
     if request.later_turn:
         return CONVERSATION
-    return KIND_OF_CALL if request.needs_tools or request.has_pictures else None
+    other = request.needs_tools or request.has_pictures or request.is_step
+    return KIND_OF_CALL if other else None
 
 
 @dataclass(frozen=True)

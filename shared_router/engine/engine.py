@@ -18,7 +18,8 @@ from shared_router.engine.binding import as_router, check_binding, other_models,
 from shared_router.engine.deadline import Deadline
 from shared_router.engine.promised import said_of_limit
 from shared_router.errors import ConfigurationError
-from shared_router.options import USUAL_CONFIDENCE, Asked
+from shared_router.options import USUAL_CONFIDENCE, Asked, confidence_from
+from shared_router.support.once import warn_once
 from shared_router.support.user_warnings import warn
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class RoutingEngine:
 
     Raises:
         CandidateError: If the number of candidates is wrong.
+        DialError: If the confidence is out of range.
         ConfigurationError: If a confidence is given, and the bound models are others than those
             measured.
         NotCalibratedError: If the dial needs a calibration and the router has none.
@@ -90,7 +92,8 @@ class RoutingEngine:
         self.candidates = renamed(self.router, candidates)
         self.router = priced(self.router, self.candidates)
         self.dial = dial or self.router.dial
-        self.asked = Asked(self.dial, dial is not None, confidence or USUAL_CONFIDENCE)
+        sure = USUAL_CONFIDENCE if confidence is None else confidence_from(confidence)
+        self.asked = Asked(self.dial, dial is not None, sure)
         if confidence is not None:
             check_promisable(self.asked, self.void or self.router.void)
         self.policy = self.router.policy(self.candidates, self.asked, self.void)
@@ -122,14 +125,14 @@ class RoutingEngine:
         return f"RoutingEngine({self.router.name!r}, [{names}], {self.dial})"
 
     def _say_limit(self) -> None:
-        """Say once what a limit gives that cannot be promised.
+        """Say once in a process what a limit gives that cannot be promised.
 
         Raises:
             NotCalibratedError: If the dial needs a calibration and there is none.
         """
         setting = self.policy.dialling.resolve(self.asked)
         if setting.refused:
-            logger.warning("%s", said_of_limit(self.router, self.asked))
+            warn_once(logger, said_of_limit(self.router, self.asked))
 
     def _void(self, candidates: Sequence[Candidate], same_models: bool) -> str | None:
         """Say why nothing that was measured holds for the bound models, and warn of it."""

@@ -13,6 +13,7 @@ from shared_router.options import confidence_from, dial_from
 from shared_router.records import Candidate
 from shared_router.router.read import BUNDLED
 from shared_router.support.names import nearest
+from shared_router.support.once import warn_once
 from shared_router.support.user_warnings import warn
 
 if TYPE_CHECKING:
@@ -188,8 +189,9 @@ def _bundled(wrapper: Any, candidates: Sequence[Candidate]) -> str:
             "its folder or hub name; the bundled one chooses between two. `hybrid-llm fit` trains "
             "one."
         )
-    _log.warning(
+    warn_once(
+        _log,
         "No router given: the bundled one decides. It knows neither of these models, and its "
-        "quality drops are estimates on others; `hybrid-llm fit` trains one for them."
+        "quality drops are estimates on others; `hybrid-llm fit` trains one for them.",
     )
     return BUNDLED

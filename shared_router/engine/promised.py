@@ -10,6 +10,8 @@ import numpy as np
 
 from shared_router.deciding.promise import CONFIDENCES, FIRST_LOOK
 from shared_router.options import ESTIMATE, QUALITY_DIALS, Asked, Dial
+from shared_router.records import MOST_NAMED
+from shared_router.router.promising import LEAST_TESTED
 
 if TYPE_CHECKING:
     from shared_router.deciding.curve import CalibrationCurve
@@ -51,7 +53,9 @@ def missing_labels(curve: CalibrationCurve | None, dial: Dial, confidence: float
     """
     if curve is None or curve.scores is None or curve.outcomes is None or dial.value <= 0:
         return None
-    sure = next((known for known in CONFIDENCES if known >= confidence), confidence)
+    if confidence > CONFIDENCES[-1]:
+        return None
+    sure = next(known for known in CONFIDENCES if known >= confidence)
     error = (1 - sure) * FIRST_LOOK
     scale = 1.0 if dial.name == "max_quality_drop_absolute" else abs(curve.reference_quality)
     limit = dial.value * scale
@@ -67,7 +71,7 @@ def missing_labels(curve: CalibrationCurve | None, dial: Dial, confidence: float
     z = NormalDist().inv_cdf(error)
     needed = z * z * np.maximum(squares - drops**2, 0) / np.maximum(spare, 1e-12) ** 2
     found = float(needed[max(0, n // 100) :][settings].min())
-    return math.ceil(max(found, least))
+    return math.ceil(max(found, least, LEAST_TESTED))
 
 
 def said_of_limit(router: RouterState, asked: Asked) -> str:
@@ -82,19 +86,12 @@ def said_of_limit(router: RouterState, asked: Asked) -> str:
     sure = confidence if isinstance(confidence, float) else 0.0
     cannot = (
         f"{dial.name}={dial.value:g} cannot be promised at confidence {confidence} by router "
-        f"{router.name!r}{_why(router)}: every call under it goes to the reference."
+        f"{router.name!r}{_why(router)}: every call under it goes to the reference"
+        f"{_but_for(router, asked)}."
     )
     parts = [cannot]
-    held = [
-        (limit, share)
-        for limit in LADDER
-        if limit > dial.value
-        and (share := promised_share(router, Dial("max_quality_drop", limit), confidence)) > 0
-    ]
-    if held and dial.name == "max_quality_drop":
-        limit, share = held[0]
-        parts.append(f"Promised now: {limit:g}, which keeps {share:.0%} of calls from it.")
     if curve is not None:
+        parts += _promised_now(router, curve, asked)
         kept = curve.cost_advantage_at(dial)
         parts.append(f"The estimate (confidence={ESTIMATE!r}) would keep {kept:.0%}.")
         parts.append(_missing(curve, dial, sure, router))
@@ -108,9 +105,38 @@ def _why(router: RouterState) -> str:
     return f" ({why})" if why else " (calibrated before promises were tested: calibrate it again)"
 
 
+def _promised_now(router: RouterState, curve: CalibrationCurve, asked: Asked) -> list[str]:
+    """Name the least wider limit that can be promised, if any can."""
+    relative = asked.dial.name == "max_quality_drop"
+    scale = 1.0 if relative else abs(curve.reference_quality)
+    for limit in LADDER:
+        share = promised_share(router, Dial("max_quality_drop", limit), asked.confidence)
+        if limit * scale > asked.dial.value and share > 0:
+            kept = f"which keeps {share:.0%} of calls from it."
+            return [f"Promised now: max_quality_drop={limit:g}, {kept}"]
+    return []
+
+
+def _but_for(router: RouterState, asked: Asked) -> str:
+    """Name the tasks whose own labels promise it."""
+    tasks = router.promises.tasks if router.promises is not None else {}
+    sure = asked.confidence
+    held = [
+        label
+        for label, own in tasks.items()
+        if isinstance(sure, float) and own.step(asked.dial, sure) > 0
+    ]
+    named = ", ".join(held[:MOST_NAMED]) + (", ..." if len(held) > MOST_NAMED else "")
+    return f", but for those of the tasks it is promised for ({named})" if held else ""
+
+
 def _missing(curve: CalibrationCurve, dial: Dial, confidence: float, router: RouterState) -> str:
     wanted = missing_labels(curve, dial, confidence)
     known = router.promises.whole.n if router.promises is not None else curve.n
+    if confidence > CONFIDENCES[-1]:
+        return f"Promises are tested at confidences up to {CONFIDENCES[-1]:g}."
     if wanted is None:
         return "No number of labels like these would promise it."
-    return f"About {max(wanted - known, 1)} more labels would promise something at it."
+    if wanted <= known:
+        return "A few more labels may promise something at it."
+    return f"About {wanted - known} more labels would promise something at it."

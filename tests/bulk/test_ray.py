@@ -454,4 +454,4 @@ def test_a_cluster_is_started_here_and_stopped(run, router_folder, log, tmp_path
     assert run("score", router_folder, log, "local.jsonl").exit_code == 0
     assert Path("out.jsonl").read_bytes() == Path("local.jsonl").read_bytes()
     said = [line for line in done.stderr.splitlines() if "/90, " not in line]
-    assert said == ["No dial given: using the router's own, max_quality_drop=0.01."]
+    assert said == ["No dial given: using the router's own, max_quality_drop=0.05."]

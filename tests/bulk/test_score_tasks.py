@@ -16,6 +16,7 @@ from shared_router.bulk.runner import LocalRunner
 from shared_router.bulk.score import ScoreWork, score_file
 from shared_router.collecting.sources import stream_queries
 from shared_router.errors import DataError
+from shared_router.options import Asked
 from shared_router.testing import fixed_router
 from tests.bulk.conftest import failed, lines_of
 from tests.material import PAIR, by_task, write_lines
@@ -58,8 +59,9 @@ def log(tmp_path: Path) -> Path:
 
 
 def check_as_served(router: Router, log: Path, out: Path, dial: Dial) -> None:
+    asked = {dial.name: dial.value, "confidence": "estimate"}
     for query, row in zip(stream_queries(log), lines_of(out), strict=True):
-        served = router.decide(query.text, task=query.task, **{dial.name: dial.value})
+        served = router.decide(query.text, task=query.task, **asked)
         assert row["candidate"] == served.candidate
         assert (np.float32(row["scores"]["small"]),) == served.scores
         for name in ("task", "task_source", "calibrated_task"):
@@ -70,7 +72,7 @@ def check_as_served(router: Router, log: Path, out: Path, dial: Dial) -> None:
 def test_each_query_is_decided_within_its_task(
     given: Router, log: Path, tmp_path: Path, dial: Dial
 ) -> None:
-    report = score_file(given, log, tmp_path / "out.jsonl", dial=dial)
+    report = score_file(given, log, tmp_path / "out.jsonl", dial=dial, confidence="estimate")
     check_as_served(given, log, tmp_path / "out.jsonl", dial)
     rows = lines_of(tmp_path / "out.jsonl")
     within = {} if dial == BY_THRESHOLD else {"made": 10, "made/bad": 10, "made/good": 10}
@@ -82,9 +84,21 @@ def test_each_query_is_decided_within_its_task(
         assert small.count("made/bad") < 5
 
 
+@pytest.mark.parametrize("limit", [0.001, 0.1, 0.5])
+def test_a_log_says_what_is_promised_as_serving_does(
+    limit: float, given: Router, log: Path, tmp_path: Path
+) -> None:
+    report = score_file(given, log, tmp_path / "out.jsonl", dial=Dial("max_quality_drop", limit))
+    for query, row in zip(stream_queries(log), lines_of(tmp_path / "out.jsonl"), strict=True):
+        served = given.decide(query.text, task=query.task, max_quality_drop=limit)
+        assert (row["candidate"], row["guarantee"]) == (served.candidate, served.guarantee)
+    claims = {0.001: {"none", "void"}, 0.1: {"promised", "void"}, 0.5: {"promised", "void"}}
+    assert set(report.guarantees) == claims[limit]  # void: a task that nobody labelled
+
+
 @DIALS
 def test_the_task_a_text_tells(predicted: Router, log: Path, tmp_path: Path, dial: Dial) -> None:
-    score_file(predicted, log, tmp_path / "out.jsonl", dial=dial)
+    score_file(predicted, log, tmp_path / "out.jsonl", dial=dial, confidence="estimate")
     check_as_served(predicted, log, tmp_path / "out.jsonl", dial)
     sources = [row["task_source"] for row in lines_of(tmp_path / "out.jsonl")]
     assert (sources.count("given"), sources.count("predicted")) == (50, 10)
@@ -96,7 +110,7 @@ def test_deciding_anew_gives_what_scoring_gives(
 ) -> None:
     router: Router = request.getfixturevalue(by)
     first, again, direct = (tmp_path / name for name in ("1.jsonl", "2.jsonl", "3.jsonl"))
-    score_file(router, log, first, dial=QUALITY)
+    score_file(router, log, first, dial=QUALITY, confidence="estimate")
     report = score_file(router, first, again, dial=LESS)
     assert report.scored == 0
     score_file(router, log, direct, dial=LESS)
@@ -108,7 +122,7 @@ def test_scores_under_another_label_are_not_taken_for_its_own(
 ) -> None:
     """`other/rare` has too few queries for a curve: a quality dial scores it without its label."""
     scored, out = tmp_path / "scored.jsonl", tmp_path / "out.jsonl"
-    score_file(given, log, scored, dial=QUALITY)
+    score_file(given, log, scored, dial=QUALITY, confidence="estimate")
     with pytest.raises(DataError, match=r"'q2': .* under the task None, and .* under 'other/rare'"):
         score_file(given, scored, out, dial=BY_THRESHOLD)
     assert not out.exists()
@@ -119,12 +133,12 @@ def test_a_log_scored_before_the_router_went_by_texts(
 ) -> None:
     log = write_lines(tmp_path / "log.jsonl", [{"id": "one", "query": "please no. 1"}])
     scored, told = tmp_path / "scored.jsonl", tmp_path / "told.jsonl"
-    score_file(given, log, scored, dial=QUALITY)
+    score_file(given, log, scored, dial=QUALITY, confidence="estimate")
     with pytest.raises(DataError, match="id 'one': scored before this router went by the task"):
-        score_file(predicted, scored, told, dial=QUALITY)
-    score_file(predicted, log, told, dial=QUALITY)
+        score_file(predicted, scored, told, dial=QUALITY, confidence="estimate")
+    score_file(predicted, log, told, dial=QUALITY, confidence="estimate")
     assert lines_of(told)[0]["task_source"] == "predicted"
-    score_file(given, told, tmp_path / "again.jsonl", dial=QUALITY)
+    score_file(given, told, tmp_path / "again.jsonl", dial=QUALITY, confidence="estimate")
     assert lines_of(tmp_path / "again.jsonl") == lines_of(scored)
 
 
@@ -142,10 +156,10 @@ def test_a_failed_query_keeps_its_task(given: Router, log: Path, tmp_path: Path)
 
     router = dataclasses.replace(given, scorer=fixed_router(fail).scorer)
     out, again = tmp_path / "out.jsonl", tmp_path / "again.jsonl"
-    assert score_file(router, log, out, dial=QUALITY).failed == 60
+    assert score_file(router, log, out, dial=QUALITY, confidence="estimate").failed == 60
     row = lines_of(out)[0]
     assert (row["task"], row["candidate"], row["error"]) == ("made/good", "large", "RuntimeError")
-    score_file(router, out, again, dial=QUALITY)
+    score_file(router, out, again, dial=QUALITY, confidence="estimate")
     assert again.read_bytes() == out.read_bytes()
 
 
@@ -154,15 +168,17 @@ def test_the_work_travels_with_its_tasks(
     by: str, log: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     router: Router = request.getfixturevalue(by)
-    sent = pickle.loads(pickle.dumps(ScoreWork(router, QUALITY).portable()))  # noqa: S301  our own
+    work = ScoreWork(router, Asked(QUALITY, confidence="estimate"))
+    sent = pickle.loads(pickle.dumps(work.portable()))  # noqa: S301  our own
     found = [row for some in LocalRunner().map(sent, QueryRows(log), 60) for row in some]
-    score_file(router, log, tmp_path / "out.jsonl", dial=QUALITY)
+    score_file(router, log, tmp_path / "out.jsonl", dial=QUALITY, confidence="estimate")
     assert found == lines_of(tmp_path / "out.jsonl")
 
 
 def test_on_the_command_line(given: Router, run, log: Path, tmp_path: Path) -> None:
     given.save_pretrained(tmp_path / "router")
-    asked = ("score", tmp_path / "router", log, tmp_path / "out.jsonl", "--max-quality-drop", 0.1)
+    dial = ("--max-quality-drop", 0.1, "--confidence", "estimate")
+    asked = ("score", tmp_path / "router", log, tmp_path / "out.jsonl", *dial)
     result = run(*asked)
     assert "Within their own task or suite (3 of them): 30" in result.stdout
     found = json.loads(run(*asked, "--json", "--force").stdout)

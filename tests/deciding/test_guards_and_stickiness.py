@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 
 from shared_router import Candidate
-from shared_router.deciding.guards import RoutingRequest, allowed_candidates, position_of
+from shared_router.deciding.guards import (
+    RoutingRequest,
+    allowed_candidates,
+    position_of,
+    unmeasured,
+)
 from shared_router.deciding.stickiness import sticky_position
 from shared_router.errors import CandidateError
 
@@ -21,6 +26,24 @@ ALL = (NANO, MINI, MAXI)
 )
 def test_a_candidate_is_found_by_name_alias_or_size(name: str, position: int) -> None:
     assert position_of(name, ALL) == position
+
+
+@pytest.mark.parametrize(
+    ("request_", "why"),
+    [
+        (RoutingRequest(), None),
+        (RoutingRequest(needs_structured_output=True, input_tokens=5000), None),
+        (RoutingRequest(needs_tools=True), "kind of call"),
+        (RoutingRequest(has_pictures=True), "kind of call"),
+        (RoutingRequest(is_step=True), "kind of call"),
+        (RoutingRequest(later_turn=True), "conversation"),
+        (RoutingRequest(later_turn=True, needs_tools=True), "conversation"),
+    ],
+)
+def test_calibrations_hold_answers_to_single_questions(
+    request_: RoutingRequest, why: str | None
+) -> None:
+    assert unmeasured(request_) == why
 
 
 def test_a_candidate_named_small_is_itself() -> None:

@@ -57,7 +57,9 @@ def test_it_says_what_is_promised_what_is_estimated_and_what_is_missing(
     (said,) = warned(caplog, calibrated(150))
     assert said.startswith("max_quality_drop=0.01 cannot be promised at confidence 0.9 by router")
     assert "calibrated on 100 queries: every call under it goes to the reference." in said
-    assert re.search(r"Promised now: 0\.0[25], which keeps \d+% of calls from it\.", said)
+    assert re.search(
+        r"Promised now: max_quality_drop=0\.0[25], which keeps \d+% of calls from it\.", said
+    )
     assert re.search(r"The estimate \(confidence='estimate'\) would keep \d+%\.", said)
     assert re.search(r"About \d+ more labels would promise something at it\.", said)
 

@@ -115,6 +115,12 @@ def decision_of(message: Any) -> dict[str, Any]:
     return found
 
 
+def claimed(message: Any) -> tuple[str, str | None]:
+    """Return what a message claims of its quality, and why no more."""
+    found = decision_of(message)
+    return found["guarantee"], found["guarantee_reason"]
+
+
 async def first(chunks: AsyncIterator[Any]) -> Any:
     """Draw an async iterator to its end; returns its first chunk."""
     drawn = [chunk async for chunk in chunks]

@@ -26,7 +26,15 @@ from shared_router.engine.engine import OtherCandidatesWarning
 from shared_router.engine.fronts import IgnoredParameterWarning
 from shared_router.errors import CandidateError, ConfigurationError
 from shared_router.testing import fixed_router
-from tests.langchain.doubles import Child, RecordingScorer, decision_of, first, hybrid, pair
+from tests.langchain.doubles import (
+    Child,
+    RecordingScorer,
+    claimed,
+    decision_of,
+    first,
+    hybrid,
+    pair,
+)
 from tests.material import calibrated_router
 
 if TYPE_CHECKING:
@@ -262,16 +270,15 @@ async def test_an_uncalibrated_router_estimates_nothing() -> None:
     model = hybrid(router=ROUTER, threshold=0.5)
     answers = [model.invoke("x"), await model.ainvoke("x")]
     answers += [next(model.stream("x")), await first(model.astream("x"))]
-    assert {decision_of(each)["guarantee"] for each in answers} == {"none: not calibrated"}
-    assert model.route("x").guarantee == "none: not calibrated"
+    assert {claimed(each) for each in answers} == {("none", "not calibrated")}
+    assert model.route("x").guarantee == "none"
 
 
 def test_other_models_give_one_warning_and_void_the_guarantee() -> None:
     with pytest.warns(OtherCandidatesWarning, match="'llama' for 'small'") as caught:
-        model = hybrid(small=one("llama"))
+        model = hybrid(small=one("llama"), router=calibrated_router())
     assert len(caught) == 1
-    decisions = [decision_of(model.invoke("x")), decision_of(model.invoke("y"))]
-    assert [each["guarantee"] for each in decisions] == ["void: other candidates"] * 2
+    assert [claimed(model.invoke(each)) for each in "xy"] == [("void", "other candidates")] * 2
 
 
 def test_the_same_models_under_other_names_can_be_stated() -> None:

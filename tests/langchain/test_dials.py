@@ -385,7 +385,7 @@ def test_the_default_dial_is_named_in_one_log_line(
     (line,) = default_lines(caplog)
     assert f"{dial.name}={dial.value:g}" in line
     assert "by-length" in line
-    assert model.route("x").threshold == router.threshold_of(**{dial.name: dial.value})
+    assert model.route("x").threshold == router.setting_of(dial, written=False).threshold
 
 
 def test_a_given_dial_is_not_logged_as_a_default(

@@ -78,7 +78,7 @@ def check(answers: list[dict[str, Any]], promised: dict[str, Any], data: Routing
     assert away.mean() == promised["cost_advantage"]
     assert np.array([answer["quality"] for answer in answers]).mean() == promised["quality"]
     assert {decision["reason"] for decision in decisions} == {"score"}
-    assert {decision["guarantee"] for decision in decisions} == {"estimated"}
+    assert {decision["guarantee_reason"] for decision in decisions} == {"no quality dial"}
     for record, decision, answer in zip(data, decisions, answers, strict=True):
         assert answer["id"] == record.id
         recorded = record.outcomes[decision["candidate"]].response

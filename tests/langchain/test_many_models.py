@@ -140,7 +140,10 @@ def test_every_way_of_naming_a_task_reaches_the_dial(
         by_task(320, split="validation", seed=1)
     )
     model = HybridChatModel(
-        candidates=children("small", "large"), router=router, max_quality_drop=0.1
+        candidates=children("small", "large"),
+        router=router,
+        max_quality_drop=0.1,
+        confidence="estimate",
     )
     with hybrid_options(task="made/good"):
         inside = model.invoke("please no. 1")

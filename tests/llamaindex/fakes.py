@@ -345,6 +345,12 @@ def decision_of(response: Any) -> dict[str, Any]:
     return found
 
 
+def claimed(response: Any) -> tuple[str, str | None]:
+    """Return what a response claims of its quality, and why no more."""
+    found = decision_of(response)
+    return found["guarantee"], found["guarantee_reason"]
+
+
 class Decisions(list[Any]):
     """Keeps decisions: give its `append` as `on_decision`."""
 

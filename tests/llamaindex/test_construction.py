@@ -42,6 +42,7 @@ from tests.llamaindex.fakes import (
     FakeLLM,
     Heard,
     PlainLLM,
+    claimed,
     decision_of,
     hybrid,
     pair,
@@ -145,20 +146,23 @@ def test_candidates_with_what_the_user_knows_of_them() -> None:
     assert (first.name, first.supports_tools, first.context_window) == ("tiny", False, 70)
     assert llm.route(QUESTION, tools=[TOOL]).reason == "capability"
     assert llm.metadata.context_window == 70
-    assert llm.engine.guarantee == "estimated"
+    assert llm.route(QUESTION).guarantee == "estimated"
 
 
 async def test_an_uncalibrated_router_estimates_nothing() -> None:
     llm = hybrid(router=ROUTER, threshold=0.5)
     answers = [llm.complete("x"), await llm.acomplete("x"), *llm.stream_chat(messages())]
-    assert {decision_of(each)["guarantee"] for each in answers} == {"none: not calibrated"}
-    assert llm.route(QUESTION).guarantee == "none: not calibrated"
+    assert {claimed(each) for each in answers} == {("none", "not calibrated")}
+    assert llm.route(QUESTION).guarantee == "none"
 
 
 def test_other_models_than_the_routers_are_warned_of() -> None:
     with pytest.warns(OtherCandidatesWarning, match="'mini' for 'small'"):
         llm = HybridLLM(small=FakeLLM(name="mini"), large=FakeLLM(name="large"), router=ROUTER)
-    assert decision_of(llm.complete("x"))["guarantee"] == "void: other candidates"
+    assert claimed(llm.complete("x")) == ("none", "not calibrated")
+    with pytest.warns(OtherCandidatesWarning):
+        llm = HybridLLM(small=FakeLLM(name="mini"), large=FakeLLM(), router=calibrated_router())
+    assert claimed(llm.complete("x")) == ("void", "other candidates")
 
 
 # -- wrong arguments ------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 THREE = ("nano", "mini", "maxi")
 QUESTION = "please no. 1"
+ESTIMATED = {"max_quality_drop": 0.1, "confidence": "estimate"}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def wrapped(router: Router, **options: Any) -> HybridLLM:
 async def test_a_task_by_keyword_reaches_its_calibration(
     router: Router, decisions: Decisions
 ) -> None:
-    llm = wrapped(router, max_quality_drop=0.1, on_decision=[decisions.append])
+    llm = wrapped(router, **ESTIMATED, on_decision=[decisions.append])
     prompt = PromptTemplate("Answer in one word.\n\n{query_str}")
     llm.complete(QUESTION, task="made/good")
     await llm.acomplete(QUESTION, task="made/good")
@@ -61,7 +62,7 @@ async def test_a_task_by_keyword_reaches_its_calibration(
 async def test_a_task_by_context_reaches_its_calibration(
     router: Router, decisions: Decisions
 ) -> None:
-    llm = wrapped(router, max_quality_drop=0.1, on_decision=[decisions.append])
+    llm = wrapped(router, **ESTIMATED, on_decision=[decisions.append])
     nodes = [TextNode(text="What is known.")]
     engine = VectorStoreIndex(nodes, embed_model=MockEmbedding(8)).as_query_engine(llm=llm)
     with hybrid_options(task="made/good"):

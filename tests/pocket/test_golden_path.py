@@ -97,8 +97,9 @@ def test_langchain_binds_the_models_measured(router, served, connections):
         for name in PAIR
     )
     model = HybridChatModel(small=small, large=large, router=router)
-    for said in (model.route(ASKED), model.model_copy(update={"threshold": 0.0}).route(ASKED)):
-        assert said.guarantee == "estimated"
+    assert model.route(ASKED).guarantee == "estimated"
+    by_score = model.model_copy(update={"threshold": 0.0}).route(ASKED)
+    assert by_score.guarantee_reason == "no quality dial"
     reply = model.invoke(ASKED, route="large")
     assert reply.response_metadata["hybrid_routing"]["guarantee"] == "estimated"
     assert reply.response_metadata["model_name"] == "pocket-large"
@@ -118,5 +119,5 @@ def test_llamaindex_binds_the_models_measured(router, served, connections):
     small, large = (OpenAILike(model=f"pocket-{name}", **made) for name in PAIR)
     llm = HybridLLM(small=small, large=large, router=router)
     assert llm.route(ASKED).guarantee == "estimated"
-    answer = llm.complete(ASKED, route="small")
+    answer = llm.complete(ASKED, route="large")
     assert answer.additional_kwargs["hybrid_routing"]["guarantee"] == "estimated"
