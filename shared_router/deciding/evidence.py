@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
@@ -22,8 +23,6 @@ bets."""
 METHODS: tuple[Method, ...] = get_args(Method)
 UNIT = (0.0, 1.0)
 """Bounds of a quality that states none and lies within."""
-HEAVIEST_THINNED = 3
-"""Copies of one text up to which texts are thinned out for the paired test; with more, bets."""
 COARSE = 3.0
 """Mean size of a loss over its mean square, up to which rounded quality, tested exactly, promises
 more than bets: rounding makes the variance so many times as great."""
@@ -31,26 +30,41 @@ more than bets: rounding makes the variance so many times as great."""
 
 @dataclass(frozen=True)
 class Evidence:
-    """Texts in an order that their ids alone decide, each counted as often as it came."""
+    """What is tested, in an order that ids alone decide.
+
+    Queries for the exact test; for bets texts, with how often each came.
+    """
 
     scores: NDArray[np.float64]
-    """Score of each text, shape (n,)."""
+    """Scores, shape (n,)."""
     losses: NDArray[np.float64]
     """Quality of the reference less that of the other candidate, shape (n,), in the range's parts:
     each in [-1, 1]."""
     reference: NDArray[np.float64]
     """Absolute quality of the reference, shape (n,), from 0 at the least there can be to 1."""
     weights: NDArray[np.float64]
-    """How often each text came, shape (n,)."""
+    """How often each came, shape (n,); the exact test takes each query for itself."""
     bounds: tuple[float, float]
     """Least and greatest quality there can be."""
     method: Method
     """How they are tested; fixed by what is measured and how often, never by what came out."""
+    counts: float = 1.0
+    """What a query counts in the exact test: 1, and less where texts repeat."""
+
+    @property
+    def n(self) -> int:
+        """Queries, or texts, that count."""
+        return counted(len(self.losses), self.counts)
 
     @property
     def span(self) -> float:
         """The range's width, in the metric's units."""
         return self.bounds[1] - self.bounds[0]
+
+
+def counted(count: int, counts: float, *, up: bool = False) -> int:
+    """Count queries where each counts so much, rounded down unless told otherwise."""
+    return math.ceil(count * counts - 1e-9) if up else math.floor(count * counts + 1e-9)
 
 
 def absolute_range(bounds: tuple[float, float]) -> tuple[float, float]:
@@ -79,7 +93,12 @@ def gather_evidence(
     *,
     rounding: bool = False,
 ) -> Evidence:
-    """Make one loss of each distinct text, in an order that its id alone decides.
+    """Gather the losses of queries, in an order that their ids alone decide.
+
+    Copies of a text are one cluster: for bets they are one loss, which weighs as much as they are.
+    For the exact test the number of queries is divided by the design effect of the copies, as if a
+    text lost all of its copies or none (Korn and Graubard, Survey Methodology 24 (1998): exact
+    intervals at an effective sample size). With n texts that came twice each, n count.
 
     For the exact test a quality between the bounds counts as right with the chance that it is of
     the way from the one to the other. Both models' are rounded by one number, drawn by the query's
@@ -96,25 +115,19 @@ def gather_evidence(
     Returns:
         The evidence.
     """
-    clusters: dict[str, list[int]] = defaultdict(list)
-    for row, text in enumerate(texts):
-        clusters[" ".join(text.split())].append(row)
-    members = [sorted(rows, key=lambda row: _hashed(ids[row])) for rows in clusters.values()]
-    members.sort(key=lambda rows: _hashed(ids[rows[0]]))
-    sizes = np.array([len(rows) for rows in members], dtype=np.float64)
-    first = np.array([rows[0] for rows in members])
     low, high = bounds
     every = np.concatenate([np.concatenate(list(own)) for own in samples])
-    right_or_wrong = bool(np.isin(every, bounds).all())
-    exact = (right_or_wrong or rounding) and sizes.max() <= HEAVIEST_THINNED
-    method: Method = "paired" if exact else "bets"
-    if method == "paired":
-        kept = _thinned([ids[row] for row in first], sizes)
-        first, weights = first[kept], np.ones(len(kept))
+    clusters = _clusters(ids, texts)
+    if rounding or bool(np.isin(every, bounds).all()):
+        method: Method = "paired"
+        first = np.array(sorted(range(len(ids)), key=lambda row: _hashed(ids[row])), dtype=np.intp)
+        weights, counts = np.ones(len(ids)), _design(clusters)
         small, large = ([_rounded(own[row], ids[row], bounds) for row in first] for own in samples)
     else:
-        weights = sizes
-        small, large = ([_mean(own, rows) for rows in members] for own in samples)
+        method, counts = "bets", 1.0
+        first = np.array([rows[0] for rows in clusters], dtype=np.intp)
+        weights = np.array([len(rows) for rows in clusters], dtype=np.float64)
+        small, large = ([_mean(own, rows) for rows in clusters] for own in samples)
     q_small, q_large = np.array(small, dtype=np.float64), np.array(large, dtype=np.float64)
     least, most = absolute_range(bounds)
     return Evidence(
@@ -124,7 +137,23 @@ def gather_evidence(
         weights,
         bounds,
         method,
+        counts,
     )
+
+
+def _clusters(ids: Sequence[str], texts: Sequence[str]) -> list[list[int]]:
+    """Find the rows of each text, in the order of their ids' hashes."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for row, text in enumerate(texts):
+        found[" ".join(text.split())].append(row)
+    members = [sorted(rows, key=lambda row: _hashed(ids[row])) for rows in found.values()]
+    return sorted(members, key=lambda rows: _hashed(ids[rows[0]]))
+
+
+def _design(clusters: Sequence[Sequence[int]]) -> float:
+    """Compute the inverse of the design effect of clusters whose members all fare alike."""
+    sizes = [len(rows) for rows in clusters]
+    return sum(sizes) / sum(size**2 for size in sizes)
 
 
 def is_coarse(quality: NDArray[np.floating], bounds: tuple[float, float]) -> bool:
@@ -136,15 +165,6 @@ def is_coarse(quality: NDArray[np.floating], bounds: tuple[float, float]) -> boo
     """
     losses = (quality[:, 1] - quality[:, 0]) / (bounds[1] - bounds[0])
     return float(np.abs(losses).mean()) <= COARSE * float((losses**2).mean())
-
-
-def _thinned(ids: Sequence[str], sizes: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Keep each text with a chance of its share of the greatest number of copies.
-
-    What is kept is a sample of the calls, so that the exact test holds; without copies, all are.
-    """
-    chance = np.array([_uniform(each, "kept") for each in ids])
-    return np.flatnonzero(chance < sizes / sizes.max())
 
 
 def _rounded(samples: NDArray[np.floating], id_: str, bounds: tuple[float, float]) -> float:

@@ -214,20 +214,34 @@ class Pairs:
         return 1 - drop if self.relative else 1.0
 
 
-def absolute_pairs(losses: NDArray[np.floating], routed: NDArray[np.bool_]) -> Pairs:
+def absolute_pairs(
+    losses: NDArray[np.floating], routed: NDArray[np.bool_], counts: float = 1.0
+) -> Pairs:
     """Count losses and gains among all queries.
 
     Args:
         losses: Loss of each query where it is routed: 1, 0 or -1, shape (n,).
         routed: Whether each setting routes it, shape (m, n).
+        counts: What each counts; losses are rounded up, gains down.
     """
     lost, gained = ((routed & (losses == sign)).sum(axis=1) for sign in (1, -1))
-    everything = np.full(len(routed), len(losses))
-    return Pairs(lost.astype(np.float64), gained.astype(np.float64), everything, relative=False)
+    everything = np.full(len(routed), int(_down(len(losses) * counts)))
+    return Pairs(_up(lost * counts), _down(gained * counts), everything, relative=False)
+
+
+def _up(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.ceil(counts - 1e-9)
+
+
+def _down(counts: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    return np.floor(counts + 1e-9)
 
 
 def relative_pairs(
-    losses: NDArray[np.floating], right: NDArray[np.bool_], routed: NDArray[np.bool_]
+    losses: NDArray[np.floating],
+    right: NDArray[np.bool_],
+    routed: NDArray[np.bool_],
+    counts: float = 1.0,
 ) -> Pairs:
     """Count losses and gains among the queries that the reference gets right or that gain.
 
@@ -238,14 +252,16 @@ def relative_pairs(
             nothing to do with them.
         right: Whether the reference gets it right, shape (n,).
         routed: Whether each setting routes it, shape (m, n).
+        counts: What each counts; losses are rounded up, gains down.
     """
     gained = routed & (losses == -1)
-    so_far = np.cumsum(right | gained, axis=1)
-    n = _few_counts(so_far[:, -1])
-    taken = so_far <= n[:, None]
+    telling = right | gained
+    so_far = np.cumsum(telling, axis=1)
+    n = _few_counts(_down(so_far[:, -1] * counts).astype(np.intp))
+    taken = _down((so_far - telling) * counts) < n[:, None]  # as many as make n, or a part more
     lost = routed & (losses == 1) & taken
-    b, c = (each.sum(axis=1).astype(np.float64) for each in (lost, gained & taken))
-    return Pairs(b, c, n, relative=True)
+    b, c = (each.sum(axis=1) * counts for each in (lost, gained & taken))
+    return Pairs(_up(b), _down(c), n, relative=True)
 
 
 def _few_counts(counts: NDArray[np.intp]) -> NDArray[np.intp]:

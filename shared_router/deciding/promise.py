@@ -82,7 +82,7 @@ class Look:
     """What one look at labels shows: bounds that hold together, one column per confidence."""
 
     n: int
-    """Texts it was tested on."""
+    """Queries, or texts, that it was tested on."""
     upper: NDArray[np.float64] = field(repr=False)
     """Upper bound of the absolute drop at a setting and all before it, shape (m + 1, c)."""
     upper_relative: NDArray[np.float64] = field(repr=False)
@@ -150,7 +150,7 @@ class Promise:
 
     @property
     def n(self) -> int:
-        """Texts that the newest look tested."""
+        """Queries, or texts, that the newest look tested."""
         return self.looks[-1].n
 
 
@@ -182,7 +182,7 @@ def take_look(
     of_reference = np.full_like(absolute, np.inf)
     if relative:
         of_reference = _relative_drops(thresholds[1:], evidence, known)
-    return Look(n=len(evidence.losses), upper=_along(absolute), upper_relative=_along(of_reference))
+    return Look(n=evidence.n, upper=_along(absolute), upper_relative=_along(of_reference))
 
 
 def errors_of(error_share: float) -> tuple[float, ...]:
@@ -204,7 +204,7 @@ def _absolute_drops(
         losses = _losses(thresholds, evidence, np.ones(len(evidence.losses)))
         return upper_means(losses, critical.errors)
     routed = evidence.scores[None, :] >= thresholds[:, None]
-    return upper_drops(absolute_pairs(evidence.losses, routed), critical)
+    return upper_drops(absolute_pairs(evidence.losses, routed, evidence.counts), critical)
 
 
 def _relative_drops(
@@ -217,7 +217,7 @@ def _relative_drops(
         losses = _losses(thresholds, evidence, quality / evidence.span)
         return upper_means(losses, critical.errors)
     routed = evidence.scores[None, :] >= thresholds[:, None]
-    pairs = relative_pairs(evidence.losses, evidence.reference == 1, routed)
+    pairs = relative_pairs(evidence.losses, evidence.reference == 1, routed, evidence.counts)
     return upper_drops(pairs, critical)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shared_router.deciding.bets import log_fortune
-from shared_router.deciding.evidence import absolute_range
+from shared_router.deciding.evidence import absolute_range, counted
 from shared_router.deciding.paired_test import (
     FEW_QUERIES,
     MOST_EXPECTED,
@@ -62,14 +62,17 @@ def drop_interval(
     """
     if evidence.method == "bets" or (relative and evidence.bounds[0] != 0):
         return _bet_ends(evidence, error, relative, limit)
-    losses = evidence.losses
-    lost, gained = (int((losses == sign).sum()) for sign in (1.0, -1.0))
-    n, span = len(losses), 1.0 if relative else evidence.span
+    losses, counts, span = evidence.losses, evidence.counts, 1.0 if relative else evidence.span
+    n = evidence.n
     if relative:  # a gain is a query that the reference gets wrong
-        n = int(((evidence.reference == 1) | (losses == -1)).sum())
-    also = None if limit is None else limit / span
-    high = most_lost(lost, gained, n, error, relative=relative, also=also)
-    low = most_lost(gained, lost, n, error, relative=relative, also=None if also is None else -also)
+        n = counted(int(((evidence.reference == 1) | (losses == -1)).sum()), counts)
+    lost, gained = (int((losses == sign).sum()) for sign in (1.0, -1.0))
+    ends = []
+    for against, for_it, also in ((gained, lost, -1), (lost, gained, 1)):
+        b, c = counted(against, counts, up=True), counted(for_it, counts)
+        asked = None if limit is None else also * limit / span
+        ends.append(most_lost(b, c, n, error, relative=relative, also=asked))
+    low, high = ends
     return span * as_drop(-low, relative=relative), span * as_drop(high, relative=relative)
 
 

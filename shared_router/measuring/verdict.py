@@ -286,14 +286,14 @@ def _dropped(dial: Dial, fresh: FreshQueries, error: float, relative: bool) -> d
         return found | {"reason": NO_BOUNDS}
     limit = dial.value if dial.name in QUALITY_DIALS else None
     ends = drop_interval(evidence, error, relative=relative, limit=limit)
-    found |= {"drop_interval": ends, "method": evidence.method, "tested": len(evidence.losses)}
+    found |= {"drop_interval": ends, "method": evidence.method, "tested": evidence.n}
     if limit is None:
         return found
     state = state_of(ends, limit)
     if state != "not shown":
         return found | {"state": state}
     needed = _needed(evidence, limit, error, relative)
-    each = len(fresh) / len(evidence.losses)  # queries for one text that counts
+    each = len(fresh) / evidence.n  # queries for one text that counts
     more = None if needed is None else max(math.ceil(needed * each), len(fresh) + 1)
     return found | {"state": state, "queries_needed": more}
 

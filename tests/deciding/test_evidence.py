@@ -93,17 +93,28 @@ def test_coarse_quality_is_told_by_its_differences(apart, coarse):
     assert is_coarse(quality * 10, (0.0, 10.0)) == coarse
 
 
-def test_texts_that_came_twice_are_thinned_to_a_sample_of_the_calls():
-    texts = [f"text {row if row < 300 else row - 300}" for row in range(500)]  # 200 came twice
-    found = gathered(rights(500, 0.5, 0), rights(500, 0.8, 1), texts)
+@pytest.mark.parametrize(
+    ("copies", "n"),
+    [([1] * 500, 500), ([2] * 250, 250), ([1] * 494 + [2] * 3, 494), ([5] * 10, 10)],
+)
+def test_copies_of_a_text_count_together_in_the_exact_test(copies, n):
+    texts = [f"text {at}" for at, times in enumerate(copies) for _ in range(times)]
+    found = gathered(rights(len(texts), 0.5, 0), rights(len(texts), 0.8, 1), texts)
     assert found.method == "paired"
-    assert (found.weights == 1).all()
-    assert 200 + 30 < len(found.losses) < 200 + 70  # half of those that came once
+    assert len(found.losses) == len(texts)
+    assert found.n == n
+
+
+def test_a_text_of_many_copies_leaves_less_to_test_and_not_nothing():
+    texts = ["hello"] * 50 + [f"text {row}" for row in range(950)]
+    found = gathered(rights(1000, 0.5, 0), rights(1000, 0.8, 1), texts)
+    assert found.method == "paired"
+    assert 250 < found.n < 350
 
 
 def test_texts_that_came_often_weigh_as_much():
     texts = ["the same"] * 10 + [f"text {row}" for row in range(20)]
-    found = gathered([[0.0]] * 10 + [[1.0]] * 20, [[1.0]] * 30, texts)
+    found = gathered([[0.0]] * 10 + [[0.9]] * 20, [[1.0]] * 10 + [[0.9]] * 20, texts)
     assert found.method == "bets"
     assert found.weights @ found.losses == pytest.approx(10)
     assert found.weights.sum() == 30
@@ -112,7 +123,7 @@ def test_texts_that_came_often_weigh_as_much():
 
 def test_white_space_parts_no_texts():
     found = gathered([[0.0]] * 3, [[1.0]] * 3, ["a  b", "a b", "a\nb"])
-    assert len(found.losses) == 1
+    assert found.n == 1
 
 
 @pytest.mark.parametrize(

@@ -162,3 +162,17 @@ def test_a_relative_limit_takes_the_first_queries_of_a_few_numbers():
 def test_nothing_is_promised_where_nothing_tells():
     nothing = relative_pairs(np.zeros(30), np.zeros(30, dtype=bool), np.ones((2, 30), dtype=bool))
     assert np.isinf(upper_drops(nothing, CriticalValues((0.1,)))).all()
+
+
+@given(st.integers(0, 5), st.lists(st.sampled_from([1, 0, -1]), min_size=30, max_size=60))
+def test_queries_that_came_so_often_each_count_as_those_that_came_once(more, losses):
+    times = more + 1
+    once, right = np.array(losses, dtype=float), np.array(losses) >= 0
+    routed = np.arange(len(losses))[None, :] < np.array([[5], [20], [30]])
+    often = [np.repeat(each, times, axis=-1) for each in (once, right, routed)]
+    for one, many in (
+        (absolute_pairs(once, routed), absolute_pairs(often[0], often[2], 1 / times)),
+        (relative_pairs(once, right, routed), relative_pairs(*often, 1 / times)),
+    ):
+        for name in ("lost", "gained", "n"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(many, name))
