@@ -5,21 +5,26 @@ pytest tests/statistical/test_promise.py -m statistical -s
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
+from shared_router.deciding.promise import cut_grid, take_look
 from tests.statistical.populations import PAIRS, Population, measured, on_the_limit
 from tests.statistical.simulating import (
     CONFIDENCES,
     LIMITS,
     SIZES,
     Cell,
+    critical_values_of,
+    dial,
     estimated,
     follow_default,
     looked_at_six_times,
+    promise_of,
     simulate,
 )
 
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
 
 stats = pytest.importorskip("scipy.stats")
 
+GRID_OF_TWO = cut_grid(np.array([0.0, 1.0] * 100))
+"""Of the scores of `on_the_limit`."""
 MANY, FEW = 2000, 150
 """Calibrations a cell, in the long and in the short form."""
 ON_THE_LIMIT = [(0.0, False), (0.02, False), (0.08, False), (0.05, True)]
@@ -102,6 +109,29 @@ def test_promises_of_a_measured_pair_are_seldom_broken(data_folder: Path):
     show(cells)
     check_errors(cells)
     assert all(cell.power >= floor_of(cell) for cell in cells if cell.limit >= 0.02)
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize(("twice", "often"), [(0.02, 0.0), (0.3, 0.0), (1.0, 0.0), (0.1, 0.01)])
+def test_promises_are_kept_where_texts_repeat(twice: float, often: float):
+    """Drawn are texts, each with all of its copies: two, or twelve."""
+    limit, rng = 0.05, np.random.default_rng(5)
+    population = on_the_limit(limit, 0.02, graded=False)
+    broken, promised = 0, []
+    for _ in range(400):
+        texts = population.rows(rng, 600)
+        luck = rng.random(600)
+        copies = np.where(luck < often, 12, np.where(luck < often + twice, 2, 1))
+        evidence = population.evidence(rng, np.repeat(texts, copies))
+        evidence = replace(evidence, counts=float(copies.sum() / (copies**2).sum()))
+        look = take_look(GRID_OF_TWO, evidence, relative=True, critical=critical_values_of(600, 1))
+        at = promise_of(population, GRID_OF_TWO, [look]).step(dial(limit), 0.9)
+        share, drop = population.measure(GRID_OF_TWO[[at]])
+        broken += int(drop[0] > limit)
+        promised.append(share[0])
+    print(f"{twice:.0%} twice, {often:.0%} often: {broken / 400:.3f} broken")  # noqa: T201
+    assert stats.binom.sf(broken - 1, 400, 0.1) >= 0.01
+    assert np.mean(promised) > 0.3
 
 
 def test_the_exact_test_uses_the_error_it_has():
