@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -17,7 +18,12 @@ import hypothesis
 import pytest
 
 from shared_router import Router
-from tests.material import PAIR, known_truth, save_tiny_bert
+from tests.material import PAIR, by_task, known_truth, save_tiny_bert, three_models
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shared_router import RoutingDataset
 
 hypothesis.settings.register_profile("house", deadline=None, max_examples=60)
 hypothesis.settings.load_profile("house")
@@ -76,15 +82,46 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(save_tiny_bert(tmp_path_factory.mktemp("tiny-bert")))
 
 
+def tiny_router(
+    data: RoutingDataset, candidates: Sequence[str], encoder: str, cache: Path
+) -> Router:
+    """Fit on the tiny encoder, exported once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HYBRID_LLM_CACHE", str(cache))
+        return Router.fit(data, candidates, encoder=encoder)
+
+
 @pytest.fixture(scope="session")
 def fitted(tiny_encoder: str, tiny_cache: Path) -> Router:
     """Return an uncalibrated `gap` router on the tiny encoder."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HYBRID_LLM_CACHE", str(tiny_cache))
-        return Router.fit(known_truth(150), PAIR, encoder=tiny_encoder)
+    return tiny_router(known_truth(150), PAIR, tiny_encoder, tiny_cache)
 
 
 @pytest.fixture(scope="session")
 def calibrated(fitted: Router) -> Router:
     """Return the same router, calibrated on other queries."""
     return fitted.calibrate(known_truth(120, split="validation", seed=1))
+
+
+@pytest.fixture(scope="session")
+def fitted_by_task(tiny_encoder: str, tiny_cache: Path) -> Router:
+    """Return an uncalibrated router whose queries' tasks say which model is good."""
+    return tiny_router(by_task(240), PAIR, tiny_encoder, tiny_cache)
+
+
+@pytest.fixture(scope="session")
+def calibrated_by_task(fitted_by_task: Router) -> Router:
+    """Return it calibrated: both made tasks have over 100 queries, the rare one has 40."""
+    return fitted_by_task.calibrate(by_task(320, split="validation", seed=1))
+
+
+@pytest.fixture(scope="session")
+def fitted_three(tiny_encoder: str, tiny_cache: Path) -> Router:
+    """Return an uncalibrated router of nano, mini and maxi."""
+    return tiny_router(three_models(160), ("nano", "mini", "maxi"), tiny_encoder, tiny_cache)
+
+
+@pytest.fixture(scope="session")
+def calibrated_three(fitted_three: Router) -> Router:
+    """Return it calibrated on other queries."""
+    return fitted_three.calibrate(three_models(120, split="validation", seed=1))

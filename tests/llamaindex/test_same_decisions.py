@@ -14,7 +14,7 @@ from llamaindex_hybrid import HybridLLM, ReplayLLM
 from shared_router import Candidate, Router, RoutingDataset, hybrid_options, routing_query
 from shared_router.data.schema import Outcome, RoutingRecord
 from tests.llamaindex.fakes import decision_of
-from tests.material import PAIR, by_task, known_truth, three_models
+from tests.material import by_task, known_truth, three_models
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +36,7 @@ DIALS = (
     {"route": "large"},
 )
 QUESTIONS = 300
+WAYS: tuple[Any, ...] = ("given", "predicted", "off")
 TASKS = ("made/good", "made/bad", "other/rare", "made", "elsewhere/new", None)
 
 
@@ -121,24 +122,22 @@ def test_both_fronts_call_the_same_models(made: RoutingDataset, calibrated: Rout
 
 
 @pytest.fixture(scope="module")
-def fitted_by_task(tiny_encoder: str, tiny_cache: Path) -> Router:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HYBRID_LLM_CACHE", str(tiny_cache))
-        return Router.fit(by_task(240), PAIR, encoder=tiny_encoder)
+def within_tasks(fitted_by_task: Router) -> dict[Any, Router]:
+    """Calibrate by each way of knowing the task."""
+    validation = by_task(320, split="validation", seed=1)
+    return {by: fitted_by_task.calibrate(validation, by_task=by, least_per_task=20) for by in WAYS}
 
 
-@pytest.mark.parametrize("by", ["given", "predicted", "off"])
+@pytest.mark.parametrize("by", WAYS)
 @pytest.mark.parametrize(
     "dial", [{}, {"threshold": -0.3}, {"cost_advantage": 0.35}, {"max_quality_drop": 0.1}],
     ids=json.dumps,
 )  # fmt: skip
 def test_both_fronts_decide_alike_within_tasks(
-    dial: dict[str, Any], by: Any, fitted_by_task: Router
+    dial: dict[str, Any], by: Any, within_tasks: dict[Any, Router]
 ) -> None:
-    validation = by_task(320, split="validation", seed=1)
-    router = fitted_by_task.calibrate(validation, by_task=by, least_per_task=20)
     data = answered(by_task(60, split="test", seed=2))
-    model, llm = fronts(data, router, record_query=True)
+    model, llm = fronts(data, within_tasks[by], record_query=True)
     served = set()
     for at, query in enumerate(data.queries):
         task = TASKS[at % len(TASKS)]
@@ -154,18 +153,12 @@ def test_both_fronts_decide_alike_within_tasks(
     assert len(served) == 1 if by == "off" or "threshold" in dial else len(served) > 2
 
 
-@pytest.fixture(scope="module")
-def three(tiny_encoder: str, tiny_cache: Path) -> Router:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HYBRID_LLM_CACHE", str(tiny_cache))
-        fitted = Router.fit(three_models(160), ["nano", "mini", "maxi"], encoder=tiny_encoder)
-        return fitted.calibrate(three_models(120, split="validation", seed=1))
-
-
 @pytest.mark.parametrize("dial", [*DIALS[:-2], {"route": "mini"}], ids=json.dumps)
-def test_both_fronts_decide_alike_between_three_models(dial: dict[str, Any], three: Router) -> None:
+def test_both_fronts_decide_alike_between_three_models(
+    dial: dict[str, Any], calibrated_three: Router
+) -> None:
     data = answered(three_models(60, split="test", seed=2))
-    model, llm = fronts(data, three)
+    model, llm = fronts(data, calibrated_three)
     ours = [essence(llm.route(query, **dial)) for query in data.queries]
     assert ours == [essence(model.route(query, **dial)) for query in data.queries]
     for query in data.queries[:10]:
