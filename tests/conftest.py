@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +20,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import hypothesis
 import pytest
 
-from shared_router import Router
-from tests.material import PAIR, by_task, known_truth, save_tiny_bert, three_models
+from shared_router import Router, RoutingDataset
+from tests.material import PAIR, Remembering, by_task, known_truth, save_tiny_bert, three_models
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from shared_router import RoutingDataset
 
 hypothesis.settings.register_profile("house", deadline=None, max_examples=60)
 hypothesis.settings.load_profile("house")
@@ -125,3 +126,43 @@ def fitted_three(tiny_encoder: str, tiny_cache: Path) -> Router:
 def calibrated_three(fitted_three: Router) -> Router:
     """Return it calibrated on other queries."""
     return fitted_three.calibrate(three_models(120, split="validation", seed=1))
+
+
+MEASURED = "routellm_gsm8k.jsonl.gz"
+
+
+@pytest.fixture(scope="session")
+def measured_demo(
+    data_folder: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
+    """Run the demo on a measured pair; return its working folder and what it printed."""
+    folder = tmp_path_factory.mktemp("demo")
+    done = subprocess.run(
+        [sys.executable, str(repository / "cookbook" / "demo.py"), str(data_folder / MEASURED)],
+        cwd=folder,
+        env=os.environ | {"PYTHONWARNINGS": "error"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+@pytest.fixture(scope="session")
+def measured_router(measured_demo: tuple[Path, str]) -> Router:
+    """Return the demo's router: MiniLM, fitted on `train` and calibrated on `validation`."""
+    return Router.from_pretrained(measured_demo[0] / ".demo" / "router")
+
+
+@pytest.fixture(scope="session")
+def remembering_router(measured_router: Router) -> Router:
+    """Return it with a scorer that scores each text once."""
+    return dataclasses.replace(measured_router, scorer=Remembering(measured_router.scorer))
+
+
+@pytest.fixture(scope="session")
+def measured_pair(data_folder: Path) -> RoutingDataset:
+    """Return the held-out queries of the measured pair."""
+    return RoutingDataset.load(data_folder / MEASURED).split("validation")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 
 from langchain_hybrid import HybridChatModel, ReplayChatModel
@@ -17,9 +15,6 @@ from tests.llamaindex.fakes import decision_of
 from tests.material import by_task, known_truth, three_models
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from shared_router import RoutingDecision
 
 DIALS = (
@@ -68,23 +63,6 @@ def fronts(data: RoutingDataset, router: Router, **options: Any) -> tuple[Hybrid
         HybridChatModel(small=chat[0], large=chat[1], **given),
         HybridLLM(small=llms[0], large=llms[1], **given),
     )
-
-
-class Remembering:
-    """A fitted scorer that scores each text once: re-deciding needs no new score."""
-
-    def __init__(self, scorer: Any) -> None:
-        self.scorer = scorer
-        self.known: dict[str, Any] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.scorer, name)
-
-    def score(self, texts: Sequence[str]) -> Any:
-        for text in texts:
-            if text not in self.known:
-                self.known[text] = self.scorer.score([text])[0]
-        return np.array([self.known[text] for text in texts])
 
 
 def essence(decision: RoutingDecision) -> dict[str, Any]:
@@ -166,19 +144,17 @@ def test_both_fronts_decide_alike_between_three_models(
 
 
 @pytest.mark.data
-def test_both_fronts_decide_alike_on_real_questions(data_folder: Path) -> None:
-    data = RoutingDataset.load(data_folder / "routellm_gsm8k.jsonl.gz")
-    names = sorted(data.models, key=lambda name: "gpt-4" in name)
-    fitted = Router.fit(data.split("train"), names).calibrate(data.split("validation"))
-    router = dataclasses.replace(fitted, scorer=Remembering(fitted.scorer))
-    test = data.split("validation")
+def test_both_fronts_decide_alike_on_real_questions(
+    remembering_router: Router, measured_pair: RoutingDataset
+) -> None:
+    router, test = remembering_router, measured_pair
     model, llm = fronts(test, router)
     sent = set()
     for dial in DIALS:
         ours = [essence(llm.route(query, **dial)) for query in test.queries]
         assert ours == [essence(model.route(query, **dial)) for query in test.queries]
         sent |= {decision["candidate"] for decision in ours}
-    assert sent == set(names)
+    assert sent == set(test.models)
     threshold = router.threshold_of(cost_advantage=0.5)
     answers = [llm.complete(query, threshold=threshold) for query in test.queries]
     away = sum(decision_of(answer)["index"] == 0 for answer in answers)
