@@ -323,7 +323,7 @@ def connected(cluster):
     import ray
 
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-    yield RayRunner(2)
+    yield RayRunner(1)
     assert ray.is_initialized()  # what was not started by the runner is not stopped by it
     ray.shutdown()
 
