@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -10,40 +9,28 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared_router import Router, RoutingDataset, RoutingReport
-
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from shared_router import Router, RoutingDataset, RoutingReport
+
 pytestmark = pytest.mark.data
-FILE = "routellm_gsm8k.jsonl.gz"
 
 
 @pytest.fixture(scope="module")
-def demo(data_folder, repository, tmp_path_factory) -> tuple[Path, str]:
-    """Run the demo; returns its working folder and what it printed."""
-    folder = tmp_path_factory.mktemp("demo")
-    done = subprocess.run(
-        [sys.executable, str(repository / "cookbook" / "demo.py"), str(data_folder / FILE)],
-        cwd=folder,
-        env=os.environ | {"PYTHONWARNINGS": "error"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return folder, done.stdout
+def demo(measured_demo) -> tuple[Path, str]:
+    """Return the demo's working folder and what it printed."""
+    return measured_demo
 
 
 @pytest.fixture(scope="module")
-def router(demo) -> Router:
-    return Router.from_pretrained(demo[0] / ".demo" / "router")
+def router(remembering_router) -> Router:
+    return remembering_router
 
 
 @pytest.fixture(scope="module")
-def held_out(data_folder) -> RoutingDataset:
-    return RoutingDataset.load(data_folder / FILE).split("validation")
+def held_out(measured_pair) -> RoutingDataset:
+    return measured_pair
 
 
 def figures(printed: str, name: str) -> list[float]:

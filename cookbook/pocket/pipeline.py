@@ -55,6 +55,8 @@ class Plan:
     folder: Path
     finetune: bool = True
     """Whether a fine-tuned router is measured too, which takes minutes."""
+    encoder: str = "minilm"
+    """What the routers read questions with."""
 
 
 def drawn(plan: Plan) -> list[Question]:
@@ -107,12 +109,19 @@ class _Ticker:
 
 
 def measured(
-    kind: LabelKind, known: RoutingDataset, fresh: RoutingDataset, *, finetune: bool = False
+    kind: LabelKind,
+    known: RoutingDataset,
+    fresh: RoutingDataset,
+    encoder: str,
+    *,
+    finetune: bool = False,
 ) -> Measured:
     """Fit one router, calibrate it, and measure it on fresh questions."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        router = Router.fit(known.split("train"), PAIR, kind, finetune=finetune and TUNING)
+        router = Router.fit(
+            known.split("train"), PAIR, kind, encoder=encoder, finetune=finetune and TUNING
+        )
     router = router.calibrate(known.split("validation"))
     relaxation = router.facts["training"].get("t")
     return Measured(
@@ -130,14 +139,19 @@ def run(plan: Plan) -> dict[str, list[Measured]]:
     found = {}
     for judge in JUDGES:
         known, fresh = (gathered(plan, part, asked[part], judge) for part in asked)
-        found[f"Judged by `{judge}`"] = [measured(kind, known, fresh) for kind in LABEL_KINDS]
+        found[f"Judged by `{judge}`"] = of_each_kind(plan, known, fresh)
         if plan.finetune:
-            tuned = measured("gap", known, fresh, finetune=True)
+            tuned = measured("gap", known, fresh, plan.encoder, finetune=True)
             found[f"Judged by `{judge}`"].append(tuned)
     known, fresh = (hardest(plan, data) for data in (known, fresh))
     title = f"Judged by `{JUDGES[-1]}`, difficulty 3 alone"
-    found[title] = [measured(kind, known, fresh) for kind in LABEL_KINDS]
+    found[title] = of_each_kind(plan, known, fresh)
     return found
+
+
+def of_each_kind(plan: Plan, known: RoutingDataset, fresh: RoutingDataset) -> list[Measured]:
+    """Measure one router per kind of label."""
+    return [measured(kind, known, fresh, plan.encoder) for kind in LABEL_KINDS]
 
 
 def hardest(plan: Plan, data: RoutingDataset) -> RoutingDataset:

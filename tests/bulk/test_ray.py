@@ -48,7 +48,7 @@ LONGEST_S = 120.0
 """Seconds until a test that waits gives up; nothing is asserted of how long it took."""
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def on_loopback(repository):
     """Keep Ray on 127.0.0.1, which it decides when it is imported."""
     own = {
@@ -62,9 +62,9 @@ def on_loopback(repository):
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster(on_loopback):
-    """Start two nodes of one core each."""
+    """Start two nodes of one core each, which are busy until they are stopped."""
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "include_dashboard": False}
@@ -323,7 +323,7 @@ def connected(cluster):
     import ray
 
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-    yield RayRunner(2)
+    yield RayRunner(1)
     assert ray.is_initialized()  # what was not started by the runner is not stopped by it
     ray.shutdown()
 

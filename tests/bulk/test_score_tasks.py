@@ -19,7 +19,7 @@ from shared_router.errors import DataError
 from shared_router.options import Asked
 from shared_router.testing import fixed_router
 from tests.bulk.conftest import failed, lines_of
-from tests.material import PAIR, by_task, write_lines
+from tests.material import by_task, write_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,15 +31,8 @@ DIALS = pytest.mark.parametrize("dial", [QUALITY, LESS, BY_THRESHOLD], ids=lambd
 
 
 @pytest.fixture(scope="module")
-def fitted_by_task(tiny_encoder: str, tiny_cache: Path) -> Router:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HYBRID_LLM_CACHE", str(tiny_cache))
-        return Router.fit(by_task(240), PAIR, encoder=tiny_encoder)
-
-
-@pytest.fixture(scope="module")
-def given(fitted_by_task: Router) -> Router:
-    return fitted_by_task.calibrate(by_task(320, split="validation", seed=1))
+def given(calibrated_by_task: Router) -> Router:
+    return calibrated_by_task
 
 
 @pytest.fixture(scope="module")

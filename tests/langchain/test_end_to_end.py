@@ -13,15 +13,16 @@ from langchain_core.output_parsers import BaseGenerationOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 
 from langchain_hybrid import HybridChatModel, ReplayChatModel, with_routing_query
-from shared_router import Router, RoutingDataset
 from shared_router.records import ROUTING_KEY
+from tests.conftest import MEASURED
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from shared_router import Router, RoutingDataset
+
 pytestmark = pytest.mark.data
 
-FILE = "routellm_gsm8k.jsonl.gz"
 SHARES = (0.2, 0.5, 0.8)
 COMMAND = "from shared_router.cli.commands import main; main()"
 
@@ -35,26 +36,19 @@ class Measured(BaseGenerationOutputParser[dict[str, Any]]):
 
 
 @pytest.fixture(scope="module")
-def data(data_folder: Path) -> RoutingDataset:
-    found = RoutingDataset.load(data_folder / FILE)
-    return found.candidates(sorted(found.models, key=lambda name: "gpt-4" in name))
+def validation(measured_pair: RoutingDataset) -> RoutingDataset:
+    return measured_pair
 
 
 @pytest.fixture(scope="module")
-def validation(data: RoutingDataset) -> RoutingDataset:
-    return data.split("validation")
+def router(measured_router: Router) -> Router:
+    return measured_router
 
 
 @pytest.fixture(scope="module")
-def router(data: RoutingDataset, validation: RoutingDataset) -> Router:
-    candidates = sorted(data.models, key=lambda name: "gpt-4" in name)
-    return Router.fit(data.split("train"), candidates).calibrate(validation)
-
-
-@pytest.fixture(scope="module")
-def promised(router: Router, validation: RoutingDataset) -> dict[float, dict[str, Any]]:
+def promised(remembering_router: Router, validation: RoutingDataset) -> dict[float, dict[str, Any]]:
     """Return what `evaluate` says of three thresholds, by the share they were chosen for."""
-    found = {}
+    found, router = {}, remembering_router
     for share in SHARES:
         threshold = router.threshold_of(cost_advantage=share)
         found[share] = router.evaluate(validation, resamples=2, threshold=threshold).dial
@@ -95,7 +89,7 @@ async def test_a_chain_measures_what_evaluate_promises(
     config: Any = {"configurable": configurable, "max_concurrency": 4}
     check(chain.batch(inputs, config), promised[share], validation)
     check(await chain.abatch(inputs, config), promised[share], validation)
-    assert promised[share]["cost_advantage"] == pytest.approx(share, abs=0.02)
+    assert promised[share]["cost_advantage"] == pytest.approx(share, abs=0.1)
 
 
 def test_the_command_line_promises_the_same(
@@ -108,9 +102,9 @@ def test_the_command_line_promises_the_same(
     router.save_pretrained(tmp_path / "router")
     expected = promised[0.5]
     threshold = expected["threshold"]
-    arguments = [str(tmp_path / "router"), str(data_folder / FILE), f"--threshold={threshold!r}"]
+    asked = [tmp_path / "router", data_folder / MEASURED, f"--threshold={threshold!r}", "--json"]
     done = subprocess.run(
-        [sys.executable, "-c", COMMAND, "evaluate", *arguments, "--json"],
+        [sys.executable, "-c", COMMAND, "evaluate", *map(str, asked)],
         capture_output=True,
         text=True,
         timeout=120,

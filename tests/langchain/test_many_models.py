@@ -14,7 +14,7 @@ from shared_router import Candidate, Router, RoutingDataset, hybrid_options, rou
 from shared_router.errors import CandidateError
 from shared_router.testing import fixed_router
 from tests.langchain.doubles import Child, decision_of
-from tests.material import by_task, three_models
+from tests.material import three_models
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,10 +24,8 @@ VALIDATION = three_models(120, split="validation", seed=1)
 
 
 @pytest.fixture(scope="module")
-def router(tiny_encoder: str, tiny_cache: Path) -> Router:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HYBRID_LLM_CACHE", str(tiny_cache))
-        return Router.fit(three_models(160), THREE, encoder=tiny_encoder).calibrate(VALIDATION)
+def router(calibrated_three: Router) -> Router:
+    return calibrated_three
 
 
 @pytest.fixture
@@ -133,15 +131,10 @@ def test_wrong_bindings_are_refused(router: Router) -> None:
         HybridChatModel(candidates=dear, router=fixed_router([0.0, 0.0], candidates=THREE))
 
 
-def test_every_way_of_naming_a_task_reaches_the_dial(
-    tiny_encoder: str, in_tiny_cache: Path
-) -> None:
-    router = Router.fit(by_task(240), ("small", "large"), encoder=tiny_encoder).calibrate(
-        by_task(320, split="validation", seed=1)
-    )
+def test_every_way_of_naming_a_task_reaches_the_dial(calibrated_by_task: Router) -> None:
     model = HybridChatModel(
         candidates=children("small", "large"),
-        router=router,
+        router=calibrated_by_task,
         max_quality_drop=0.1,
         confidence="estimate",
     )

@@ -172,7 +172,11 @@ class Foreign:
     """No LLM."""
 
 
-@pytest.mark.parametrize("wrong", [Foreign(), 42, [FakeLLM()], FakeLLM, "gpt-5.5"], ids=repr)
+@pytest.mark.parametrize(
+    "wrong",
+    [Foreign(), 42, [FakeLLM()], FakeLLM, "gpt-5.5"],
+    ids=["foreign", "a number", "a list", "a class", "a name"],
+)
 def test_what_is_no_llm_is_refused(wrong: Any) -> None:
     with pytest.raises(CandidateError, match="small is a LlamaIndex LLM; got"):
         hybrid(wrong)

@@ -15,11 +15,9 @@ from shared_router import Candidate, Router, hybrid_options, routing_query
 from shared_router.errors import CandidateError
 from shared_router.testing import fixed_router
 from tests.llamaindex.fakes import FakeLLM, decision_of
-from tests.material import PAIR, by_task, three_models
+from tests.material import PAIR, three_models
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.llamaindex.fakes import Decisions
 
 THREE = ("nano", "mini", "maxi")
@@ -28,12 +26,9 @@ ESTIMATED = {"max_quality_drop": 0.1, "confidence": "estimate"}
 
 
 @pytest.fixture(scope="module")
-def router(tiny_encoder: str, tiny_cache: Path) -> Router:
+def router(calibrated_by_task: Router) -> Router:
     """A router whose dials hold within `made/good`, `made/bad` and `made`."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HYBRID_LLM_CACHE", str(tiny_cache))
-        fitted = Router.fit(by_task(240), PAIR, encoder=tiny_encoder)
-        return fitted.calibrate(by_task(320, split="validation", seed=1))
+    return calibrated_by_task
 
 
 def wrapped(router: Router, **options: Any) -> HybridLLM:
@@ -99,11 +94,10 @@ def test_wrong_prices_are_refused() -> None:
         HybridLLM(candidates=dear, router=fixed_router([0.0, 0.0], candidates=THREE))
 
 
-def test_three_models_are_replayed_along_the_line(tiny_encoder: str, in_tiny_cache: Path) -> None:
+def test_three_models_are_replayed_along_the_line(calibrated_three: Router) -> None:
     data = three_models(120, split="validation", seed=1)
-    router = Router.fit(three_models(160), THREE, encoder=tiny_encoder).calibrate(data)
     candidates = [Candidate(name, ReplayLLM(data=data, model=name)) for name in THREE]
-    llm = HybridLLM(candidates=candidates, router=router)
+    llm = HybridLLM(candidates=candidates, router=calibrated_three)
     answers = [llm.complete(query, cost_advantage=0.9) for query in data.queries]
     chosen = [decision_of(answer)["index"] for answer in answers]
     assert len(set(chosen)) > 1

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 
 from langchain_hybrid import HybridChatModel, ReplayChatModel
@@ -14,12 +12,9 @@ from llamaindex_hybrid import HybridLLM, ReplayLLM
 from shared_router import Candidate, Router, RoutingDataset, hybrid_options, routing_query
 from shared_router.data.schema import Outcome, RoutingRecord
 from tests.llamaindex.fakes import decision_of
-from tests.material import PAIR, by_task, known_truth, three_models
+from tests.material import by_task, known_truth, three_models
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from shared_router import RoutingDecision
 
 DIALS = (
@@ -36,6 +31,7 @@ DIALS = (
     {"route": "large"},
 )
 QUESTIONS = 300
+WAYS: tuple[Any, ...] = ("given", "predicted", "off")
 TASKS = ("made/good", "made/bad", "other/rare", "made", "elsewhere/new", None)
 
 
@@ -67,23 +63,6 @@ def fronts(data: RoutingDataset, router: Router, **options: Any) -> tuple[Hybrid
         HybridChatModel(small=chat[0], large=chat[1], **given),
         HybridLLM(small=llms[0], large=llms[1], **given),
     )
-
-
-class Remembering:
-    """A fitted scorer that scores each text once: re-deciding needs no new score."""
-
-    def __init__(self, scorer: Any) -> None:
-        self.scorer = scorer
-        self.known: dict[str, Any] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.scorer, name)
-
-    def score(self, texts: Sequence[str]) -> Any:
-        for text in texts:
-            if text not in self.known:
-                self.known[text] = self.scorer.score([text])[0]
-        return np.array([self.known[text] for text in texts])
 
 
 def essence(decision: RoutingDecision) -> dict[str, Any]:
@@ -121,13 +100,13 @@ def test_both_fronts_call_the_same_models(made: RoutingDataset, calibrated: Rout
 
 
 @pytest.fixture(scope="module")
-def fitted_by_task(tiny_encoder: str, tiny_cache: Path) -> Router:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HYBRID_LLM_CACHE", str(tiny_cache))
-        return Router.fit(by_task(240), PAIR, encoder=tiny_encoder)
+def within_tasks(fitted_by_task: Router) -> dict[Any, Router]:
+    """Calibrate by each way of knowing the task."""
+    validation = by_task(320, split="validation", seed=1)
+    return {by: fitted_by_task.calibrate(validation, by_task=by, least_per_task=20) for by in WAYS}
 
 
-@pytest.mark.parametrize("by", ["given", "predicted", "off"])
+@pytest.mark.parametrize("by", WAYS)
 @pytest.mark.parametrize(
     "dial",
     [
@@ -140,12 +119,10 @@ def fitted_by_task(tiny_encoder: str, tiny_cache: Path) -> Router:
     ids=json.dumps,
 )
 def test_both_fronts_decide_alike_within_tasks(
-    dial: dict[str, Any], by: Any, fitted_by_task: Router
+    dial: dict[str, Any], by: Any, within_tasks: dict[Any, Router]
 ) -> None:
-    validation = by_task(320, split="validation", seed=1)
-    router = fitted_by_task.calibrate(validation, by_task=by, least_per_task=20)
     data = answered(by_task(60, split="test", seed=2))
-    model, llm = fronts(data, router, record_query=True)
+    model, llm = fronts(data, within_tasks[by], record_query=True)
     served = set()
     for at, query in enumerate(data.queries):
         task = TASKS[at % len(TASKS)]
@@ -162,18 +139,12 @@ def test_both_fronts_decide_alike_within_tasks(
         assert len(served) == 1 if by == "off" or "threshold" in dial else len(served) > 2
 
 
-@pytest.fixture(scope="module")
-def three(tiny_encoder: str, tiny_cache: Path) -> Router:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HYBRID_LLM_CACHE", str(tiny_cache))
-        fitted = Router.fit(three_models(160), ["nano", "mini", "maxi"], encoder=tiny_encoder)
-        return fitted.calibrate(three_models(120, split="validation", seed=1))
-
-
 @pytest.mark.parametrize("dial", [*DIALS[:-2], {"route": "mini"}], ids=json.dumps)
-def test_both_fronts_decide_alike_between_three_models(dial: dict[str, Any], three: Router) -> None:
+def test_both_fronts_decide_alike_between_three_models(
+    dial: dict[str, Any], calibrated_three: Router
+) -> None:
     data = answered(three_models(60, split="test", seed=2))
-    model, llm = fronts(data, three)
+    model, llm = fronts(data, calibrated_three)
     ours = [essence(llm.route(query, **dial)) for query in data.queries]
     assert ours == [essence(model.route(query, **dial)) for query in data.queries]
     for query in data.queries[:10]:
@@ -181,19 +152,17 @@ def test_both_fronts_decide_alike_between_three_models(dial: dict[str, Any], thr
 
 
 @pytest.mark.data
-def test_both_fronts_decide_alike_on_real_questions(data_folder: Path) -> None:
-    data = RoutingDataset.load(data_folder / "routellm_gsm8k.jsonl.gz")
-    names = sorted(data.models, key=lambda name: "gpt-4" in name)
-    fitted = Router.fit(data.split("train"), names).calibrate(data.split("validation"))
-    router = dataclasses.replace(fitted, scorer=Remembering(fitted.scorer))
-    test = data.split("validation")
+def test_both_fronts_decide_alike_on_real_questions(
+    remembering_router: Router, measured_pair: RoutingDataset
+) -> None:
+    router, test = remembering_router, measured_pair
     model, llm = fronts(test, router)
     sent = set()
     for dial in DIALS:
         ours = [essence(llm.route(query, **dial)) for query in test.queries]
         assert ours == [essence(model.route(query, **dial)) for query in test.queries]
         sent |= {decision["candidate"] for decision in ours}
-    assert sent == set(names)
+    assert sent == set(test.models)
     threshold = router.threshold_of(cost_advantage=0.5)
     answers = [llm.complete(query, threshold=threshold) for query in test.queries]
     away = sum(decision_of(answer)["index"] == 0 for answer in answers)

@@ -14,15 +14,23 @@ from cookbook.pocket.pipeline import Plan, gathered, source
 
 
 @pytest.fixture(scope="module")
-def plan(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pipeline")
-    return Plan(known=300, fresh=120, samples=2, temperature=1.0, folder=folder, finetune=False)
+def plan(tmp_path_factory, tiny_encoder):
+    return Plan(
+        known=300,
+        fresh=120,
+        samples=2,
+        temperature=1.0,
+        folder=tmp_path_factory.mktemp("pipeline"),
+        finetune=False,
+        encoder=tiny_encoder,
+    )
 
 
 @pytest.fixture(scope="module")
-def found(plan):
-    with warnings.catch_warnings():
+def found(plan, tiny_cache):
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("error")
+        patch.setenv("HYBRID_LLM_CACHE", str(tiny_cache))
         return pipeline.run(plan)
 
 

@@ -25,10 +25,8 @@ QUERIES = [*EASY, *HARD]
 
 
 @pytest.fixture(scope="module")
-def fitted(tiny_encoder: str, tiny_cache: Path) -> Router:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HYBRID_LLM_CACHE", str(tiny_cache))
-        return Router.fit(TRAIN, THREE, encoder=tiny_encoder)
+def fitted(fitted_three: Router) -> Router:
+    return fitted_three
 
 
 @pytest.fixture(scope="module")

@@ -31,16 +31,14 @@ DIAL = {"max_quality_drop": 0.1, "confidence": "estimate"}
 
 
 @pytest.fixture(scope="module")
-def fitted(tiny_encoder: str, tiny_cache: Path) -> Router:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HYBRID_LLM_CACHE", str(tiny_cache))
-        return Router.fit(by_task(240), PAIR, encoder=tiny_encoder)
+def fitted(fitted_by_task: Router) -> Router:
+    return fitted_by_task
 
 
 @pytest.fixture(scope="module")
-def router(fitted: Router) -> Router:
+def router(calibrated_by_task: Router) -> Router:
     """Calibrated: both made tasks have over 100 queries, the rare one has 40."""
-    return fitted.calibrate(by_task(320, split="validation", seed=1))
+    return calibrated_by_task
 
 
 @pytest.fixture

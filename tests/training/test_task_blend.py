@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DATA = by_task(400)
+FEWER = by_task(120)
 FRESH = by_task(400, split="fresh", seed=3)
 QUICK = FineTuning(epochs=1, learning_rate=1e-3, batch_size=16, precision="float32")
 LABELS = ["made/good", "made/bad", "made", "other/rare", None, "unknown"]
@@ -65,9 +66,9 @@ def test_its_dials_hold_within_tasks(router: Router, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["gap", "det"])
 def test_the_graph_adds_the_whole_offset(tiny_encoder: str, in_tiny_cache: Path, kind: Any) -> None:
-    encoder, labels = load_encoder(tiny_encoder), make_labels(DATA, PAIR, kind)
-    head = train_on_embeddings(DATA, labels, embed(encoder, DATA.queries), neighbours=False)
-    tuned = finetune(DATA, PAIR, labels, encoder, QUICK)
+    encoder, labels = load_encoder(tiny_encoder), make_labels(FEWER, PAIR, kind)
+    head = train_on_embeddings(FEWER, labels, embed(encoder, FEWER.queries), neighbours=False)
+    tuned = finetune(FEWER, PAIR, labels, encoder, QUICK)
     blend = Blend(tuned.graph, WEIGHT, head)
     graph = export_router_graph(encoder.graph, blend, len(FEATURE_NAMES))
     assert head.signal is not None
@@ -89,7 +90,7 @@ def test_the_graph_adds_the_whole_offset(tiny_encoder: str, in_tiny_cache: Path,
 
 def test_a_tuned_encoder_alone_knows_no_labels(tiny_encoder: str, in_tiny_cache: Path) -> None:
     recipe = FineTuning.paper(epochs=1, learning_rate=1e-3)
-    router = Router.fit(DATA, PAIR, encoder=tiny_encoder, finetune=recipe)
+    router = Router.fit(FEWER, PAIR, encoder=tiny_encoder, finetune=recipe)
     texts = FRESH.queries[:5]
     under = router.score(texts, ["made/good"] * 5)
     np.testing.assert_array_equal(under, router.score(texts))
