@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from shared_router.asking.task_labels import answers_to
 from shared_router.deciding.by_task import resolve_setting
 from shared_router.deciding.guarantee import (
     ESTIMATED,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from shared_router.deciding.guarantee import Claim
     from shared_router.deciding.promise import Promise
     from shared_router.options import Asked
+    from shared_router.records import WiderBecause
 
 
 def check_promisable(asked: Asked, why_void: str | None) -> None:
@@ -55,24 +57,28 @@ class Promises:
     tasks: Mapping[str, Promise] = field(default_factory=dict)
     """Within each task that had enough labels."""
     rest: Promise | None = None
-    """Over the mix of all other tasks; `None` where no task has one of its own."""
+    """Over the mix of all other tasks; `None` where no task has one of its own, or too few queries
+    are of others."""
     look: int = 1
     """The how manieth look at growing labels it is."""
     labels: str | None = None
     """Digest of the labels they were tested on, which tells whether later ones hold the same."""
 
-    def find(self, key: str | None, label: str | None) -> tuple[Promise, str | None]:
+    def find(self, label: str | None) -> tuple[Promise | None, str | None]:
         """Find the promise of a call, and the task under whose label it is scored.
 
         Args:
-            key: The task whose own calibration serves, if any.
             label: The call's task.
+
+        Returns:
+            The promise, `None` where none was tested on such calls: those of the rest where that
+            was too few, and those of a suite that holds a task with a promise of its own.
         """
-        if label is not None and label in self.tasks and key == label:
+        if label is None or not self.tasks:
+            return self.whole, None
+        if label in self.tasks:
             return self.tasks[label], label
-        if label is not None and self.rest is not None:
-            return self.rest, None
-        return self.whole, None
+        return None if any(answers_to(own, label) for own in self.tasks) else self.rest, None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,14 +138,15 @@ class Dialling:
     def _promised(self, estimate: Setting, asked: Asked, label: str | None) -> Setting:
         confidence = asked.confidence
         if self.promises is not None and isinstance(confidence, float):
-            promise, task = self.promises.find(estimate.task, label)
-            step = promise.step(asked.dial, confidence)
-            if step > 0:
+            promise, task = self.promises.find(label)
+            step = 0 if promise is None else promise.step(asked.dial, confidence)
+            if promise is not None and step > 0:
+                wider: WiderBecause | None = None if task else "too_few"
                 return replace(
                     estimate,
                     threshold=float(promise.thresholds[step]),
                     task=task,
-                    because=estimate.because if task == estimate.task else "too_few",
+                    because=estimate.because if task == estimate.task else wider,
                     claim=PROMISED,
                     confidence=confidence,
                 )
