@@ -286,7 +286,7 @@ def test_evaluate_shows_the_dial_within_each_task(
 ) -> None:
     data = tmp_path / "fresh.jsonl"
     by_task(120, split="validation", seed=3).save(data)
-    result = run("evaluate", folder, data, "--max-quality-drop", 0.1)
+    result = run("evaluate", folder, data, "--max-quality-drop", 0.1, "--full")
     assert "max_quality_drop=0.1 within each task" in result.stdout
     assert "made/bad" in result.stdout
 
