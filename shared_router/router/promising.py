@@ -18,6 +18,7 @@ from shared_router.deciding.promise import (
     cut_grid,
     error_of_look,
     errors_of,
+    lift_look,
     take_look,
 )
 from shared_router.deciding.settings import Promises
@@ -99,7 +100,7 @@ def check_bounds(
         low, high = map(float, bounds)
     except (TypeError, ValueError):  # not two, or no numbers
         low = high = math.nan
-    if not (np.isfinite([low, high]).all() and low < high):
+    if not (np.isfinite([low, high, high - low]).all() and low < high):
         raise ConfigurationError(
             f"quality_bounds are the least and the greatest quality there can be, finite; got "
             f"{shown(bounds)}."
@@ -237,7 +238,8 @@ class _Trial:
         )
         relative = one_sign(self._bounds)
         look = take_look(grid, evidence, relative=relative, error_share=share, critical=critical)
-        before = earlier.looks if earlier else ()
+        lifted = partial(lift_look, thresholds=grid, evidence=evidence, relative=relative)
+        before = tuple(map(lifted, earlier.looks)) if earlier else ()
         kept = np.array([(scores >= threshold).mean() for threshold in grid])
         return Promise(thresholds=grid, shares=kept, looks=(*before, look), method=evidence.method)
 

@@ -161,7 +161,8 @@ def test_stated_bounds_make_graded_quality_promisable() -> None:
 
 
 @pytest.mark.parametrize(
-    "bounds", [(1, 0), (0, 0), (0, math.inf), (math.nan, 1), (None, 1), (1,), (0, 1, 2), 1, "a1"]
+    "bounds",
+    [(1, 0), (0, 0), (0, math.inf), (math.nan, 1), (-1e308, 1e308), (None, 1), (1,), (0, 1, 2), 1],
 )
 def test_bounds_are_a_range(bounds: Any) -> None:
     with pytest.raises(ConfigurationError, match="least and the greatest quality"):
@@ -327,7 +328,8 @@ def test_a_superset_is_a_further_look_along_the_same_grid() -> None:
     one, two = first.promises.whole, second.promises.whole
     assert second.facts["calibration"]["promise"]["looks"] == 2
     np.testing.assert_array_equal(one.thresholds, two.thresholds)
-    assert two.looks[0] is one.looks[0]
+    for name in ("upper", "upper_relative"):
+        np.testing.assert_array_equal(getattr(two.looks[0], name), getattr(one.looks[0], name))
     at_once = by_length().calibrate(lengths(600)).promises
     assert at_once is not None
     limit = Dial("max_quality_drop", 0.02)
@@ -358,6 +360,18 @@ def test_other_labels_of_the_same_queries_end_the_former_promise() -> None:
     third = worse.calibrate(lengths(600)).promises
     assert third is not None
     assert third.look == 3
+
+
+@pytest.mark.parametrize("dial", ["max_quality_drop", "max_quality_drop_absolute"])
+def test_more_labels_of_queries_that_lose_more_end_what_the_first_showed(dial: str) -> None:
+    limit = {dial: 0.02}
+    first = by_length().calibrate(lengths(600, lost=40))
+    both = first.calibrate(dataset(*lengths(600, lost=40), *lengths(600, split="w", lost=1)))
+    assert both.promises is not None
+    assert both.promises.look == 2
+    query = "x" * 25
+    assert first.decide(query, **limit).candidate == "small"
+    assert both.decide(query, **limit).candidate == "large"
 
 
 def retagged(data: RoutingDataset) -> RoutingDataset:
