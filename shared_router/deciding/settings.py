@@ -15,6 +15,7 @@ from shared_router.deciding.guarantee import (
     NOT_PROMISED,
     OTHER_CANDIDATES,
     PROMISED,
+    RETRIEVAL,
     SEVERAL_MODELS,
     UNCALIBRATED,
     UNKNOWN_TASK,
@@ -63,6 +64,9 @@ class Promises:
     """The how manieth look at growing labels it is."""
     labels: str | None = None
     """Digest of the labels they were tested on, which tells whether later ones hold the same."""
+    with_retrieval: bool | None = None
+    """Whether all queries came with facts of their retrieval, or none did; `None` where both were
+    among them, or the router sees none."""
 
     def find(self, label: str | None) -> tuple[Promise | None, str | None]:
         """Find the promise of a call, and the task under whose label it is scored.
@@ -95,6 +99,11 @@ class Dialling:
     """How many candidates there are."""
     void: str | None = None
     """Why nothing that was measured holds here, such as `other candidates`."""
+
+    def unlike(self, *, with_retrieval: bool) -> str | None:
+        """Say why a call with, or without, facts of its retrieval is none that was measured."""
+        measured = self.promises.with_retrieval if self.promises else None
+        return None if measured in (None, with_retrieval) else RETRIEVAL
 
     def resolve(self, asked: Asked, label: str | None = None, void: str | None = None) -> Setting:
         """Resolve a dial for one call.

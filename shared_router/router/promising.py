@@ -170,8 +170,18 @@ class _Trial:
         whole = promise(self.tested, plain[self.tested], cutting, earlier=before)
         ids = frozenset(self._data.ids)
         return Promises(
-            whole=whole, tasks=tasks, rest=rest, look=self._look, labels=self._digest(ids, seen)
+            whole=whole,
+            tasks=tasks,
+            rest=rest,
+            look=self._look,
+            labels=self._digest(ids, seen),
+            with_retrieval=self._with_retrieval(),
         )
+
+    def _with_retrieval(self) -> bool | None:
+        """Tell whether all queries have facts that the router sees, or none has."""
+        kinds = {facts is not None for facts in self._data.retrieval}
+        return kinds.pop() if self._router.sees_retrieval and len(kinds) == 1 else None
 
     def _earlier(self, seen: TaskScores) -> Promises | None:
         """Return the promises of earlier looks, if these labels hold all of theirs, unchanged.

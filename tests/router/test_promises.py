@@ -12,12 +12,25 @@ import pytest
 from safetensors.numpy import load_file, save
 
 from shared_router import Dial, Router, RoutingDataset
+from shared_router.bulk.score import score_file
 from shared_router.deciding.guarantee import OTHER_ARITHMETIC
 from shared_router.errors import ArtifactError, CandidateError, ConfigurationError, DataError
+from shared_router.retrieval import RetrievalFacts
 from shared_router.router.promising import CUT_BY_LEAST, MOST_TASKS
 from shared_router.serving.probes import PROBES
 from shared_router.testing import fixed_router
-from tests.material import PAIR, by_task, dataset, known_truth, record, rewrite, three_models
+from tests.material import (
+    PAIR,
+    SeeingScorer,
+    by_retrieval,
+    by_task,
+    dataset,
+    known_truth,
+    record,
+    rewrite,
+    three_models,
+    write_lines,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -444,6 +457,53 @@ def test_other_arithmetic_voids_it(calibrated: Router) -> None:
     assert claimed(moved, max_quality_drop=0.5) == ("void", "other arithmetic")
     last_digits = dataclasses.replace(calibrated.probes, scores=calibrated.probes.scores + 1e-7)
     assert dataclasses.replace(calibrated, probes=last_digits).void is None
+
+
+FACTS = RetrievalFacts.of([0.9], context_tokens=100)
+
+
+def seeing(data: RoutingDataset) -> Router:
+    return Router(candidates=PAIR, scorer=SeeingScorer(), name="seeing").calibrate(data)
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_calls_with_facts_of_retrieval_and_without_are_different_calls(measured: bool) -> None:
+    """Scored at the means, every call would pass a threshold that facts had set."""
+    router = seeing(by_retrieval(400, split="v") if measured else lengths(400))
+    for facts in (FACTS, None):
+        found = router.decide(TEXT, retrieval=facts, max_quality_drop=0.9)
+        like = (facts is not None) == measured
+        wanted = ("promised", None) if like else ("void", "retrieval")
+        assert (found.guarantee, found.guarantee_reason) == wanted
+
+
+def test_where_both_were_measured_both_are_promised() -> None:
+    both = [by_retrieval(300, split=f"v{facts}", facts=facts).records for facts in (True, False)]
+    router = seeing(dataset(*both[0], *both[1]))
+    for facts in (FACTS, None):
+        found = router.decide(TEXT, retrieval=facts, max_quality_drop=0.9)
+        assert found.guarantee == "promised"
+
+
+def test_a_router_that_sees_no_facts_cares_for_none() -> None:
+    router = by_length().calibrate(lengths(600))
+    found = router.decide("x", retrieval=FACTS, max_quality_drop=0.05)
+    assert found.guarantee == "promised"
+
+
+def test_a_log_says_which_of_its_calls_are_like_those_measured(tmp_path: Path) -> None:
+    router = seeing(by_retrieval(400, split="v"))
+    rows = [
+        {"id": "with", "query": TEXT, "retrieval": FACTS.model_dump()},
+        {"id": "without", "query": TEXT},
+    ]
+    source = write_lines(tmp_path / "log.jsonl", rows)
+    limit = Dial("max_quality_drop", 0.9)
+    score_file(router, source, tmp_path / "scored.jsonl", dial=limit)
+    score_file(router, tmp_path / "scored.jsonl", tmp_path / "again.jsonl", dial=limit)
+    for name in ("scored", "again"):
+        lines = (tmp_path / f"{name}.jsonl").read_text().splitlines()
+        assert [json.loads(line)["guarantee"] for line in lines] == ["promised", "void"]
 
 
 def test_a_copy_for_other_models_promises_nothing(calibrated: Router) -> None:
