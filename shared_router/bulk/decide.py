@@ -54,10 +54,11 @@ class Decider:
         given = row.get("task") if row.get("task_source", "given") == "given" else None
         known_facts = "retrieval" in row or row.get("with_retrieval") is True
         facts = known_facts and self._router.sees_retrieval
-        label = self._policy.label_for(self._asked.dial, self._setting(given, facts), given)
+        kind = facts, bool(given)
+        label = self._policy.label_for(self._asked.dial, self._setting(given, *kind), given)
         under = self._effective(label)
         found = self._known(row, given, under) if known else self._scored(row, label)
-        names, setting = self._router.candidates, self._setting(given or found.told, facts)
+        names, setting = self._router.candidates, self._setting(given or found.told, *kind)
         index = len(names) - 1  # where there are no scores, the reference
         if found.scores is not None:
             scores = [float(score) for score in found.scores]
@@ -81,8 +82,8 @@ class Decider:
             decided["error"] = found.error
         return decided | {"router": self._router.version}
 
-    def _resolved(self, task: str | None, with_retrieval: bool) -> Setting:
-        unlike = self._dialling.unlike(with_retrieval=with_retrieval)
+    def _resolved(self, task: str | None, with_retrieval: bool, with_task: bool) -> Setting:
+        unlike = self._dialling.unlike(with_retrieval=with_retrieval, with_task=with_task)
         return self._dialling.resolve(self._asked, task, unlike)
 
     def _effective(self, label: str | None) -> str | None:

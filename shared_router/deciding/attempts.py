@@ -183,7 +183,8 @@ class Policy:
     def _unlike(self, request: RoutingRequest) -> str | None:
         if request.query is None:
             return None
-        return self.dialling.unlike(with_retrieval=request.query.retrieval is not None)
+        facts, task = request.query.retrieval, request.task
+        return self.dialling.unlike(with_retrieval=facts is not None, with_task=bool(task))
 
     def _resolved(
         self, options: CallOptions, task: str | None, why_void: str | None = None

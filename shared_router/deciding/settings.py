@@ -100,10 +100,19 @@ class Dialling:
     void: str | None = None
     """Why nothing that was measured holds here, such as `other candidates`."""
 
-    def unlike(self, *, with_retrieval: bool) -> str | None:
-        """Say why a call with, or without, facts of its retrieval is none that was measured."""
+    def unlike(self, *, with_retrieval: bool, with_task: bool) -> str | None:
+        """Say why a call is none that was measured.
+
+        Args:
+            with_retrieval: Whether it has facts of its retrieval.
+            with_task: Whether it names its task; a calibration by the tasks that texts tell
+                measured none that is named.
+        """
         measured = self.promises.with_retrieval if self.promises else None
-        return None if measured in (None, with_retrieval) else RETRIEVAL
+        if measured not in (None, with_retrieval):
+            return RETRIEVAL
+        predicted = self.tasks is not None and self.tasks.by == "predicted"
+        return UNKNOWN_TASK if with_task and predicted else None
 
     def resolve(self, asked: Asked, label: str | None = None, void: str | None = None) -> Setting:
         """Resolve a dial for one call.
@@ -131,13 +140,14 @@ class Dialling:
         self, estimate: Setting, asked: Asked, label: str | None, reason: str | None
     ) -> Setting:
         """Resolve a limit: what is not as measured goes by the estimate."""
-        if reason is not None:
+        if reason is not None and reason != UNKNOWN_TASK:
             return replace(estimate, claim=void(reason))
         if asked.confidence == ESTIMATE:
             return replace(estimate, claim=ESTIMATED)
         if self.models > 2:
             return replace(estimate, claim=SEVERAL_MODELS)
-        if self.tasks is not None and estimate.because == "unknown_task":
+        unseen = self.tasks is not None and estimate.because == "unknown_task"
+        if unseen or reason == UNKNOWN_TASK:
             claim = void(UNKNOWN_TASK)
             return (
                 self._refused(estimate, claim) if asked.written else replace(estimate, claim=claim)
