@@ -52,10 +52,13 @@ class Decider:
         """Decide on one query, read as `QueryRows` or `ScoredRows` give it."""
         known = "scores" in row
         given = row.get("task") if row.get("task_source", "given") == "given" else None
-        label = self._policy.label_for(self._asked.dial, self._setting(given), given)
+        known_facts = "retrieval" in row or row.get("with_retrieval") is True
+        facts = known_facts and self._router.sees_retrieval
+        kind = facts, bool(given)
+        label = self._policy.label_for(self._asked.dial, self._setting(given, *kind), given)
         under = self._effective(label)
         found = self._known(row, given, under) if known else self._scored(row, label)
-        names, setting = self._router.candidates, self._setting(given or found.told)
+        names, setting = self._router.candidates, self._setting(given or found.told, *kind)
         index = len(names) - 1  # where there are no scores, the reference
         if found.scores is not None:
             scores = [float(score) for score in found.scores]
@@ -71,14 +74,17 @@ class Decider:
         claim = claim_of(reason, setting.claim, to_reference=to_reference)
         decided["guarantee"] = claim.guarantee
         decided |= _of_tasks(given, found.told, setting, under)
+        if facts:
+            decided["with_retrieval"] = True
         if self._keep_text and "text" in row:
             decided["text"] = row["text"]
         if found.error is not None:
             decided["error"] = found.error
         return decided | {"router": self._router.version}
 
-    def _resolved(self, task: str | None) -> Setting:
-        return self._dialling.resolve(self._asked, task)
+    def _resolved(self, task: str | None, with_retrieval: bool, with_task: bool) -> Setting:
+        unlike = self._dialling.unlike(with_retrieval=with_retrieval, with_task=with_task)
+        return self._dialling.resolve(self._asked, task, unlike)
 
     def _effective(self, label: str | None) -> str | None:
         """Find the label that moves the scores, if any does."""

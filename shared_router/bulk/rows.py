@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 OF_TASKS = ("task", "task_source", "scored_under")
 """Fields of a scored query that say what its scores rest on besides its text."""
-KEPT = ("id", "scores", "length", *OF_TASKS, "text", "error")
+KEPT = ("id", "scores", "length", *OF_TASKS, "with_retrieval", "text", "error")
 """Fields of a scored query that are read again."""
 
 

@@ -102,7 +102,8 @@ def score_file(
             `candidate`, `scores` (of each candidate but the reference), `length` in characters,
             `router` (its version), `guarantee` and, if asked for, `text`. Where a task is given or
             told by the text it holds `task`, `task_source` and, where there are such,
-            `calibrated_task` and `scored_under`, the label that moved the scores.
+            `calibrated_task` and `scored_under`, the label that moved the scores; `with_retrieval`
+            where facts of the retrieval did.
         dial: Chooses the candidates; the router's own by default. A limit that cannot be promised
             sends every query to the reference.
         confidence: How sure a limit must be; `estimate` for its estimate.

@@ -174,11 +174,17 @@ class Policy:
         """Resolve the dial in force; where the call brought none, it is not at fault."""
         options = request.options
         try:
-            return self._resolved(options, task, unmeasured(request))
+            return self._resolved(options, task, unmeasured(request) or self._unlike(request))
         except ConfigurationError as error:
             if options.dial is not None or options.confidence is not None:
                 raise
             raise ScoringError("The router cannot resolve its own dial.") from error
+
+    def _unlike(self, request: RoutingRequest) -> str | None:
+        if request.query is None:
+            return None
+        facts, task = request.query.retrieval, request.task
+        return self.dialling.unlike(with_retrieval=facts is not None, with_task=bool(task))
 
     def _resolved(
         self, options: CallOptions, task: str | None, why_void: str | None = None

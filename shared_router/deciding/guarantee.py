@@ -61,6 +61,8 @@ OTHER_ARITHMETIC = "other arithmetic"
 OTHER_SETTINGS = "other settings"
 CONVERSATION = "conversation"
 KIND_OF_CALL = "kind of call"
+RETRIEVAL = "retrieval"
+"""Facts of the retrieval that all calibration queries had and the call has not, or the reverse."""
 
 _MEASURED: tuple[Reason, ...] = ("score", "no_promise", "second_look")
 """Reasons that choose as the calibration did."""

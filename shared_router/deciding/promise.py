@@ -185,6 +185,31 @@ def take_look(
     return Look(n=evidence.n, upper=_along(absolute), upper_relative=_along(of_reference))
 
 
+def lift_look(
+    look: Look, thresholds: NDArray[np.float64], evidence: Evidence, *, relative: bool
+) -> Look:
+    """Lift the bounds of an earlier look to what later labels measure, where that is more.
+
+    More labels like the first leave the bounds as they are, but for chance. Where they are of
+    queries on which more is lost, what the first showed does not hold of all of them.
+
+    Args:
+        look: The earlier look.
+        thresholds: Its grid.
+        evidence: The later labels, those of the look among them.
+        relative: Whether a relative drop has a meaning.
+    """
+    routed = evidence.scores[None, :] >= thresholds[:, None]
+    lost = routed @ (evidence.losses * evidence.weights) * (evidence.span / evidence.weights.sum())
+    upper = np.maximum(look.upper, lost[:, None])
+    of_reference = look.upper_relative
+    if relative:
+        whole = float(np.average(_absolute_quality(evidence), weights=evidence.weights))
+        share = lost / whole if whole > 0 else np.where(lost > 0, np.inf, 0.0)
+        of_reference = np.maximum(of_reference, share[:, None])
+    return Look(n=look.n, upper=_along(upper[1:]), upper_relative=_along(of_reference[1:]))
+
+
 def errors_of(error_share: float) -> tuple[float, ...]:
     """Return the error of a look's tests, per confidence."""
     return tuple((1 - confidence) * error_share for confidence in CONFIDENCES)
@@ -212,13 +237,17 @@ def _relative_drops(
 ) -> NDArray[np.float64]:
     """Bound the drop as a part of the reference's mean quality."""
     if evidence.method == "bets" or evidence.bounds[0] != 0:
-        least, most = absolute_range(evidence.bounds)
-        quality = least + (most - least) * evidence.reference
-        losses = _losses(thresholds, evidence, quality / evidence.span)
+        losses = _losses(thresholds, evidence, _absolute_quality(evidence) / evidence.span)
         return upper_means(losses, critical.errors)
     routed = evidence.scores[None, :] >= thresholds[:, None]
     pairs = relative_pairs(evidence.losses, evidence.reference == 1, routed, evidence.counts)
     return upper_drops(pairs, critical)
+
+
+def _absolute_quality(evidence: Evidence) -> NDArray[np.float64]:
+    """Return the reference's absolute quality, in the metric's units."""
+    least, most = absolute_range(evidence.bounds)
+    return least + (most - least) * evidence.reference
 
 
 def _losses(

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from shared_router.asking.task_labels import answers_to
 from shared_router.deciding.by_task import resolve_setting
 from shared_router.deciding.guarantee import (
     ESTIMATED,
@@ -14,6 +15,7 @@ from shared_router.deciding.guarantee import (
     NOT_PROMISED,
     OTHER_CANDIDATES,
     PROMISED,
+    RETRIEVAL,
     SEVERAL_MODELS,
     UNCALIBRATED,
     UNKNOWN_TASK,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from shared_router.deciding.guarantee import Claim
     from shared_router.deciding.promise import Promise
     from shared_router.options import Asked
+    from shared_router.records import WiderBecause
 
 
 def check_promisable(asked: Asked, why_void: str | None) -> None:
@@ -55,24 +58,31 @@ class Promises:
     tasks: Mapping[str, Promise] = field(default_factory=dict)
     """Within each task that had enough labels."""
     rest: Promise | None = None
-    """Over the mix of all other tasks; `None` where no task has one of its own."""
+    """Over the mix of all other tasks; `None` where no task has one of its own, or too few queries
+    are of others."""
     look: int = 1
     """The how manieth look at growing labels it is."""
     labels: str | None = None
     """Digest of the labels they were tested on, which tells whether later ones hold the same."""
+    with_retrieval: bool | None = None
+    """Whether all queries came with facts of their retrieval, or none did; `None` where both were
+    among them, or the router sees none."""
 
-    def find(self, key: str | None, label: str | None) -> tuple[Promise, str | None]:
+    def find(self, label: str | None) -> tuple[Promise | None, str | None]:
         """Find the promise of a call, and the task under whose label it is scored.
 
         Args:
-            key: The task whose own calibration serves, if any.
             label: The call's task.
+
+        Returns:
+            The promise, `None` where none was tested on such calls: those of the rest where that
+            was too few, and those of a suite that holds a task with a promise of its own.
         """
-        if label is not None and label in self.tasks and key == label:
+        if label is None or not self.tasks:
+            return self.whole, None
+        if label in self.tasks:
             return self.tasks[label], label
-        if label is not None and self.rest is not None:
-            return self.rest, None
-        return self.whole, None
+        return None if any(answers_to(own, label) for own in self.tasks) else self.rest, None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +99,20 @@ class Dialling:
     """How many candidates there are."""
     void: str | None = None
     """Why nothing that was measured holds here, such as `other candidates`."""
+
+    def unlike(self, *, with_retrieval: bool, with_task: bool) -> str | None:
+        """Say why a call is none that was measured.
+
+        Args:
+            with_retrieval: Whether it has facts of its retrieval.
+            with_task: Whether it names its task; a calibration by the tasks that texts tell
+                measured none that is named.
+        """
+        measured = self.promises.with_retrieval if self.promises else None
+        if measured not in (None, with_retrieval):
+            return RETRIEVAL
+        predicted = self.tasks is not None and self.tasks.by == "predicted"
+        return UNKNOWN_TASK if with_task and predicted else None
 
     def resolve(self, asked: Asked, label: str | None = None, void: str | None = None) -> Setting:
         """Resolve a dial for one call.
@@ -116,13 +140,14 @@ class Dialling:
         self, estimate: Setting, asked: Asked, label: str | None, reason: str | None
     ) -> Setting:
         """Resolve a limit: what is not as measured goes by the estimate."""
-        if reason is not None:
+        if reason is not None and reason != UNKNOWN_TASK:
             return replace(estimate, claim=void(reason))
         if asked.confidence == ESTIMATE:
             return replace(estimate, claim=ESTIMATED)
         if self.models > 2:
             return replace(estimate, claim=SEVERAL_MODELS)
-        if self.tasks is not None and estimate.because == "unknown_task":
+        unseen = self.tasks is not None and estimate.because == "unknown_task"
+        if unseen or reason == UNKNOWN_TASK:
             claim = void(UNKNOWN_TASK)
             return (
                 self._refused(estimate, claim) if asked.written else replace(estimate, claim=claim)
@@ -132,14 +157,15 @@ class Dialling:
     def _promised(self, estimate: Setting, asked: Asked, label: str | None) -> Setting:
         confidence = asked.confidence
         if self.promises is not None and isinstance(confidence, float):
-            promise, task = self.promises.find(estimate.task, label)
-            step = promise.step(asked.dial, confidence)
-            if step > 0:
+            promise, task = self.promises.find(label)
+            step = 0 if promise is None else promise.step(asked.dial, confidence)
+            if promise is not None and step > 0:
+                wider: WiderBecause | None = None if task else "too_few"
                 return replace(
                     estimate,
                     threshold=float(promise.thresholds[step]),
                     task=task,
-                    because=estimate.because if task == estimate.task else "too_few",
+                    because=estimate.because if task == estimate.task else wider,
                     claim=PROMISED,
                     confidence=confidence,
                 )

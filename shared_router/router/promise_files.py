@@ -55,7 +55,8 @@ def promise_settings(promises: Promises | None) -> dict[str, Any] | None:
         about | {"method": own.method, "looks": [look.n for look in own.looks]}
         for about, own in _parts(promises)
     ]
-    return {"parts": parts, "look": promises.look, "labels": promises.labels}
+    about = {"look": promises.look, "labels": promises.labels}
+    return {"parts": parts, "with_retrieval": promises.with_retrieval} | about
 
 
 def read_promises(arrays: Arrays, stored: StoredPromises | None) -> Promises | None:
@@ -84,6 +85,7 @@ def read_promises(arrays: Arrays, stored: StoredPromises | None) -> Promises | N
         rest=found.get(("rest", None)),
         look=stored.look,
         labels=stored.labels,
+        with_retrieval=stored.with_retrieval,
     )
 
 

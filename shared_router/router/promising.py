@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from shared_router.deciding.promise import (
     cut_grid,
     error_of_look,
     errors_of,
+    lift_look,
     take_look,
 )
 from shared_router.deciding.settings import Promises
@@ -94,8 +96,11 @@ def check_bounds(
     """
     if bounds is None:
         return None
-    low, high = map(float, bounds)
-    if not (np.isfinite([low, high]).all() and low < high):
+    try:
+        low, high = map(float, bounds)
+    except (TypeError, ValueError):  # not two, or no numbers
+        low = high = math.nan
+    if not (np.isfinite([low, high, high - low]).all() and low < high):
         raise ConfigurationError(
             f"quality_bounds are the least and the greatest quality there can be, finite; got "
             f"{shown(bounds)}."
@@ -146,7 +151,7 @@ class _Trial:
         others = np.array([row for row in self.tested if not own[row]], dtype=np.intp)
         parts = len(rows) + 1 + (bool(rows) and len(others) >= LEAST_TESTED)
         share = error_of_look(self._look) / parts
-        earlier, critical = self._earlier(), CriticalValues(errors_of(share))
+        earlier, critical = self._earlier(seen), CriticalValues(errors_of(share))
         promise = partial(self._promise, share=share, critical=critical)
         tasks = {
             label: promise(
@@ -159,40 +164,57 @@ class _Trial:
         }
         plain, cutting, rest = self._plain, self._cutting, None
         if parts == len(rows) + 2:
-            before = earlier.rest if earlier else None
+            before = earlier.rest if earlier and set(earlier.tasks) == set(rows) else None
             rest = promise(others, plain[others], cutting, earlier=before)
         before = earlier.whole if earlier else None
         whole = promise(self.tested, plain[self.tested], cutting, earlier=before)
         ids = frozenset(self._data.ids)
         return Promises(
-            whole=whole, tasks=tasks, rest=rest, look=self._look, labels=self._digest(ids)
+            whole=whole,
+            tasks=tasks,
+            rest=rest,
+            look=self._look,
+            labels=self._digest(ids, seen),
+            with_retrieval=self._with_retrieval(),
         )
 
-    def _earlier(self) -> Promises | None:
+    def _with_retrieval(self) -> bool | None:
+        """Tell whether all queries have facts that the router sees, or none has."""
+        kinds = {facts is not None for facts in self._data.retrieval}
+        return kinds.pop() if self._router.sees_retrieval and len(kinds) == 1 else None
+
+    def _earlier(self, seen: TaskScores) -> Promises | None:
         """Return the promises of earlier looks, if these labels hold all of theirs, unchanged.
 
-        With other labels of the same queries, by another judge say, what was promised by the
-        former ends; this is a further look all the same.
+        With other labels of the same queries, by another judge say, or under other texts, tasks
+        or bounds, what was promised by the former ends; this is a further look all the same.
         """
         earlier, known = self._router.promises, self._router.calibrated_ids
         if earlier is None or self._look == 1 or not known <= set(self._data.ids):
             return None
-        return earlier if earlier.labels == self._digest(known) else None
+        return earlier if earlier.labels == self._digest(known, seen) else None
 
-    def _digest(self, ids: AbstractSet[str]) -> str:
+    def _digest(self, ids: AbstractSet[str], seen: TaskScores) -> str:
+        """Digest what was tested on some queries, and how."""
         rows = ((id_, row) for row, id_ in enumerate(self._data.ids) if id_ in ids)
-        found = hashlib.blake2b(digest_size=16)
+        found = hashlib.blake2b(f"{self._bounds} {seen.by}\n".encode(), digest_size=16)
         for id_, row in sorted(rows):
             own = [[float(each) for each in samples[row]] for samples in self._samples]
-            found.update(f"{id_!r} {own}\n".encode("utf-8", "surrogatepass"))
+            one = self._data.records[row]
+            asked = one.query, seen.tasks[row], one.retrieval
+            found.update(f"{id_!r} {own} {asked!r}\n".encode("utf-8", "surrogatepass"))
         return found.hexdigest()
 
     def _by_task(self, seen: TaskScores) -> dict[str, NDArray[np.intp]]:
-        """Find the tasks that have a promise of their own, the most frequent first."""
-        if not seen.labels:
+        """Find the tasks that have a promise of their own, the most frequent first.
+
+        None where some queries have no task: calls like those would go by the promise over all,
+        and the others by their own, so that neither were mixed as they were tested.
+        """
+        if not seen.labels or not all(seen.tasks):
             return {}
         tasks = [seen.tasks[row] for row in self.tested]
-        often = Counter(task for task in tasks if task is not None).most_common(MOST_TASKS)
+        often = Counter(map(str, tasks)).most_common(MOST_TASKS)
         enough = [task for task, n in often if n >= LEAST_LABELS]
         return {
             task: self.tested[[own == task for own in tasks]] for task in enough if len(often) > 1
@@ -226,7 +248,8 @@ class _Trial:
         )
         relative = one_sign(self._bounds)
         look = take_look(grid, evidence, relative=relative, error_share=share, critical=critical)
-        before = earlier.looks if earlier else ()
+        lifted = partial(lift_look, thresholds=grid, evidence=evidence, relative=relative)
+        before = tuple(map(lifted, earlier.looks)) if earlier else ()
         kept = np.array([(scores >= threshold).mean() for threshold in grid])
         return Promise(thresholds=grid, shares=kept, looks=(*before, look), method=evidence.method)
 

@@ -137,6 +137,7 @@ class StoredPromises(_Part):
     parts: list[StoredPromise]
     look: Count = 1
     labels: str | None = None
+    with_retrieval: bool | None = None
 
     @model_validator(mode="after")
     def _one_of_each(self) -> Self:

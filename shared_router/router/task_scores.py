@@ -49,6 +49,8 @@ class TaskScores:
     """By task and suite; empty where tasks are off or none is named."""
     tasks: Sequence[str | None] = ()
     """The task of each query, given or told."""
+    by: ByTask = "given"
+    """Which of the two."""
 
     def keyed(self, curves: TaskCurves) -> Keyed:
         """Score every query as a call with its task would be."""
@@ -90,11 +92,11 @@ def score_by_task(
         )
         names = [labels_of(task) for task in told]
         same = [[row for _ in own] for row, own in zip(plain, names, strict=True)]
-        return TaskScores(plain, _grouped(same, names), told)
+        return TaskScores(plain, _grouped(same, names), told, by)
     names = [labels_of(task) if by == "given" else () for task in given]
     found = _under(router, texts, names, progress, retrieval)
     plain = np.array([rows[0] for rows in found], dtype=np.float32)
-    return TaskScores(plain, _grouped([rows[1:] for rows in found], names), given)
+    return TaskScores(plain, _grouped([rows[1:] for rows in found], names), given, by)
 
 
 def _under(

@@ -12,12 +12,25 @@ import pytest
 from safetensors.numpy import load_file, save
 
 from shared_router import Dial, Router, RoutingDataset
+from shared_router.bulk.score import score_file
 from shared_router.deciding.guarantee import OTHER_ARITHMETIC
 from shared_router.errors import ArtifactError, CandidateError, ConfigurationError, DataError
+from shared_router.retrieval import RetrievalFacts
 from shared_router.router.promising import CUT_BY_LEAST, MOST_TASKS
 from shared_router.serving.probes import PROBES
 from shared_router.testing import fixed_router
-from tests.material import PAIR, by_task, dataset, known_truth, record, rewrite, three_models
+from tests.material import (
+    PAIR,
+    SeeingScorer,
+    by_retrieval,
+    by_task,
+    dataset,
+    known_truth,
+    record,
+    rewrite,
+    three_models,
+    write_lines,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,8 +173,11 @@ def test_stated_bounds_make_graded_quality_promisable() -> None:
     assert claimed(router, max_quality_drop=0.1) == ("promised", None)
 
 
-@pytest.mark.parametrize("bounds", [(1, 0), (0, 0), (0, math.inf), (math.nan, 1)])
-def test_bounds_are_a_range(bounds: tuple[float, float]) -> None:
+@pytest.mark.parametrize(
+    "bounds",
+    [(1, 0), (0, 0), (0, math.inf), (math.nan, 1), (-1e308, 1e308), (None, 1), (1,), (0, 1, 2), 1],
+)
+def test_bounds_are_a_range(bounds: Any) -> None:
     with pytest.raises(ConfigurationError, match="least and the greatest quality"):
         by_length().calibrate(lengths(100), quality_bounds=bounds)
 
@@ -241,6 +257,52 @@ def test_a_task_whose_promise_is_over_the_mix_says_so(task_fitted: Router) -> No
     assert promised.wider_because == "too_few"
 
 
+def tagged(n: int, task: str | None, *, lost: int = 40) -> RoutingDataset:
+    """Queries of one task; the small model is right on all but the longest part."""
+    one = lengths(n, split=f"{task}-", lost=lost)
+    return dataset(*(each.model_copy(update={"task": task}) for each in one))
+
+
+def test_a_suite_that_holds_promised_tasks_is_promised_nothing_itself() -> None:
+    """The rest was tested without them, and each of them only alone."""
+    parts = tagged(300, "made/good"), tagged(300, "made/bad", lost=1), tagged(100, "other/rare")
+    router = by_length().calibrate(dataset(*(one for part in parts for one in part)))
+    assert claimed(router, task="other", max_quality_drop=0.3) == ("promised", None)
+    found = router.decide(TEXT, task="made", max_quality_drop=0.3)
+    assert (found.reason, found.guarantee) == ("no_promise", "none")
+    assert claimed(router, task="made") == ("estimated", "not promised")
+
+
+def test_a_task_with_a_promise_and_no_curve_goes_by_its_promise() -> None:
+    parts = tagged(600, "a"), tagged(300, "b", lost=1), tagged(100, "c")
+    data = dataset(*(one for part in parts for one in part))
+    router = by_length().calibrate(data, least_per_task=500)
+    found = router.decide("x" * 30, task="b", max_quality_drop=0.3)
+    assert (found.candidate, found.guarantee) == ("large", "promised")
+    assert (found.calibrated_task, found.wider_because) == ("b", None)
+
+
+def test_too_few_queries_of_other_tasks_are_promised_nothing() -> None:
+    parts = tagged(400, "a"), tagged(300, "b"), tagged(15, "c", lost=1)
+    router = by_length().calibrate(dataset(*(one for part in parts for one in part)))
+    assert router.promises is not None
+    assert router.promises.rest is None
+    assert router.decide(TEXT, task="c", max_quality_drop=0.3).reason == "no_promise"
+    assert claimed(router, max_quality_drop=0.3) == ("promised", None)
+
+
+def test_tasks_have_promises_of_their_own_only_where_every_query_names_one() -> None:
+    """Else calls without a task would go by a promise over a mix that they are not."""
+    parts = tagged(700, "a"), tagged(300, "b"), tagged(500, None, lost=1)
+    router = by_length().calibrate(dataset(*(one for part in parts for one in part)))
+    assert router.promises is not None
+    assert not router.promises.tasks
+    settings = {
+        router.decide(TEXT, task=task, max_quality_drop=0.3).threshold for task in ("a", "b", None)
+    }
+    assert len(settings) == 1
+
+
 def test_at_most_ten_tasks_share_the_error() -> None:
     many = MOST_TASKS + 2
     rows = (
@@ -279,7 +341,8 @@ def test_a_superset_is_a_further_look_along_the_same_grid() -> None:
     one, two = first.promises.whole, second.promises.whole
     assert second.facts["calibration"]["promise"]["looks"] == 2
     np.testing.assert_array_equal(one.thresholds, two.thresholds)
-    assert two.looks[0] is one.looks[0]
+    for name in ("upper", "upper_relative"):
+        np.testing.assert_array_equal(getattr(two.looks[0], name), getattr(one.looks[0], name))
     at_once = by_length().calibrate(lengths(600)).promises
     assert at_once is not None
     limit = Dial("max_quality_drop", 0.02)
@@ -312,6 +375,65 @@ def test_other_labels_of_the_same_queries_end_the_former_promise() -> None:
     assert third.look == 3
 
 
+@pytest.mark.parametrize("dial", ["max_quality_drop", "max_quality_drop_absolute"])
+def test_more_labels_of_queries_that_lose_more_end_what_the_first_showed(dial: str) -> None:
+    limit = {dial: 0.02}
+    first = by_length().calibrate(lengths(600, lost=40))
+    both = first.calibrate(dataset(*lengths(600, lost=40), *lengths(600, split="w", lost=1)))
+    assert both.promises is not None
+    assert both.promises.look == 2
+    query = "x" * 25
+    assert first.decide(query, **limit).candidate == "small"
+    assert both.decide(query, **limit).candidate == "large"
+
+
+def retagged(data: RoutingDataset) -> RoutingDataset:
+    other = {"a": "b", "b": "a"}
+    return dataset(*(one.model_copy(update={"task": other[str(one.task)]}) for one in data))
+
+
+def reworded(data: RoutingDataset) -> RoutingDataset:
+    return dataset(*(one.model_copy(update={"query": f"{one.query} again"}) for one in data))
+
+
+@pytest.mark.parametrize("change", [retagged, reworded])
+def test_other_tasks_or_texts_of_the_same_queries_end_the_former_promise(
+    change: Callable[[RoutingDataset], RoutingDataset],
+) -> None:
+    data = dataset(*tagged(300, "a"), *tagged(300, "b", lost=1))
+    again = by_length().calibrate(data).calibrate(change(data)).promises
+    assert again is not None
+    parts = [again.whole, *again.tasks.values()]
+    assert [len(part.looks) for part in parts] == [1, 1, 1]
+    assert again.look == 2
+
+
+def test_other_bounds_end_the_former_promise() -> None:
+    first = by_length().calibrate(lengths(300))
+    more = dataset(*lengths(300), *(record(f"m{i}", "x", small=9.0, large=9.0) for i in range(30)))
+    again = first.calibrate(more, quality_bounds=(0, 10)).promises
+    assert again is not None
+    assert (again.look, len(again.whole.looks)) == (2, 1)
+
+
+def test_a_rest_that_lost_a_task_is_tested_anew() -> None:
+    """What was shown of `b` and `c` together says nothing of `c` alone."""
+    parts = [*tagged(300, "a"), *tagged(150, "b"), *tagged(40, "c", lost=1)]
+    first = by_length().calibrate(dataset(*parts))
+    assert claimed(first, task="c", max_quality_drop=0.4) == ("promised", None)
+    second = first.calibrate(dataset(*parts, *lengths(150, split="more-").records)).promises
+    assert second is not None
+    assert second.rest is not None
+    assert len(second.rest.looks) == 2
+    grown = [one.model_copy(update={"id": f"+{one.id}"}) for one in tagged(150, "b")]
+    third = first.calibrate(dataset(*parts, *grown))
+    assert third.promises is not None
+    assert set(third.promises.tasks) == {"a", "b"}
+    assert third.promises.rest is not None
+    assert len(third.promises.rest.looks) == 1
+    assert third.decide(TEXT, task="c", max_quality_drop=0.4).candidate == "large"
+
+
 def test_looks_are_kept_in_the_folder(calibrated: Router, tmp_path: Path) -> None:
     more = known_truth(240, split="validation", seed=1)
     both = calibrated.calibrate(more)
@@ -335,6 +457,53 @@ def test_other_arithmetic_voids_it(calibrated: Router) -> None:
     assert claimed(moved, max_quality_drop=0.5) == ("void", "other arithmetic")
     last_digits = dataclasses.replace(calibrated.probes, scores=calibrated.probes.scores + 1e-7)
     assert dataclasses.replace(calibrated, probes=last_digits).void is None
+
+
+FACTS = RetrievalFacts.of([0.9], context_tokens=100)
+
+
+def seeing(data: RoutingDataset) -> Router:
+    return Router(candidates=PAIR, scorer=SeeingScorer(), name="seeing").calibrate(data)
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_calls_with_facts_of_retrieval_and_without_are_different_calls(measured: bool) -> None:
+    """Scored at the means, every call would pass a threshold that facts had set."""
+    router = seeing(by_retrieval(400, split="v") if measured else lengths(400))
+    for facts in (FACTS, None):
+        found = router.decide(TEXT, retrieval=facts, max_quality_drop=0.9)
+        like = (facts is not None) == measured
+        wanted = ("promised", None) if like else ("void", "retrieval")
+        assert (found.guarantee, found.guarantee_reason) == wanted
+
+
+def test_where_both_were_measured_both_are_promised() -> None:
+    both = [by_retrieval(300, split=f"v{facts}", facts=facts).records for facts in (True, False)]
+    router = seeing(dataset(*both[0], *both[1]))
+    for facts in (FACTS, None):
+        found = router.decide(TEXT, retrieval=facts, max_quality_drop=0.9)
+        assert found.guarantee == "promised"
+
+
+def test_a_router_that_sees_no_facts_cares_for_none() -> None:
+    router = by_length().calibrate(lengths(600))
+    found = router.decide("x", retrieval=FACTS, max_quality_drop=0.05)
+    assert found.guarantee == "promised"
+
+
+def test_a_log_says_which_of_its_calls_are_like_those_measured(tmp_path: Path) -> None:
+    router = seeing(by_retrieval(400, split="v"))
+    rows = [
+        {"id": "with", "query": TEXT, "retrieval": FACTS.model_dump()},
+        {"id": "without", "query": TEXT},
+    ]
+    source = write_lines(tmp_path / "log.jsonl", rows)
+    limit = Dial("max_quality_drop", 0.9)
+    score_file(router, source, tmp_path / "scored.jsonl", dial=limit)
+    score_file(router, tmp_path / "scored.jsonl", tmp_path / "again.jsonl", dial=limit)
+    for name in ("scored", "again"):
+        lines = (tmp_path / f"{name}.jsonl").read_text().splitlines()
+        assert [json.loads(line)["guarantee"] for line in lines] == ["promised", "void"]
 
 
 def test_a_copy_for_other_models_promises_nothing(calibrated: Router) -> None:

@@ -179,6 +179,12 @@ def test_a_predicted_task_keys_calls_without_a_label(
         "given",
         "made/easy",
     )
+    limit = {"max_quality_drop": 0.4}
+    assert router.decide("prove the theorem 17 today", **limit).guarantee == "promised"
+    named = router.decide("prove the theorem 17 today", task="made/easy", **limit)
+    assert (named.candidate, named.guarantee, named.guarantee_reason) == (
+        "large", "void", "unknown task",
+    )  # fmt: skip
     report = router.evaluate(known_truth(100, split="v2", seed=4), resamples=2, **DIAL)
     assert set(report.dial["tasks"]["by_task"]["tasks"]) == {"made/easy", "made/hard"}
 
