@@ -11,8 +11,8 @@ from shared_router.records import RoutingDecision
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from shared_router.deciding.attempts import Policy, Verdict
     from shared_router.deciding.guards import RoutingRequest
+    from shared_router.deciding.policy import Policy, Verdict
     from shared_router.records import RoutingQuery
     from shared_router.retrieval import RetrievalFacts, RetrievalSource
 

@@ -1,0 +1,137 @@
+"""Streams of one call: opened at the first chunk that shows something, then followed to the end.
+
+A stream commits there: before it, another candidate may still answer; after it, nobody does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from shared_router.support.patience import Patience, late
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+
+T = TypeVar("T")
+
+_NOTHING: Any = object()
+
+
+@dataclass
+class Opened:
+    """A stream whose beginning is drawn."""
+
+    head: list[Any] = field(repr=False)
+    """The chunks drawn so far: blank ones, and the first that shows something."""
+    rest: Iterator[Any] = field(repr=False)
+    """What is not drawn yet."""
+    patience: Patience | None = None
+    """Where it is drawn, if there is a time limit."""
+    left_s: float | None = None
+    """Seconds of waiting that are left for it; what the reader does meanwhile does not count."""
+
+    def close(self) -> None:
+        """Let go of what is not drawn; a thread that still draws closes it by itself."""
+        if self.patience is not None:
+            if self.patience.gone:
+                return
+            self.patience.close()
+        close = getattr(self.rest, "close", None)
+        if close is not None:
+            close()
+
+
+@dataclass
+class AsyncOpened:
+    """An async stream whose beginning is drawn; see `Opened`."""
+
+    head: list[Any] = field(repr=False)
+    rest: AsyncIterator[Any] = field(repr=False)
+    left_s: float | None = None
+
+    async def aclose(self) -> None:
+        """Let go of what is not drawn."""
+        aclose = getattr(self.rest, "aclose", None)
+        if aclose is not None:
+            await aclose()
+
+
+def opened(chunks: Iterable[Any], blank: Callable[[Any], bool]) -> Opened:
+    """Draw a stream up to the first chunk that shows something.
+
+    Args:
+        chunks: The stream.
+        blank: Tells whether a chunk shows nothing.
+    """
+    head, rest = [], iter(chunks)
+    for chunk in rest:
+        head.append(chunk)
+        if not blank(chunk):
+            break
+    return Opened(head, rest)
+
+
+async def aopened(chunks: AsyncIterable[Any], blank: Callable[[Any], bool]) -> AsyncOpened:
+    """Draw an async stream up to the first chunk that shows something; see `opened`."""
+    head, rest = [], aiter(chunks)
+    async for chunk in rest:
+        head.append(chunk)
+        if not blank(chunk):
+            break
+    return AsyncOpened(head, rest)
+
+
+def followed(stream: Opened) -> Iterator[Any]:
+    """Yield the chunks of a stream, those that are drawn first.
+
+    Raises:
+        CallTimeoutError: If waiting for them takes longer than the time that is left.
+    """
+    yield from stream.head
+    while (chunk := _drawn(stream)) is not _NOTHING:
+        yield chunk
+
+
+def _drawn(stream: Opened) -> Any:
+    if stream.patience is None or stream.left_s is None:
+        return next(stream.rest, _NOTHING)
+    begun = time.monotonic()
+    chunk = stream.patience.run(lambda: next(stream.rest, _NOTHING), max(0.0, stream.left_s))
+    stream.left_s -= time.monotonic() - begun
+    return chunk
+
+
+async def afollowed(stream: AsyncOpened) -> AsyncIterator[Any]:
+    """Yield the chunks of an async stream; see `followed`."""
+    for chunk in stream.head:
+        yield chunk
+    while (chunk := await _adrawn(stream)) is not _NOTHING:
+        yield chunk
+
+
+async def _adrawn(stream: AsyncOpened) -> Any:
+    if stream.left_s is None:
+        return await anext(stream.rest, _NOTHING)
+    begun = time.monotonic()
+    chunk = await ain_time(anext(stream.rest, _NOTHING), max(0.0, stream.left_s))
+    stream.left_s -= time.monotonic() - begun
+    return chunk
+
+
+async def ain_time(waited: Any, seconds: float) -> Any:
+    """Await something for so long.
+
+    Raises:
+        CallTimeoutError: If it takes longer; it is cancelled then.
+    """
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            return await waited
+    except TimeoutError:
+        if limit.expired():
+            raise late(seconds) from None
+        raise
