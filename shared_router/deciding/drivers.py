@@ -37,7 +37,8 @@ def drive(steps: Steps[R], score: Callable[..., Any], attempt: Attempted | None 
                 elif isinstance(step, Attempt):
                     outcome = _able(attempt)(step)
                 else:
-                    outcome = time.sleep(step.seconds)
+                    time.sleep(step.seconds)
+                    outcome = None
             except Exception as error:  # noqa: BLE001  (the generator decides what it means)
                 step = steps.throw(error)
             else:
@@ -61,7 +62,8 @@ async def adrive(
                 elif isinstance(step, Attempt):
                     outcome = await _able(attempt)(step)
                 else:
-                    outcome = await asyncio.sleep(step.seconds)
+                    await asyncio.sleep(step.seconds)
+                    outcome = None
             except Exception as error:  # noqa: BLE001  (the generator decides what it means)
                 step = steps.throw(error)
             else:

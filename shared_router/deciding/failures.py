@@ -129,25 +129,24 @@ _BY_CODE: dict[str, FailureKind] = {
     "api_error": "server_error",
     "internal_server_error": "server_error",
 }
-_BY_PHRASE: tuple[tuple[re.Pattern[str], FailureKind], ...] = tuple(
-    (re.compile(pattern, re.IGNORECASE), kind)
-    for pattern, kind in (
-        (
-            r"context.{0,20}(length|window|size)|maximum context|prompt is too long|"
-            r"too many (input )?tokens|input (is|token count).{0,40}(too long|exceed)|"
-            r"exceeds? the (available |maximum )?context|reduce the length of",
-            "context_overflow",
-        ),
-        (
-            r"(not|n't|un)\W{0,2}support\w*.{0,40}(tool|function)|"
-            r"(tool|function)\w*( \w+){0,3} (is|are) not (supported|enabled|available)|"
-            r"--enable-auto-tool-choice|requires?.{0,20}tool-call-parser",
-            "tools_refused",
-        ),
-        (r"model.{0,80}(does not exist|not found|is not available)|unknown model", "unknown_model"),
-        (r"(invalid|incorrect|missing|no) (api.?)?key", "authentication"),
-    )
+_PHRASES: tuple[tuple[str, FailureKind], ...] = (
+    (
+        r"context.{0,20}(length|window|size)|maximum context|prompt is too long"
+        r"|too many (input )?tokens|input (is|token count).{0,40}(too long|exceed)"
+        r"|exceeds? the (available |maximum )?context|reduce the length of",
+        "context_overflow",
+    ),
+    (
+        r"(not|n't|un)\W{0,2}support\w*.{0,40}(tool|function)"
+        r"|(tool|function)\w*( \w+){0,3} (is|are) not (supported|enabled|available)"
+        r"|--enable-auto-tool-choice|requires?.{0,20}tool-call-parser",
+        "tools_refused",
+    ),
+    (r"model.{0,80}(does not exist|not found|is not available)|unknown model", "unknown_model"),
+    (r"(invalid|incorrect|missing|no) (api.?)?key", "authentication"),
 )
+"""What providers say in a message alone; looked for in refusals of the request."""
+_BY_PHRASE = tuple((re.compile(each, re.IGNORECASE), kind) for each, kind in _PHRASES)
 _NO_SUCH_ARGUMENT = re.compile(
     r"unexpected keyword argument|positional arguments?|multiple values for (keyword )?argument"
 )
