@@ -131,15 +131,19 @@ _BY_CODE: dict[str, FailureKind] = {
 }
 _PHRASES: tuple[tuple[str, FailureKind], ...] = (
     (
-        r"context.{0,20}(length|window|size)|maximum context|prompt is too long"
-        r"|too many (input )?tokens|input (is|token count).{0,40}(too long|exceed)"
-        r"|exceeds? the (available |maximum )?context|reduce the length of",
+        (
+            r"context.{0,20}(length|window|size)|maximum context|prompt is too long"
+            r"|too many (input )?tokens|input (is|token count).{0,40}(too long|exceed)"
+            r"|exceeds? the (available |maximum )?context|reduce the length of"
+        ),
         "context_overflow",
     ),
     (
-        r"(not|n't|un)\W{0,2}support\w*.{0,40}(tool|function)"
-        r"|(tool|function)\w*( \w+){0,3} (is|are) not (supported|enabled|available)"
-        r"|--enable-auto-tool-choice|requires?.{0,20}tool-call-parser",
+        (
+            r"(not|n't|un)\W{0,2}support\w*.{0,40}(tool|function)"
+            r"|(tool|function)\w*( \w+){0,3} (is|are) not (supported|enabled|available)"
+            r"|--enable-auto-tool-choice|requires?.{0,20}tool-call-parser"
+        ),
         "tools_refused",
     ),
     (r"model.{0,80}(does not exist|not found|is not available)|unknown model", "unknown_model"),
