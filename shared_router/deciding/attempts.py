@@ -129,6 +129,7 @@ class Attempts:
         terms: What holds for its attempts.
         read: Reads an answer for the checks.
         started: When the call began, by the terms' clock.
+        committed: Tells whether something of an attempt that failed is seen outside already.
     """
 
     def __init__(
@@ -138,9 +139,12 @@ class Attempts:
         terms: Terms,
         read: Callable[[Any], Answer],
         started: float,
+        committed: Callable[[], bool] | None = None,
     ) -> None:
         self.decision, self.request, self.terms, self.read = decision, request, terms, read
-        self.started = started
+        self.started, self._committed = started, committed
+        self.broke_off = False
+        """Whether an attempt failed after something of it was seen: nobody else answers then."""
         self.until = None if terms.call_timeout_s is None else started + terms.call_timeout_s
         self.tried: list[Tried] = []
         self.given: Tried | None = None
@@ -251,6 +255,10 @@ class Attempts:
         failure = failure_of(error, terms.is_mendable, structured=structured)
         tried.error, tried.failure = error, failure
         note(error, terms.candidates[index].name)
+        if self._committed is not None and self._committed():
+            self.broke_off = True
+            self._tell(index, failure)
+            raise error
         if failure.kind == "schema" and self._checks_schema():
             tried.rejected, self._rejected_at = "schema", index
             return

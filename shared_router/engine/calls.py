@@ -38,6 +38,9 @@ class Hands:
     """Makes an answer of a stream's chunks."""
     streams: bool = False
     """Whether the caller wants a stream."""
+    committed: Callable[[], bool] | None = None
+    """Tells whether something of the attempt under way is seen outside already, a token or a tool
+    that has run: then nobody else answers."""
 
 
 class Call:
@@ -70,7 +73,10 @@ class Call:
     def begin(self, decision: RoutingDecision) -> Attempts:
         """Tell of the decision, and begin the attempts."""
         self._decided(decision)
-        self.attempts = Attempts(decision, self.request, self.terms, self.hands.read, self._started)
+        hands = self.hands
+        self.attempts = Attempts(
+            decision, self.request, self.terms, hands.read, self._started, hands.committed
+        )
         return self.attempts
 
     # -- attempts within their time ---------------------------------------------------------------
@@ -262,7 +268,7 @@ def _record(call: Call, attempts: Attempts) -> CallRecord:
         index=given.attempt.index if given else None,
         why=given.attempt.why if given else None,
         **claim,
-        broke_off=call._broke_off,  # noqa: SLF001
+        broke_off=call._broke_off or attempts.broke_off,  # noqa: SLF001
         error_type=type(error).__name__ if error is not None else None,
         latency_ms=call._latency_ms(),  # noqa: SLF001
     )
