@@ -25,14 +25,17 @@ from langchain_hybrid.construction import OWNER, REFUSED, build_engine
 from langchain_hybrid.dispatch import RoutedCall
 from langchain_hybrid.events import achat_stream, chat_stream
 from langchain_hybrid.generating import call_configs, llm_result
+from langchain_hybrid.hearing import with_whole_answers
 from langchain_hybrid.requests import Bound, call_options, routing_request
 from langchain_hybrid.structured import HybridStructuredOutput
 from langchain_hybrid.tools import BoundTools, bind_late, split_tools
+from shared_router.deciding.attempts import Attempt
+from shared_router.engine.breaker import Health
 from shared_router.engine.engine import RoutingEngine
 from shared_router.engine.fronts import check_parameters, own_error
 from shared_router.errors import ConfigurationError
 from shared_router.options import split_options
-from shared_router.records import Candidate, RoutingDecision
+from shared_router.records import CallRecord, Candidate, RoutingDecision
 
 _BINDING = frozenset({"small", "large", "candidates"})
 
@@ -101,9 +104,25 @@ class HybridChatModel(Dialled, BaseChatModel):
     of the `HybridRouter` run tell of them; messages, metadata and spans never do."""
     on_decision: Sequence[Callable[[RoutingDecision], object]] = Field(default=(), exclude=True)
     """Called with every decision."""
+    fallback: str | Sequence[str] = "any"
+    """Who else is asked where a model fails: `any` (the next dearer ones, then the cheaper), `up`
+    (never a cheaper one), `off` (nobody), or names of candidates in order."""
+    escalate: Any = Field(default=None, exclude=True)
+    """Checks on an answer that send it to the next dearer model: names of `escalation.CHECKS`,
+    functions of the answer, or several; `None` for the schema of structured output alone."""
+    call_timeout_s: float | None = None
+    """Seconds for a whole call: the decision and all attempts."""
+    breaker: bool = True
+    """Whether a model that fails again and again rests: it is asked last then."""
+    is_mendable: Any = Field(default=None, exclude=True)
+    """A function of an error: `True` where another model may mend it, `False` where not, `None`
+    for the usual rule."""
+    on_call: Sequence[Callable[[CallRecord], object]] = Field(default=(), exclude=True)
+    """Called with the record of every call, at its end: all attempts, who answered, errors."""
 
     _engine: Any = PrivateAttr(default=None)
     _bound: Bound = PrivateAttr(default_factory=Bound)
+    _answering_whole: dict[int, tuple[Candidate, Candidate]] = PrivateAttr(default_factory=dict)
 
     def __init__(self, **kwargs: Any) -> None:
         try:
@@ -126,7 +145,7 @@ class HybridChatModel(Dialled, BaseChatModel):
         """Copy the model, binding it anew where something is changed."""
         copied = super().model_copy(update=update, deep=deep)
         if update:
-            copied._engine = build_engine(copied)  # noqa: SLF001
+            copied._engine = build_engine(copied, self.engine)  # noqa: SLF001
             if "profile" not in update and _BINDING.intersection(update):
                 copied.profile = copied._resolve_model_profile()  # noqa: SLF001
         return copied
@@ -272,14 +291,35 @@ class HybridChatModel(Dialled, BaseChatModel):
         self,
         kwargs: dict[str, Any],
         structured: Callable[[Candidate], Runnable[Any, Any]] | None,
-    ) -> tuple[Callable[[int], Runnable[Any, Any]], dict[str, Any]]:
-        candidates = self.engine.candidates
+    ) -> tuple[Callable[[Attempt], Runnable[Any, Any]], dict[str, Any]]:
+        """Return what is called for an attempt, and the keywords that remain for it."""
         if structured is not None:
-            return (lambda index: structured(candidates[index])), kwargs
+            return (lambda step: structured(self._asked(step))), kwargs
         if not kwargs.get("tools"):
-            return (lambda index: candidates[index].model), kwargs
+            return (lambda step: self._asked(step).model), kwargs
         tools, options, rest = split_tools(kwargs)
-        return (lambda index: bind_late(candidates[index].model, tools, options)), rest
+        return (lambda step: bind_late(self._asked(step).model, tools, options)), rest
+
+    def _asked(self, step: Attempt) -> Candidate:
+        """Return the candidate of an attempt; one that may be rejected answers whole."""
+        candidate = self.engine.candidates[step.index]
+        return self._whole(candidate) if step.held else candidate
+
+    def _whole(self, candidate: Candidate) -> Candidate:
+        """Return a candidate that answers whole; made once, for what is built upon it."""
+        known = self._answering_whole.get(id(candidate.model))
+        if known is None:
+            known = candidate, with_whole_answers(candidate)  # both kept: ids of living objects
+            self._answering_whole[id(candidate.model)] = known
+        return known[1]
+
+    def health(self) -> list[Health]:
+        """Say how each model does in this process: healthy, resting, probing or misconfigured."""
+        return self.engine.health()
+
+    def reset(self) -> None:
+        """Forget all failures of the models: none rests any more."""
+        self.engine.reset()
 
     def route(
         self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any

@@ -128,7 +128,7 @@ def routing_request(
         input_tokens=_input_tokens(messages, engine),
         has_pictures=has_pictures(messages),
         later_turn=is_later_turn(messages),
-        sticky_to=kept.get("candidate"),
+        sticky_to=kept.get("answered_by") or kept.get("candidate"),
         sticky_claim=Claim.read(kept),
         sticky_limit=limit_of(*map(kept.get, ("dial", "dial_value", "confidence"))),
     )

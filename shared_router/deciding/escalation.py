@@ -24,6 +24,9 @@ class Answer:
     native: Any = field(default=None, repr=False)
     parsed_ok: bool = True
     tool_calls: tuple[Any, ...] = ()
+    finish_reason: str | None = None
+    refusal: str | None = None
+    failed_tools: Any = None
 
 
 @dataclass(frozen=True)

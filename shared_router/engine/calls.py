@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from shared_router.deciding.attempts import Attempts, note
+from shared_router.deciding.attempts import NOT_ANSWERED, Attempts, note
 from shared_router.deciding.failures import failure_of
 from shared_router.deciding.order import call_claim
-from shared_router.engine.streams import AsyncOpened, Opened, afollowed, ain_time, followed
+from shared_router.engine.streams import AsyncOpened, Live, Opened, afollowed, ain_time, followed
 from shared_router.records import AttemptRecord, CallRecord
 from shared_router.support.patience import Patience
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 
     from shared_router.deciding.attempts import Attempt, Terms, Tried
     from shared_router.deciding.escalation import Answer
     from shared_router.deciding.guards import RoutingRequest
-    from shared_router.records import RoutingDecision
+    from shared_router.records import RoutingDecision, Why
 
 logger = logging.getLogger("hybrid_llm")
 
@@ -135,13 +135,25 @@ class Call:
         """Name of the candidate that answers."""
         return self.terms.candidates[self.index].name
 
+    @property
+    def why(self) -> Why:
+        """Why that one answers."""
+        return self._given.attempt.why
+
+    @property
+    def attempted(self) -> int:
+        """How many attempts there were."""
+        return len(self.attempts.tried) if self.attempts else 0
+
     def stable(self) -> dict[str, Any]:
         """Return what a message carries: the decision's stable part, who answered and why."""
+        return {**self._given.attempt.decision.stable(), **self.answering()}
+
+    def answering(self) -> dict[str, Any]:
+        """Return who answered and why, and what holds of that."""
         given = self._given.attempt
-        decision = given.decision
-        claim = call_claim(decision, given.index, given.why, len(self.terms.candidates) - 1)
+        claim = call_claim(given.decision, given.index, given.why, len(self.terms.candidates) - 1)
         return {
-            **decision.stable(),
             "guarantee": claim.guarantee,
             "guarantee_reason": claim.reason,
             "answered_by": self.answered_by,
@@ -150,14 +162,16 @@ class Call:
 
     def settled(self) -> Call:
         """Note the end of a call with a whole answer; a stream ends when it is read."""
-        if not isinstance(self.answer, Opened | AsyncOpened):
+        if not isinstance(self.answer, Opened | AsyncOpened | Live):
             self.ended()
         return self
 
     # -- its end ----------------------------------------------------------------------------------
 
-    def ended(self) -> None:
-        """Note the end of a call that was answered."""
+    def ended(self, answer: Any = NOT_ANSWERED) -> None:
+        """Note the end of a call that was answered; a stream's whole answer is told then."""
+        if answer is not NOT_ANSWERED:
+            self._given.answer = answer
         self._ended = self.terms.clock()
         self._tell()
 
@@ -175,7 +189,7 @@ class Call:
             except Exception as error:  # noqa: BLE001  (a chain never breaks because of a listener)
                 logger.warning("on_call raised %s.", type(error).__name__)
 
-    def chunks(self) -> Iterator[Any]:
+    def chunks(self) -> Generator[Any, None, None]:
         """Yield the chunks of the stream that is given, and end the call with it."""
         stream: Opened = self.answer
         kept: list[Any] = []
@@ -194,7 +208,7 @@ class Call:
         finally:
             stream.close()
 
-    async def achunks(self) -> AsyncIterator[Any]:
+    async def achunks(self) -> AsyncGenerator[Any, None]:
         """Yield the chunks of the async stream that is given; see `chunks`."""
         stream: AsyncOpened = self.answer
         kept: list[Any] = []
@@ -218,8 +232,7 @@ class Call:
             kept.append(chunk)
 
     def _whole(self, kept: list[Any]) -> None:
-        self._given.answer = self._merged(kept)
-        self.ended()
+        self.ended(self._merged(kept))
 
     def _left(self, kept: list[Any]) -> None:
         """Note that nobody reads the stream any more."""
@@ -227,8 +240,12 @@ class Call:
         self._whole(kept)
 
     def _broke(self, kept: list[Any], error: BaseException) -> None:
+        self._given.answer = self._merged(kept)
+        self.broke(error)
+
+    def broke(self, error: BaseException) -> None:
         """Note that a stream broke off: nobody else answers, and the error says whose it was."""
-        self._given.answer, self._broke_off = self._merged(kept), True
+        self._broke_off = True
         if isinstance(error, Exception):
             note(error, self.answered_by)
             if self.terms.watch is not None:
@@ -293,7 +310,7 @@ def _read(call: Call, tried: Tried) -> Answer | None:
     """Read an answer for the record; a stream that nobody kept has none."""
     if not tried.answered or tried.answer is None:
         return None
-    if isinstance(tried.answer, Opened | AsyncOpened):
+    if isinstance(tried.answer, Opened | AsyncOpened | Live):
         return None
     try:
         return call.hands.read(tried.answer)

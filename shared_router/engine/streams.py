@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from shared_router.errors import CallTimeoutError
 from shared_router.support.patience import Patience, late
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _NOTHING: Any = object()
+LONGEST_CLOSING_S = 5.0
+"""Seconds that the end of a stream is waited for."""
 
 
 @dataclass
@@ -35,13 +39,24 @@ class Opened:
 
     def close(self) -> None:
         """Let go of what is not drawn; a thread that still draws closes it by itself."""
-        if self.patience is not None:
-            if self.patience.gone:
-                return
+        if self.patience is None:
+            self._close()
+        elif not self.patience.gone:
+            with suppress(CallTimeoutError):  # where it was drawn: a generator keeps its context
+                self.patience.run(self._close, LONGEST_CLOSING_S)
             self.patience.close()
+
+    def _close(self) -> None:
         close = getattr(self.rest, "close", None)
         if close is not None:
             close()
+
+
+@dataclass(frozen=True)
+class Live:
+    """A stream that the host reads by itself: the front tells its end."""
+
+    stream: Any = field(repr=False)
 
 
 @dataclass
