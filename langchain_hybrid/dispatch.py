@@ -133,11 +133,10 @@ class RoutedCall:
 
     def _called(self, run: RoutedRun, *, streams: bool) -> tuple[Call, Asked]:
         asked = Asked()
+        self.pace()
 
         def attempt(step: Attempt) -> Any:
             config = asked.config(self, run.attempting(step, self.name_of(step)), step)
-            if self.rate_limiter:
-                self.rate_limiter.acquire(blocking=True)
             model = self.target(step)
             if streams and not step.held:
                 chunks = run.iterate(lambda: model.stream(self.messages, config, **self.kwargs))
@@ -148,11 +147,10 @@ class RoutedCall:
 
     async def _acalled(self, run: AsyncRoutedRun, *, streams: bool) -> tuple[Call, Asked]:
         asked = Asked()
+        await self.apace()
 
         async def attempt(step: Attempt) -> Any:
             config = asked.config(self, await run.attempting(step, self.name_of(step)), step)
-            if self.rate_limiter:
-                await self.rate_limiter.aacquire(blocking=True)
             model = self.target(step)
             if streams and not step.held:
                 chunks = run.iterate(lambda: model.astream(self.messages, config, **self.kwargs))
@@ -160,6 +158,16 @@ class RoutedCall:
             return await run.within(lambda: model.ainvoke(self.messages, config, **self.kwargs))
 
         return await self.engine.acall(self.request, self.hands(attempt, asked, streams)), asked
+
+    def pace(self) -> None:
+        """Wait for the wrapper's rate limiter: it spaces calls, not the attempts of one."""
+        if self.rate_limiter:
+            self.rate_limiter.acquire(blocking=True)
+
+    async def apace(self) -> None:
+        """Wait for the wrapper's rate limiter without blocking the event loop."""
+        if self.rate_limiter:
+            await self.rate_limiter.aacquire(blocking=True)
 
     def hands(self, attempt: Callable[[Attempt], Any], asked: Asked, streams: bool) -> Hands:
         """Tell the engine how an attempt is made and read."""

@@ -40,8 +40,6 @@ def chat_stream(routed: RoutedCall) -> ChatModelStream:
 
     def attempt(step: Attempt) -> Any:
         config = asked.config(routed, run.attempting(step, routed.name_of(step)), step)
-        if routed.rate_limiter:
-            routed.rate_limiter.acquire(blocking=True)
         model = routed.target(step)
         if step.held:
             return run.within(lambda: model.invoke(routed.messages, config, **routed.kwargs))
@@ -49,6 +47,7 @@ def chat_stream(routed: RoutedCall) -> ChatModelStream:
 
     try:
         run.deciding(routed.request)
+        routed.pace()
         call = routed.engine.call(routed.request, routed.hands(attempt, asked, streams=True))
         asked.show(routed, call)
     except BaseException as error:
@@ -69,8 +68,6 @@ async def achat_stream(routed: RoutedCall) -> AsyncChatModelStream:
 
     async def attempt(step: Attempt) -> Any:
         config = asked.config(routed, await run.attempting(step, routed.name_of(step)), step)
-        if routed.rate_limiter:
-            await routed.rate_limiter.aacquire(blocking=True)
         model = routed.target(step)
         if step.held:
             return await run.within(lambda: model.ainvoke(routed.messages, config, **routed.kwargs))
@@ -78,6 +75,7 @@ async def achat_stream(routed: RoutedCall) -> AsyncChatModelStream:
 
     try:
         await run.deciding(routed.request)
+        await routed.apace()
         hands = routed.hands(attempt, asked, streams=True)
         call = await routed.engine.acall(routed.request, hands)
         await asked.ashow(routed, call)
