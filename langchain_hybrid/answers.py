@@ -19,7 +19,12 @@ _MODEL = ("model_name", "model", "model_id")
 
 
 def read_answer(
-    output: Any, messages: Sequence[BaseMessage], *, structured: bool, heard: AIMessage | None
+    output: Any,
+    messages: Sequence[BaseMessage],
+    *,
+    structured: bool,
+    tools_offered: bool,
+    heard: AIMessage | None,
 ) -> Answer:
     """Read an answer.
 
@@ -27,6 +32,7 @@ def read_answer(
         output: What the model's chain returned: a message, or an answer in a schema.
         messages: The input, for what failed before.
         structured: Whether an answer in a schema was asked for.
+        tools_offered: Whether the call brought tools.
         heard: The message that an answer in a schema was parsed from, where it was heard.
     """
     message = _message_of(output) or heard
@@ -35,6 +41,7 @@ def read_answer(
         **{"text": _text_of_parsed(output), **told},
         parsed_ok=not structured or _fits(output),
         failed_tools=failed_tools(messages),
+        tools_offered=tools_offered,
         native=output,
     )
 

@@ -188,6 +188,7 @@ class RoutedCall:
             output,
             self.messages,
             structured=self.request.needs_structured_output,
+            tools_offered=self.request.needs_tools,
             heard=asked.hearing.message if asked.hearing else None,
         )
 

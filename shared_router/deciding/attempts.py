@@ -7,12 +7,13 @@ and async, whole answers and streams.
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shared_router.deciding.escalation import first_rejection
-from shared_router.deciding.failures import OF_THE_SET_UP, Failure, failure_of
+from shared_router.deciding.failures import OF_THE_SET_UP, Failure, are_alike, failure_of
 from shared_router.deciding.guards import allowed_candidates
 from shared_router.deciding.order import next_of, others, widest_first
 from shared_router.errors import AllCandidatesFailedError, CallTimeoutError
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from shared_router.deciding.policy import Score
     from shared_router.options import Fallback
     from shared_router.records import Candidate, RoutingDecision, Why
+
+logger = logging.getLogger("hybrid_llm")
 
 KEPT_BACK_SHARE = 1 / 3
 LONGEST_KEPT_BACK_S = 20.0
@@ -299,12 +302,21 @@ class Attempts:
         if self.terms.watch is not None:
             self.terms.watch.answered(tried.attempt.index)
         if tried.attempt.held:
-            tried.rejected = first_rejection(self.read(answer), self.terms.checks)
+            tried.rejected = self._rejection(answer)
         if tried.rejected is not None:
             self._rejected_at = tried.attempt.index
             return False
         self.given = tried
         return True
+
+    def _rejection(self, answer: Any) -> str | None:
+        """Check an answer; one that cannot be read is not lost because of that."""
+        try:
+            read = self.read(answer)
+        except Exception as error:  # noqa: BLE001  (see above)
+            logger.warning("Reading an answer raised %s: not checked.", type(error).__name__)
+            return None
+        return first_rejection(read, self.terms.checks)
 
     def end(self) -> None:
         """Give the best answer in hand, or raise what came of the attempts.
@@ -325,6 +337,8 @@ class Attempts:
             raise self._late()
         if len(errors) == 1 or all(tried.rejected for tried in self.tried):
             raise errors[-1]
+        if are_alike(errors):  # what each finds wrong is the call's, not the models'
+            raise errors[0]
         raise self._all_failed(errors)
 
     def _all_failed(self, errors: list[Exception]) -> AllCandidatesFailedError:

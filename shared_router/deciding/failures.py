@@ -22,7 +22,7 @@ from shared_router.errors import (
 from shared_router.support.model_errors import causes_of, retry_after_s, status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from shared_router.records import FailureKind
 
@@ -33,6 +33,10 @@ OF_THE_CALLER: frozenset[FailureKind] = frozenset({"bad_request", "configuration
 escalation."""
 OF_THE_SET_UP: frozenset[FailureKind] = frozenset({"authentication", "unknown_model"})
 """Kinds that last until somebody mends the set-up; they are warned of."""
+PASSING: frozenset[FailureKind] = frozenset(
+    {"rate_limit", "overloaded", "server_error", "timeout", "connection"}
+)
+"""Kinds that may be over by the next call."""
 OF_THE_CALL: frozenset[FailureKind] = frozenset(
     {*OF_THE_CALLER, "context_overflow", "tools_refused"}
 )
@@ -188,6 +192,19 @@ def failure_of(
     told = _told_by_user(error, is_mendable)
     mendable = kind not in OF_THE_CALLER if told is None else told
     return Failure(kind, mendable, retry_after_s(error))
+
+
+def are_alike(errors: Sequence[Exception]) -> bool:
+    """Tell whether several models raised the same of Python's own errors.
+
+    What is wrong is then the caller's, such as a prompt that cannot be formatted or a way of asking
+    that the host does not have; the call fails as it would with one of the models.
+    """
+    own = (ValueError, TypeError, LookupError, AttributeError, NotImplementedError)
+    said = {(type(error), str(error)) for error in errors}
+    return len(said) == 1 and all(
+        isinstance(error, own) and status_of(error) is None for error in errors
+    )
 
 
 def _told_by_user(error: Exception, is_mendable: Callable[..., bool | None] | None) -> bool | None:

@@ -38,6 +38,8 @@ class Hands:
     """Makes an answer of a stream's chunks."""
     streams: bool = False
     """Whether the caller wants a stream."""
+    ended: Callable[[Call], None] | None = None
+    """Told of the end of the call, to tell its host of it."""
     committed: Callable[[], bool] | None = None
     """Tells whether something of the attempt under way is seen outside already, a token or a tool
     that has run: then nobody else answers."""
@@ -181,8 +183,10 @@ class Call:
         self._tell()
 
     def _tell(self) -> None:
-        if not self._listeners or self.attempts is None:
+        if self.attempts is None:
             return
+        if self.hands.ended is not None:
+            self.hands.ended(self)
         for listener in self._listeners:
             try:
                 listener(self.record)
