@@ -39,8 +39,8 @@ _REFUSALS = re.compile(
     r"\s*[\"'*_]*(i'?\s?a?m sorry|sorry|i apologi[sz]e|unfortunately|as an ai|"
     r"i (can(no|')?t|cannot|am unable to|am not able to|won't|will not|must decline)|"
     r"i'm (unable|not able)|es tut mir leid|tut mir leid|entschuldigung|"
-    r"ich kann (das |dir |ihnen )?(leider )?nicht|leider kann ich|je suis désolé|désolée?|je ne peux pas|lo siento|"
-    r"no puedo|desculpe|sinto muito|não posso|mi dispiace|non posso|"
+    r"ich kann (das |dir |ihnen )?(leider )?nicht|leider kann ich|je suis désolé|désolée?|"
+    r"je ne peux pas|lo siento|no puedo|desculpe|sinto muito|não posso|mi dispiace|non posso|"
     r"申し訳|すみません|抱歉|对不起|很遗憾|죄송합니다|извините|к сожалению)",
     re.IGNORECASE,
 )
@@ -117,7 +117,7 @@ def _stopped(answer: Answer) -> str:
 
 
 def _is_no_refusal(answer: Answer) -> bool:
-    """Look for a refusal: the provider's mark, or a short answer that begins as one and declines."""
+    """Look for a refusal: a mark of the provider's, or a short answer that reads as one."""
     if answer.refusal or _stopped(answer) in _REFUSED:
         return False
     text = answer.text.replace("\u2019", "'")
