@@ -335,7 +335,8 @@ class Attempts:
         errors = [tried.error for tried in self.tried if tried.error is not None]
         if self._over():
             raise self._late()
-        if len(errors) == 1 or all(tried.rejected for tried in self.tried):
+        alone = len({tried.attempt.index for tried in self.tried}) == 1
+        if alone or len(errors) == 1 or all(tried.rejected for tried in self.tried):
             raise errors[-1]
         if are_alike(errors):  # what each finds wrong is the call's, not the models'
             raise errors[0]

@@ -199,6 +199,13 @@ def test_a_single_cause_is_raised_itself_with_a_note() -> None:
     assert error.__notes__ == ["Raised by candidate 'nano'."]
 
 
+def test_one_that_was_asked_twice_is_a_single_cause() -> None:
+    run = Run([BusyError(), "x", "x"], fallback="off", call_timeout_s=9.0, retries=lambda _: False)
+    with pytest.raises(BusyError):
+        run.go()
+    assert run.asked == ["nano", "nano"]
+
+
 def test_an_error_that_is_raised_again_is_noted_once() -> None:
     error = DownError()
     for _ in range(3):
