@@ -70,6 +70,9 @@ def test_importing_the_package_imports_none_of_its_modules() -> None:
 
 def test_the_public_names_are_these() -> None:
     assert shared_router.__all__ == [
+        "AllCandidatesFailedError",
+        "CallRecord",
+        "CallTimeoutError",
         "Candidate",
         "Dial",
         "FineTuning",
