@@ -115,8 +115,13 @@ def failed_tools(messages: Sequence[BaseMessage]) -> dict[str, int]:
             continue
         name = names.get(message.tool_call_id) or message.name
         if name is not None:
-            counts[name] = counts.get(name, 0) + 1 if message.status == "error" else 0
+            counts[name] = counts.get(name, 0) + 1 if _failed(message) else 0
     return {name: count for name, count in counts.items() if count}
+
+
+def _failed(message: ToolMessage) -> bool:
+    """Tell whether a tool failed; LangChain's structured output says so in its text alone."""
+    return message.status == "error" or text_of(message).lstrip().lower().startswith("error:")
 
 
 def is_blank(chunk: Any) -> bool:

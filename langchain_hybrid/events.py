@@ -8,6 +8,8 @@ message who answered.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
@@ -20,7 +22,9 @@ from langchain_hybrid.dispatch import Asked
 from langchain_hybrid.hearing import shows
 from langchain_hybrid.runs import AsyncRoutedRun, RoutedRun
 from shared_router.engine.streams import Live
+from shared_router.errors import CallTimeoutError
 from shared_router.records import ROUTING_KEY
+from shared_router.support.patience import Patience, late
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,6 +59,7 @@ def chat_stream(routed: RoutedCall) -> ChatModelStream:
         raise
     if isinstance(call.answer, Live):
         closers[-1].commit(call, call.answer.stream)
+        _limit(call.answer.stream, call.left_s(), closers[-1])
         return cast("ChatModelStream", call.answer.stream)
     message = annotated(call.answer, call.stable())
     run.end(message, call)
@@ -84,6 +89,7 @@ async def achat_stream(routed: RoutedCall) -> AsyncChatModelStream:
         raise
     if isinstance(call.answer, Live):
         await closers[-1].commit(call, call.answer.stream)
+        _alimit(call.answer.stream, call.left_s(), closers[-1])
         return cast("AsyncChatModelStream", call.answer.stream)
     message = annotated(call.answer, call.stable())
     await run.end(message, call)
@@ -144,6 +150,47 @@ async def _afirst_shown(
     raise AssertionError("The last one of a chain of fallbacks answers or raises.")
 
 
+def _limit(stream: Any, left_s: float | None, closer: _Closer) -> None:
+    """Let a stream that is drawn on demand fail where waiting for it takes too long."""
+    draw = stream._request_more  # noqa: SLF001  (there is no other way to bound it)
+    if left_s is None or draw is None or stream.done:
+        return
+    patience, left = Patience(), [left_s]
+
+    def more() -> bool:
+        begun = time.monotonic()
+        try:
+            going: bool = patience.run(draw, max(0.0, left[0]))
+        except CallTimeoutError as error:
+            stream.fail(error)
+            closer.on_llm_error(error)
+            return False
+        left[0] -= time.monotonic() - begun
+        if stream.done:
+            patience.close()
+        return going
+
+    stream.set_request_more(more)
+
+
+def _alimit(stream: Any, left_s: float | None, closer: _AsyncCloser) -> None:
+    """Let a stream that is produced in a task fail where that takes too long."""
+    producing = stream._producer_task  # noqa: SLF001  (there is no other way to bound it)
+    if left_s is None or producing is None or producing.done():
+        return
+
+    async def watch() -> None:
+        done, _ = await asyncio.wait({producing}, timeout=left_s)
+        if done or stream.done:
+            return
+        error = late(left_s)
+        stream.fail(error)
+        await closer.on_llm_error(error)
+        await stream.aclose()
+
+    closer.watching = asyncio.get_running_loop().create_task(watch())
+
+
 def _streaming(model: Runnable[Any, Any]) -> Iterator[tuple[Runnable[Any, Any], bool]]:
     """Yield what streams, and whether it is the last: fallbacks have no v3 stream of their own."""
     if not isinstance(model, RunnableWithFallbacks):
@@ -200,7 +247,8 @@ class _Closer(BaseCallbackHandler):
     def on_llm_error(self, error: BaseException, **kwargs: Any) -> None:
         del kwargs
         if self._call is not None:
-            self._call.broke(error)
+            call, self._call = self._call, None  # what comes after a time limit is told nobody
+            call.broke(error)
             self._run.fail(error)
 
 
@@ -215,6 +263,8 @@ class _AsyncCloser(AsyncCallbackHandler):
         self._stream: Any = None
         self._ended: LLMResult | None = None
         self._failed: BaseException | None = None
+        self.watching: asyncio.Task[None] | None = None
+        """Ends the stream at its time limit."""
 
     async def commit(self, call: Call, stream: Any) -> None:
         """Take the model's stream as the answer; it may have ended, or broken, by now."""
@@ -243,7 +293,8 @@ class _AsyncCloser(AsyncCallbackHandler):
         if self._call is None:
             self._failed = error
             return
-        self._call.broke(error)
+        call, self._call = self._call, None  # what comes after a time limit is told nobody
+        call.broke(error)
         await self._run.fail(error)
 
 

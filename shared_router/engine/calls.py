@@ -96,7 +96,7 @@ class Call:
         if not isinstance(answer, Opened):
             patience.close()
             return answer
-        answer.patience, answer.left_s = patience, self._left_s()
+        answer.patience, answer.left_s = patience, self.left_s()
         return answer
 
     async def aattempt(self, step: Attempt) -> Any:
@@ -106,10 +106,11 @@ class Call:
             return await waited
         answer = await ain_time(waited, step.left_s)
         if isinstance(answer, AsyncOpened):
-            answer.left_s = self._left_s()
+            answer.left_s = self.left_s()
         return answer
 
-    def _left_s(self) -> float | None:
+    def left_s(self) -> float | None:
+        """Return the seconds that are left for the call; `None` where there is no limit."""
         limit = self.terms.call_timeout_s
         return None if limit is None else self._started + limit - self.terms.clock()
 

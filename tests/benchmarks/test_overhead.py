@@ -7,12 +7,14 @@ scores are fixed, so that only the wrapping is measured.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.callbacks import UsageMetadataCallbackHandler
-from langchain_core.language_models import GenericFakeChatModel
+from langchain_core.language_models import BaseChatModel, GenericFakeChatModel
 from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import RunnableBranch
 
 from langchain_hybrid import HybridChatModel
@@ -44,6 +46,56 @@ def _best_us(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
                 call()
             best[name] = min(best[name], (time.perf_counter() - started) / CALLS * 1e6)
     return best
+
+
+class TwoLines(BaseChatModel):
+    """The least that a wrapper does: it is a chat model, and calls another."""
+
+    child: Any
+
+    @property
+    def _llm_type(self) -> str:
+        return "two lines"
+
+    def _generate(self, messages: Any, stop: Any = None, run_manager: Any = None, **kw: Any) -> Any:
+        message = self.child.invoke(messages, stop=stop, **kw)
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+
+def _peers(small: Any, large: Any) -> dict[str, Callable[[], object]]:
+    """Return other routers' calls, where they are installed; they are no dependency."""
+    found: dict[str, Callable[[], object]] = {}
+    with suppress(ImportError):
+        from langchain_model_router import ChatRouter
+
+        router = ChatRouter(routes={"small": small, "large": large}, default_route="small")
+        found["ChatRouter"] = lambda: router.invoke("hello")
+    with suppress(ImportError):
+        from cascadeflow.integrations.langchain import CascadeFlow
+
+        flow = CascadeFlow(drafter=small, verifier=large, enable_pre_router=False)
+        found["cascadeflow"] = lambda: flow.invoke("hello")
+    return found
+
+
+def test_a_forced_call_costs_little_beside_the_least_wrapper():
+    child, large = _child(), _child()
+    hybrid = HybridChatModel(small=child, large=large, router=fixed_router(1.0))
+    least = TwoLines(child=child)
+    branch = RunnableBranch((lambda _: True, child), large)
+    best = _best_us(
+        {
+            "two lines": lambda: least.invoke("hello"),
+            "hybrid, forced": lambda: hybrid.invoke("hello", route="small"),
+            "RunnableBranch": lambda: branch.invoke("hello"),
+            **_peers(child, large),
+        }
+    )
+    for name, us in best.items():
+        print(f"{name:24s} {us:8.1f} us  {us / best['two lines']:.2f}")  # noqa: T201
+    assert best["hybrid, forced"] < best["two lines"] * 1.15
+    others = [us for name, us in best.items() if name not in ("two lines", "hybrid, forced")]
+    assert best["hybrid, forced"] < min(others)
 
 
 def test_wrapping_costs_little_beside_a_bare_child():

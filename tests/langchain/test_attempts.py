@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import ModelFallbackMiddleware, ModelRetryMiddleware
+from langchain.agents.structured_output import ToolStrategy
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
@@ -24,7 +25,7 @@ from shared_router.errors import (
 from shared_router.records import ROUTING_KEY, CallRecord
 from tests.langchain.fakes import ANSWER, FakeChat, Recorder, hybrid
 from tests.langchain.test_binding import look_up
-from tests.langchain.test_runs import EVENTS, WAYS, astream, beta
+from tests.langchain.test_runs import EVENTS, WAYS, aevents_v3, astream, beta, events_v3, stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -298,6 +299,38 @@ async def test_one_that_hangs_leaves_time_for_the_other(way: Any) -> None:
         release.set()
 
 
+class Stalling(FakeChat):
+    """Says one word, and then nothing."""
+
+    release: Any = None
+
+    def _stream(self, *args: Any, **kwargs: Any) -> Any:
+        chunks = super()._stream(*args, **kwargs)
+        yield next(chunks)
+        self.release.wait(20)
+        yield from chunks
+
+    async def _astream(self, *args: Any, **kwargs: Any) -> Any:
+        yield next(super()._stream(*args, **kwargs))
+        await asyncio.sleep(20)
+
+
+@pytest.mark.parametrize("way", [stream, astream, events_v3, aevents_v3])
+async def test_a_stream_that_stalls_ends_at_the_limit(way: Any) -> None:
+    release, heard, seen = threading.Event(), list[CallRecord](), Recorder()
+    small = Stalling(model="small", release=release)
+    model = hybrid(small, call_timeout_s=0.4, on_call=[heard.append])
+    try:
+        with pytest.raises(CallTimeoutError) as caught:
+            await way(model, {"callbacks": [seen]})
+    finally:
+        release.set()
+    assert caught.value.__notes__ == ["Raised by candidate 'small'."]
+    assert [(r.broke_off, r.error_type) for r in heard] == [(True, "CallTimeoutError")]
+    assert isinstance(seen.root.error, CallTimeoutError)
+    assert model.large.requests == []
+
+
 def test_one_that_fails_again_and_again_rests(caplog: pytest.LogCaptureFixture) -> None:
     model = hybrid(down())
     for _ in range(10):
@@ -450,6 +483,24 @@ def test_a_tool_that_fails_again_and_again_goes_to_the_large_one() -> None:
     history.append(HumanMessage("Look up rain again"))
     answer = told(bound.invoke(history))
     assert (answer["candidate"], answer["answered_by"]) == ("small", "large")
+
+
+class Unfit(FakeChat):
+    """Fills the schema wrongly, whatever it is told."""
+
+    def _reply(self, *args: Any) -> AIMessage:
+        message = super()._reply(*args)
+        calls = [{**call, "args": {"word": "rain"}} for call in message.tool_calls]
+        return message.model_copy(update={"tool_calls": calls})
+
+
+def test_a_schema_an_agent_never_fills_goes_to_the_large_one() -> None:
+    model = hybrid(Unfit(model="small"), escalate=["repeated_tool"])
+    strategy = ToolStrategy(Report, handle_errors=True)
+    agent = create_agent(model, [], response_format=strategy)
+    found = agent.invoke({"messages": "word=rain number=3"}, {"recursion_limit": 20})
+    assert isinstance(found["structured_response"], Report)
+    assert (len(model.small.requests), len(model.large.requests)) == (4, 1)
 
 
 @pytest.mark.parametrize("way", WAYS)
