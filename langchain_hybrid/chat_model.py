@@ -25,11 +25,10 @@ from langchain_hybrid.construction import OWNER, REFUSED, build_engine
 from langchain_hybrid.dispatch import RoutedCall
 from langchain_hybrid.events import achat_stream, chat_stream
 from langchain_hybrid.generating import call_configs, llm_result
-from langchain_hybrid.hearing import with_whole_answers
 from langchain_hybrid.requests import Bound, call_options, routing_request
 from langchain_hybrid.structured import HybridStructuredOutput
-from langchain_hybrid.tools import BoundTools, bind_late, split_tools
-from shared_router.deciding.attempts import Attempt
+from langchain_hybrid.targets import Targets
+from langchain_hybrid.tools import BoundTools
 from shared_router.engine.breaker import Health
 from shared_router.engine.engine import RoutingEngine
 from shared_router.engine.fronts import check_parameters, own_error
@@ -122,7 +121,7 @@ class HybridChatModel(Dialled, BaseChatModel):
 
     _engine: Any = PrivateAttr(default=None)
     _bound: Bound = PrivateAttr(default_factory=Bound)
-    _answering_whole: dict[int, tuple[Candidate, Candidate]] = PrivateAttr(default_factory=dict)
+    _targets: Targets = PrivateAttr(default_factory=Targets)
 
     def __init__(self, **kwargs: Any) -> None:
         try:
@@ -266,7 +265,7 @@ class HybridChatModel(Dialled, BaseChatModel):
             needs_tools=bool(rest.get("tools")),
             needs_structured_output=structured is not None,
         )
-        target, rest = self._target(rest, structured)
+        target, rest = self._targets.of(self.engine.candidates, rest, structured)
         return RoutedCall(
             engine=self.engine,
             target=target,
@@ -286,32 +285,6 @@ class HybridChatModel(Dialled, BaseChatModel):
         own = {"callbacks": callbacks, "tags": self.tags, "metadata": self.metadata}
         given = cast("RunnableConfig", {k: v for k, v in own.items() if v})
         return merge_configs(given, config) if given else config
-
-    def _target(
-        self,
-        kwargs: dict[str, Any],
-        structured: Callable[[Candidate], Runnable[Any, Any]] | None,
-    ) -> tuple[Callable[[Attempt], Runnable[Any, Any]], dict[str, Any]]:
-        """Return what is called for an attempt, and the keywords that remain for it."""
-        if structured is not None:
-            return (lambda step: structured(self._asked(step))), kwargs
-        if not kwargs.get("tools"):
-            return (lambda step: self._asked(step).model), kwargs
-        tools, options, rest = split_tools(kwargs)
-        return (lambda step: bind_late(self._asked(step).model, tools, options)), rest
-
-    def _asked(self, step: Attempt) -> Candidate:
-        """Return the candidate of an attempt; one that may be rejected answers whole."""
-        candidate = self.engine.candidates[step.index]
-        return self._whole(candidate) if step.held else candidate
-
-    def _whole(self, candidate: Candidate) -> Candidate:
-        """Return a candidate that answers whole; made once, for what is built upon it."""
-        known = self._answering_whole.get(id(candidate.model))
-        if known is None:
-            known = candidate, with_whole_answers(candidate)  # both kept: ids of living objects
-            self._answering_whole[id(candidate.model)] = known
-        return known[1]
 
     def health(self) -> list[Health]:
         """Say how each model does in this process: healthy, resting, probing or misconfigured."""

@@ -100,7 +100,7 @@ class Terms:
     """Learns of every outcome, and tells who rests."""
     is_mendable: Callable[..., bool | None] | None = None
     """The user's rule on errors."""
-    retries: Callable[[int], bool] = lambda _: True
+    retries: Callable[[int], bool] = field(default_factory=lambda: always)
     """Tells whether a candidate tries again by itself; then nobody asks it twice."""
     clock: Callable[[], float] = time.monotonic
 
@@ -121,6 +121,11 @@ class Tried:
     def answered(self) -> bool:
         """Whether the candidate answered."""
         return self.answer is not NOT_ANSWERED
+
+
+def always(_: object) -> bool:
+    """Take it that a model tries again by itself, where nobody knows."""
+    return True
 
 
 class Attempts:

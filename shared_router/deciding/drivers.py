@@ -6,7 +6,6 @@ A step is scored, attempted or waited for; what comes of it is sent back, or thr
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, TypeVar
@@ -62,7 +61,7 @@ async def adrive(
                 elif isinstance(step, Attempt):
                     outcome = await _able(attempt)(step)
                 else:
-                    await asyncio.sleep(step.seconds)
+                    await _wait(step.seconds)
                     outcome = None
             except Exception as error:  # noqa: BLE001  (the generator decides what it means)
                 step = steps.throw(error)
@@ -72,6 +71,12 @@ async def adrive(
         return end.value  # type: ignore[no-any-return]
     finally:
         steps.close()
+
+
+async def _wait(seconds: float) -> None:
+    import asyncio  # by a process that scores alone, it is not loaded
+
+    await asyncio.sleep(seconds)
 
 
 def _able(attempt: Callable[[Attempt], Any] | None) -> Callable[[Attempt], Any]:

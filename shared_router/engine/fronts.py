@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from shared_router.deciding.attempts import always
 from shared_router.engine.breaker import Breaker, Breakers
 from shared_router.engine.engine import RoutingEngine
 from shared_router.engine.terms import CallSettings
@@ -94,7 +95,7 @@ class ModelKind:
     """The name a model's provider calls it by."""
     describe: Callable[[Candidate], Candidate]
     """Fills in what the model itself tells."""
-    retries: Callable[[Any], bool] = lambda _: True
+    retries: Callable[[Any], bool] = field(default_factory=lambda: always)
     """Tells whether a model tries again by itself where a call fails."""
 
 

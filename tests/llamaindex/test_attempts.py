@@ -105,7 +105,8 @@ def test_wrong_settings_are_refused_at_once() -> None:
 
 def test_inside_a_chat_engine() -> None:
     small, large = down(), FakeLLM(name="large")
-    engine = SimpleChatEngine.from_defaults(llm=hybrid(small, large))
+    memory = ChatMemoryBuffer.from_defaults(token_limit=3_000)
+    engine = SimpleChatEngine.from_defaults(llm=hybrid(small, large), memory=memory)
     assert str(engine.chat(QUESTION))
     assert "".join(engine.stream_chat(QUESTION).response_gen)
     assert (len(small.requests), len(large.requests)) == (2, 2)
