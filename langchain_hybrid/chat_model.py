@@ -284,6 +284,8 @@ class HybridChatModel(Dialled, BaseChatModel):
         callbacks = _unheard(self.callbacks, config.get("callbacks"))
         own = {"callbacks": callbacks, "tags": self.tags, "metadata": self.metadata}
         given = cast("RunnableConfig", {k: v for k, v in own.items() if v})
+        if given.keys() == {"metadata"}:  # as nearly always: LangChain notes its version there
+            return {**config, "metadata": {**given["metadata"], **(config.get("metadata") or {})}}
         return merge_configs(given, config) if given else config
 
     def health(self) -> list[Health]:

@@ -234,6 +234,10 @@ class CallOptions:
 
     def over(self, below: CallOptions) -> CallOptions:
         """Return these options, with what they leave open taken from `below`."""
+        if below is NO_OPTIONS:
+            return self
+        if self is NO_OPTIONS:
+            return below
         return CallOptions(
             dial=self.dial or below.dial,
             confidence=below.confidence if self.confidence is None else self.confidence,
@@ -243,6 +247,10 @@ class CallOptions:
             escalate=below.escalate if self.escalate is None else self.escalate,
             call_timeout_s=self.call_timeout_s or below.call_timeout_s,
         )
+
+
+NO_OPTIONS = CallOptions()
+"""What most calls bring: nothing."""
 
 
 def escalate_from(given: Any) -> tuple[Any, ...] | None:
@@ -289,7 +297,7 @@ def split_options(
         _check_keyword(name)
     given = {name: keywords[name] for name in others if name in OPTION_NAMES}
     if not given:
-        return CallOptions(), dict(keywords)
+        return NO_OPTIONS, dict(keywords)
     rest = {name: value for name, value in keywords.items() if name not in given}
     return CallOptions.parse(given), rest
 
