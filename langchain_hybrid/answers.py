@@ -128,9 +128,8 @@ def is_blank(chunk: Any) -> bool:
     """Tell whether a chunk shows nothing: neither text, nor a tool call, nor another block."""
     if not isinstance(chunk, AIMessageChunk):
         return False
-    if chunk.content or chunk.tool_call_chunks or chunk.tool_calls:
-        return False
-    return chunk.chunk_position != "last" and not chunk.additional_kwargs
+    shown = chunk.content or chunk.tool_call_chunks or chunk.tool_calls or chunk.additional_kwargs
+    return not shown
 
 
 def annotated(output: Any, payload: dict[str, Any]) -> Any:

@@ -12,6 +12,7 @@ HybridRoutingError
 ├── MissingExtraError         an optional dependency is not installed
 ├── AllCandidatesFailedError  every candidate that was asked failed; a group of their errors
 ├── CallTimeoutError          a call took longer than `call_timeout_s`
+├── EmptyStreamError          a stream ended and said nothing, not even why it ended
 └── ScoringError              the scorer failed at call time (recorded, never raised to a chain)
     ├── ScoringTimeoutError   ... because it took too long
     ├── LeavingError          ... because the process is ending
@@ -109,6 +110,13 @@ class AllCandidatesFailedError(HybridRoutingError, ExceptionGroup[Exception]):
 
 class CallTimeoutError(HybridRoutingError, TimeoutError):
     """A call took longer than `call_timeout_s`, all its attempts together."""
+
+
+class EmptyStreamError(HybridRoutingError, ValueError):
+    """A stream ended and said nothing, not even why it ended.
+
+    The hosts' clients raise at a whole answer without choices, but pass over a stream of none.
+    """
 
 
 class ScoringError(HybridRoutingError):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from shared_router.errors import (
     AllCandidatesFailedError,
     CallTimeoutError,
+    EmptyStreamError,
     HybridRoutingError,
 )
 from shared_router.support.model_errors import causes_of, retry_after_s, status_of
@@ -240,6 +241,8 @@ def _ours(error: Exception) -> FailureKind | None:
         return "unknown"
     if isinstance(error, CallTimeoutError):
         return "timeout"
+    if isinstance(error, EmptyStreamError):
+        return "unreadable"
     return "configuration" if isinstance(error, HybridRoutingError) else None
 
 

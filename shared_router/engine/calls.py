@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 from shared_router.deciding.attempts import NOT_ANSWERED, Attempts, note
 from shared_router.deciding.failures import failure_of
 from shared_router.deciding.order import call_claim
-from shared_router.engine.streams import AsyncOpened, Live, Opened, afollowed, ain_time, followed
+from shared_router.engine.streams import (
+    AsyncOpened,
+    Live,
+    Opened,
+    afollowed,
+    ain_time,
+    check_said,
+    followed,
+)
 from shared_router.records import AttemptRecord, CallRecord
 from shared_router.support.patience import Patience
 
@@ -86,10 +94,10 @@ class Call:
     def attempt(self, step: Attempt) -> Any:
         """Call a candidate, within its time where there is a limit."""
         if step.left_s is None:
-            return self.hands.attempt(step)
+            return self._said(self.hands.attempt(step))
         patience = Patience()
         try:
-            answer = patience.run(lambda: self.hands.attempt(step), step.left_s)
+            answer = self._said(patience.run(lambda: self.hands.attempt(step), step.left_s))
         except BaseException:
             patience.close()
             raise
@@ -103,10 +111,14 @@ class Call:
         """Call a candidate without blocking the event loop, within its time."""
         waited: Awaitable[Any] = self.hands.attempt(step)
         if step.left_s is None:
-            return await waited
-        answer = await ain_time(waited, step.left_s)
+            return self._said(await waited)
+        answer = self._said(await ain_time(waited, step.left_s))
         if isinstance(answer, AsyncOpened):
             answer.left_s = self.left_s()
+        return answer
+
+    def _said(self, answer: Any) -> Any:
+        check_said(answer, self.hands.read)
         return answer
 
     def left_s(self) -> float | None:

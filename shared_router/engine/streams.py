@@ -11,11 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from shared_router.errors import CallTimeoutError
+from shared_router.errors import CallTimeoutError, EmptyStreamError
 from shared_router.support.patience import Patience, late
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+
+    from shared_router.deciding.escalation import Answer
 
 T = TypeVar("T")
 
@@ -36,6 +38,8 @@ class Opened:
     """Where it is drawn, if there is a time limit."""
     left_s: float | None = None
     """Seconds of waiting that are left for it; what the reader does meanwhile does not count."""
+    ended: bool = False
+    """Whether it ended and showed nothing."""
 
     def close(self) -> None:
         """Let go of what is not drawn; a thread that still draws closes it by itself."""
@@ -66,6 +70,7 @@ class AsyncOpened:
     head: list[Any] = field(repr=False)
     rest: AsyncIterator[Any] = field(repr=False)
     left_s: float | None = None
+    ended: bool = False
 
     async def aclose(self) -> None:
         """Let go of what is not drawn."""
@@ -85,8 +90,8 @@ def opened(chunks: Iterable[Any], blank: Callable[[Any], bool]) -> Opened:
     for chunk in rest:
         head.append(chunk)
         if not blank(chunk):
-            break
-    return Opened(head, rest)
+            return Opened(head, rest)
+    return Opened(head, rest, ended=True)
 
 
 async def aopened(chunks: AsyncIterable[Any], blank: Callable[[Any], bool]) -> AsyncOpened:
@@ -95,8 +100,28 @@ async def aopened(chunks: AsyncIterable[Any], blank: Callable[[Any], bool]) -> A
     async for chunk in rest:
         head.append(chunk)
         if not blank(chunk):
-            break
-    return AsyncOpened(head, rest)
+            return AsyncOpened(head, rest)
+    return AsyncOpened(head, rest, ended=True)
+
+
+def check_said(stream: Any, read: Callable[[Any], Answer]) -> None:
+    """Refuse a stream that ended and said nothing, not even why.
+
+    An answer of nothing says why it ended; a server that gives no choices does not. A stream of no
+    chunks, or of texts alone, cannot say it: it passes.
+
+    Args:
+        stream: What an attempt returned; anything but a stream passes.
+        read: Reads a chunk.
+
+    Raises:
+        EmptyStreamError: If it is such a stream.
+    """
+    if not isinstance(stream, Opened | AsyncOpened) or not stream.ended:
+        return
+    told = [read(chunk) for chunk in stream.head if not isinstance(chunk, str)]
+    if told and not any(each.finish_reason or each.refusal for each in told):
+        raise EmptyStreamError("The stream ended without text, tool call or finish reason.")
 
 
 def followed(stream: Opened) -> Iterator[Any]:

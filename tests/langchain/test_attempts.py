@@ -11,8 +11,8 @@ from langchain.agents import create_agent
 from langchain.agents.middleware import ModelFallbackMiddleware, ModelRetryMiddleware
 from langchain.agents.structured_output import ToolStrategy
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
-from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from pydantic import BaseModel
 
 from shared_router import hybrid_options
@@ -21,6 +21,7 @@ from shared_router.errors import (
     CallTimeoutError,
     CandidateError,
     ConfigurationError,
+    EmptyStreamError,
 )
 from shared_router.records import ROUTING_KEY, CallRecord
 from tests.langchain.fakes import ANSWER, FakeChat, Recorder, hybrid
@@ -186,6 +187,21 @@ async def test_a_stream_that_breaks_later_names_its_candidate() -> None:
         str(stream.text)
     assert caught.value.__notes__ == ["Raised by candidate 'small'."]
     assert model.large.requests == []
+
+
+class NoChoices(FakeChat):
+    """Streams as a client does that was sent no choices."""
+
+    def _stream(self, *args: Any, **kwargs: Any) -> Any:
+        yield ChatGenerationChunk(message=AIMessageChunk(""))
+
+
+async def test_a_stream_that_says_nothing_is_answered_by_the_other_one() -> None:
+    model = hybrid(NoChoices(model="small"))
+    assert told(await astream(model, {}))["answered_by"] == "large"
+    assert "".join(chunk.text for chunk in model.stream("Hi")) == ANSWER
+    with pytest.raises(EmptyStreamError):
+        list(model.stream("Hi", fallback="off"))
 
 
 async def test_a_token_that_was_shown_is_not_answered_by_another() -> None:

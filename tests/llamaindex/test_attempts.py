@@ -139,6 +139,19 @@ async def test_a_stream_that_breaks_later_names_its_candidate(name: str) -> None
     assert heard[0].broke_off
 
 
+class NoChoices(FakeLLM):
+    """Streams as a client does that was sent no choices."""
+
+    def _stream(self, *args: Any) -> Any:
+        yield ChatResponse(message=ChatMessage(role="assistant", content=""), delta="")
+
+
+@pytest.mark.parametrize("name", ["stream_chat", "astream_chat"])
+async def test_a_stream_that_says_nothing_is_answered_by_the_other_one(name: str) -> None:
+    answers = await run(hybrid(NoChoices(name="small"), FakeLLM(name="large")), name)
+    assert told(answers[-1])["answered_by"] == "large"
+
+
 # -- tools ----------------------------------------------------------------------------------------
 
 
