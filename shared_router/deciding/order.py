@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from shared_router.deciding.guarantee import Claim, claim_of, void
+from shared_router.deciding.guarantee import Claim, claim_of
 from shared_router.deciding.guards import position_of
 from shared_router.options import QUALITY_DIALS
 
@@ -71,9 +71,14 @@ def limits_quality(decision: RoutingDecision, written: bool) -> bool:
 
 
 def call_claim(decision: RoutingDecision, index: int, why: Why, reference: int) -> Claim:
-    """Say what holds of an answer, by who gave it; see the table in `guarantee`."""
+    """Say what holds of an answer, by who gave it; see the table in `guarantee`.
+
+    The reference adds no loss; a dearer model that is not the reference was not measured in this
+    place, and is taken to be no worse; a cheaper one stands for nothing that was measured.
+    """
     claimed = Claim(decision.guarantee, decision.guarantee_reason)
     if index == decision.index:
         return claimed
-    claim = claim_of("fallback", claimed, to_reference=index == reference)
-    return void("escalated") if claim == void("fallback") and why == "escalated" else claim
+    if decision.index < index < reference and claimed.guarantee in ("promised", "estimated"):
+        return Claim("estimated", claimed.reason or why)
+    return claim_of("fallback", claimed, to_reference=index == reference)
