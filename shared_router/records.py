@@ -51,6 +51,7 @@ FailureKind = Literal[
     "unreadable",
     "tools_refused",
     "schema",
+    "cancelled",
     "bad_request",
     "configuration",
     "unknown",

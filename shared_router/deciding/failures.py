@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hybrid_llm")
 
-OF_THE_CALLER: frozenset[FailureKind] = frozenset({"bad_request", "configuration", "schema"})
+OF_THE_CALLER: frozenset[FailureKind] = frozenset(
+    {"bad_request", "configuration", "schema", "cancelled"}
+)
 """Kinds that no other model is asked to cure; a schema that an answer does not fit is for
 escalation."""
 OF_THE_SET_UP: frozenset[FailureKind] = frozenset({"authentication", "unknown_model"})
@@ -255,6 +257,8 @@ def _own_class(error: BaseException) -> FailureKind | None:
     if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
         return "unreadable"
     names = {kind.__name__ for kind in type(error).__mro__}
+    if names & {"GraphBubbleUp", "CancelledError"}:  # a graph that pauses, a future given up
+        return "cancelled"
     return "context_overflow" if names & {"ContextOverflowError"} else None
 
 

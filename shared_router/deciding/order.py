@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from shared_router.deciding.guarantee import Claim, claim_of
 from shared_router.deciding.guards import position_of
-from shared_router.options import QUALITY_DIALS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,11 +62,6 @@ def widest_first(waiting: Sequence[int], candidates: Sequence[Candidate]) -> lis
     One whose window is not known may be wide; those that are equal keep their order.
     """
     return sorted(waiting, key=lambda index: -(candidates[index].context_window or math.inf))
-
-
-def limits_quality(decision: RoutingDecision, written: bool) -> bool:
-    """Tell whether the user wrote a limit on quality that is in force."""
-    return written and decision.dial in QUALITY_DIALS
 
 
 def call_claim(decision: RoutingDecision, index: int, why: Why, reference: int) -> Claim:

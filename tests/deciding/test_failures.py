@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import CancelledError
 from enum import IntEnum
 from typing import Any
 
@@ -16,6 +17,7 @@ from langchain_core.exceptions import (
     OutputParserException,
 )
 from langchain_openai.chat_models.base import OpenAIContextOverflowError, OpenAIRateLimitError
+from langgraph.errors import GraphInterrupt
 from pydantic import BaseModel, ValidationError
 
 from shared_router.deciding.failures import (
@@ -158,6 +160,8 @@ def invalid() -> Exception:
         (GoogleError(), "rate_limit"),
         (BotoError(), "rate_limit"),
         (RuntimeError("what?"), "unknown"),
+        (GraphInterrupt(), "cancelled"),
+        (CancelledError(), "cancelled"),
         (ConfigurationError("no such dial"), "configuration"),
         (CallTimeoutError("late"), "timeout"),
         (AllCandidatesFailedError("all", [OSError()]), "unknown"),
