@@ -254,20 +254,20 @@ class HybridChatModel(Dialled, BaseChatModel):
             kwargs: The call's keywords; routing options are taken out of them.
             structured: Returns a candidate's structured chain, for structured output.
         """
-        config = self._merged(config)
+        engine, config = self.engine, self._merged(config)
         options, rest = call_options(config, kwargs, self._bound)
         messages = self._convert_input(value).to_messages()
         request = routing_request(
             messages,
             options,
-            self.engine,
+            engine,
             self.query_extractor,
             needs_tools=bool(rest.get("tools")),
             needs_structured_output=structured is not None,
         )
-        target, rest = self._targets.of(self.engine.candidates, rest, structured)
+        target, rest = self._targets.of(engine.candidates, rest, structured)
         return RoutedCall(
-            engine=self.engine,
+            engine=engine,
             target=target,
             name=self.get_name(),
             value=value,

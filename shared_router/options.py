@@ -213,10 +213,10 @@ class CallOptions:
             ConfigurationError: If a name is unknown.
             DialError: If two dials are given, or one is out of range.
         """
-        unknown = sorted(set(options) - set(OPTION_NAMES))
+        unknown = [name for name in options if name not in OPTION_NAMES]
         if unknown:
             raise ConfigurationError(
-                f"Unknown routing option {unknown[0]!r}; known are {', '.join(OPTION_NAMES)}."
+                f"Unknown routing option {min(unknown)!r}; known are {', '.join(OPTION_NAMES)}."
             )
         for name in ("route", "task"):
             value = options.get(name)
@@ -228,8 +228,9 @@ class CallOptions:
             confidence=None if given is None else confidence_from(given),
             route=options.get("route"),
             task=options.get("task"),
-            **_parsed(options, fallback=fallback_from, call_timeout_s=call_timeout_from),
-            escalate=escalate_from(options.get("escalate")),
+            fallback=_read(options, "fallback", fallback_from),
+            escalate=_read(options, "escalate", escalate_from),
+            call_timeout_s=_read(options, "call_timeout_s", call_timeout_from),
         )
 
     def over(self, below: CallOptions) -> CallOptions:
@@ -270,10 +271,9 @@ def escalate_from(given: Any) -> tuple[Any, ...] | None:
     return several
 
 
-def _parsed(options: Mapping[str, Any], **readers: Callable[[Any], Any]) -> dict[str, Any]:
-    """Read the options that are given, each by its reader."""
-    given = {name: options.get(name) for name in readers}
-    return {name: readers[name](value) for name, value in given.items() if value is not None}
+def _read(options: Mapping[str, Any], name: str, reader: Callable[[Any], Any]) -> Any:
+    given = options.get(name)
+    return None if given is None else reader(given)
 
 
 def split_options(

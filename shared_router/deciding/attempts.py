@@ -37,7 +37,7 @@ NOTE = "Raised by candidate {name!r}."
 NOT_ANSWERED: Any = object()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Attempt:
     """Ask the driver to call a candidate."""
 

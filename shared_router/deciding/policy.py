@@ -93,6 +93,10 @@ class Verdict:
     """Whether what was scored is longer than the router reads."""
 
 
+MOST_SETTINGS = 1024
+"""Dials whose setting is kept; past it, all are resolved anew."""
+
+
 @dataclass(frozen=True)
 class Policy:
     """The rules in their order, for one router over its candidates."""
@@ -105,6 +109,10 @@ class Policy:
     """Resolves dials."""
     default: Asked
     """The dial of a call that brings none, and the confidence of one that says none."""
+    _settings: dict[Any, Setting] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """Dials that were resolved; the same comes again call after call."""
 
     @property
     def reference(self) -> int:
@@ -189,7 +197,14 @@ class Policy:
         asked = self.asked(options)
         if options.confidence is not None:
             check_promisable(asked, self.dialling.void)
-        return self.dialling.resolve(asked, task, why_void)
+        key = asked, task, why_void
+        found = self._settings.get(key)
+        if found is None:
+            found = self.dialling.resolve(asked, task, why_void)
+            if len(self._settings) >= MOST_SETTINGS:
+                self._settings.clear()
+            self._settings[key] = found
+        return found
 
     def _deciding(
         self, request: RoutingRequest, task: str | None
