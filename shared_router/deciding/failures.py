@@ -162,7 +162,8 @@ _NO_SUCH_ARGUMENT = re.compile(
     r"unexpected keyword argument|positional arguments?|multiple values for (keyword )?argument"
 )
 _NOTHING_CAME = re.compile(
-    r"no generations?( chunks?)? (were|found|was)|`?choices`?", re.IGNORECASE
+    r"no generations?( chunks?)? (were|found|was)|`?choices`?|^list index out of range$",
+    re.IGNORECASE,
 )
 
 
@@ -201,13 +202,22 @@ def are_alike(errors: Sequence[Exception]) -> bool:
     """Tell whether several models raised the same of Python's own errors.
 
     What is wrong is then the caller's, such as a prompt that cannot be formatted or a way of asking
-    that the host does not have; the call fails as it would with one of the models.
+    that the host does not have; the call fails as it would with one of the models. Answers that
+    hold nothing, or no JSON, are each model's own.
     """
     own = (ValueError, TypeError, LookupError, AttributeError, NotImplementedError)
     said = {(type(error), str(error)) for error in errors}
     return len(said) == 1 and all(
-        isinstance(error, own) and status_of(error) is None for error in errors
+        isinstance(error, own) and status_of(error) is None and not _is_of_an_answer(error)
+        for error in errors
     )
+
+
+def _is_of_an_answer(error: Exception) -> bool:
+    """Tell whether an answer was unreadable for sure, not a request that could not be made."""
+    if isinstance(error, EmptyStreamError) or _own_class(error) is not None:
+        return True
+    return bool(_NOTHING_CAME.search(str(error)[:MOST_READ]))
 
 
 def _told_by_user(error: Exception, is_mendable: Callable[..., bool | None] | None) -> bool | None:

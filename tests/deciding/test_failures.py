@@ -30,6 +30,7 @@ from shared_router.errors import (
     AllCandidatesFailedError,
     CallTimeoutError,
     ConfigurationError,
+    EmptyStreamError,
 )
 
 REQUEST = httpx.Request("POST", "http://127.0.0.1/v1/chat/completions")
@@ -222,6 +223,10 @@ def test_alike_are_pythons_own_errors_alone() -> None:
     assert not are_alike([ValueError("a"), ValueError("b")])
     assert not are_alike([RuntimeError("down"), RuntimeError("down")])
     assert not are_alike([answered(503), answered(503)])
+    assert are_alike([KeyError("name"), KeyError("name")])
+    assert not are_alike([IndexError("list index out of range")] * 2)
+    assert not are_alike([json.JSONDecodeError("Expecting value", "(", 0)] * 2)
+    assert not are_alike([EmptyStreamError("nothing"), EmptyStreamError("nothing")])
 
 
 def test_a_long_message_is_read_in_bounded_time() -> None:
