@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import resource
 import sys
@@ -102,7 +103,8 @@ def _show(variant: Variant, served: Served, given: Any, loop: asyncio.Runner) ->
     cells = _cells(variant, outcomes, _cpu_s() - begun)
     asked = served.asked()
     cells["asked both"] = asked_both(asked, variant)
-    cells["doubled"] = doubled(asked, variant, given.seed, given.share)
+    often = doubled(asked, variant, given.seed, given.share)
+    cells["doubled"] = "-" if given.retries else often  # clients ask again by themselves
     _line(cells[name] for name in COLUMNS)
     if given.verbose:
         print(f"    {_kinds(outcomes)}")  # noqa: T201
@@ -123,4 +125,5 @@ if __name__ == "__main__":
     if chosen.others:
         sys.path.append(chosen.others)
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    logging.basicConfig(level=logging.ERROR)  # the table alone
     main(chosen)
