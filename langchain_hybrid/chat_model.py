@@ -27,12 +27,14 @@ from langchain_hybrid.events import achat_stream, chat_stream
 from langchain_hybrid.generating import call_configs, llm_result
 from langchain_hybrid.requests import Bound, call_options, routing_request
 from langchain_hybrid.structured import HybridStructuredOutput
-from langchain_hybrid.tools import BoundTools, bind_late, split_tools
+from langchain_hybrid.targets import Targets
+from langchain_hybrid.tools import BoundTools
+from shared_router.engine.breaker import Health
 from shared_router.engine.engine import RoutingEngine
 from shared_router.engine.fronts import check_parameters, own_error
 from shared_router.errors import ConfigurationError
 from shared_router.options import split_options
-from shared_router.records import Candidate, RoutingDecision
+from shared_router.records import CallRecord, Candidate, RoutingDecision
 
 _BINDING = frozenset({"small", "large", "candidates"})
 
@@ -101,9 +103,25 @@ class HybridChatModel(Dialled, BaseChatModel):
     of the `HybridRouter` run tell of them; messages, metadata and spans never do."""
     on_decision: Sequence[Callable[[RoutingDecision], object]] = Field(default=(), exclude=True)
     """Called with every decision."""
+    fallback: str | Sequence[str] = "any"
+    """Who else is asked where a model fails: `any` (the next dearer ones, then the cheaper), `up`
+    (never a cheaper one), `off` (nobody), or names of candidates in order."""
+    escalate: Any = Field(default=None, exclude=True)
+    """Checks on an answer that send it to the next dearer model: names of `escalation.CHECKS`,
+    functions of the answer, or several; `None` for the schema of structured output alone."""
+    call_timeout_s: float | None = None
+    """Seconds for a whole call: the decision and all attempts."""
+    breaker: bool = True
+    """Whether a model that fails again and again rests: it is asked last then."""
+    is_mendable: Any = Field(default=None, exclude=True)
+    """A function of an error: `True` where another model may mend it, `False` where not, `None`
+    for the usual rule."""
+    on_call: Sequence[Callable[[CallRecord], object]] = Field(default=(), exclude=True)
+    """Called with the record of every call, at its end: all attempts, who answered, errors."""
 
     _engine: Any = PrivateAttr(default=None)
     _bound: Bound = PrivateAttr(default_factory=Bound)
+    _targets: Targets = PrivateAttr(default_factory=Targets)
 
     def __init__(self, **kwargs: Any) -> None:
         try:
@@ -126,7 +144,7 @@ class HybridChatModel(Dialled, BaseChatModel):
         """Copy the model, binding it anew where something is changed."""
         copied = super().model_copy(update=update, deep=deep)
         if update:
-            copied._engine = build_engine(copied)  # noqa: SLF001
+            copied._engine = build_engine(copied, self.engine)  # noqa: SLF001
             if "profile" not in update and _BINDING.intersection(update):
                 copied.profile = copied._resolve_model_profile()  # noqa: SLF001
         return copied
@@ -236,20 +254,20 @@ class HybridChatModel(Dialled, BaseChatModel):
             kwargs: The call's keywords; routing options are taken out of them.
             structured: Returns a candidate's structured chain, for structured output.
         """
-        config = self._merged(config)
+        engine, config = self.engine, self._merged(config)
         options, rest = call_options(config, kwargs, self._bound)
         messages = self._convert_input(value).to_messages()
         request = routing_request(
             messages,
             options,
-            self.engine,
+            engine,
             self.query_extractor,
             needs_tools=bool(rest.get("tools")),
             needs_structured_output=structured is not None,
         )
-        target, rest = self._target(rest, structured)
+        target, rest = self._targets.of(engine.candidates, rest, structured)
         return RoutedCall(
-            engine=self.engine,
+            engine=engine,
             target=target,
             name=self.get_name(),
             value=value,
@@ -266,20 +284,17 @@ class HybridChatModel(Dialled, BaseChatModel):
         callbacks = _unheard(self.callbacks, config.get("callbacks"))
         own = {"callbacks": callbacks, "tags": self.tags, "metadata": self.metadata}
         given = cast("RunnableConfig", {k: v for k, v in own.items() if v})
+        if given.keys() == {"metadata"}:  # as nearly always: LangChain notes its version there
+            return {**config, "metadata": {**given["metadata"], **(config.get("metadata") or {})}}
         return merge_configs(given, config) if given else config
 
-    def _target(
-        self,
-        kwargs: dict[str, Any],
-        structured: Callable[[Candidate], Runnable[Any, Any]] | None,
-    ) -> tuple[Callable[[int], Runnable[Any, Any]], dict[str, Any]]:
-        candidates = self.engine.candidates
-        if structured is not None:
-            return (lambda index: structured(candidates[index])), kwargs
-        if not kwargs.get("tools"):
-            return (lambda index: candidates[index].model), kwargs
-        tools, options, rest = split_tools(kwargs)
-        return (lambda index: bind_late(candidates[index].model, tools, options)), rest
+    def health(self) -> list[Health]:
+        """Say how each model does in this process: healthy, resting, probing or misconfigured."""
+        return self.engine.health()
+
+    def reset(self) -> None:
+        """Forget all failures of the models: none rests any more."""
+        self.engine.reset()
 
     def route(
         self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any

@@ -9,6 +9,7 @@ from urllib.parse import urldefrag
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.runnables.retry import RunnableRetry
 from pydantic import ValidationError
 
 from shared_router.engine.fronts import described
@@ -148,6 +149,14 @@ def model_name(model: Any) -> str | None:
         name = base._get_ls_params().get("ls_model_name")  # noqa: SLF001
         return str(name) if name else None
     return None
+
+
+def retries(model: Any) -> bool:
+    """Tell whether a model tries again by itself, as most clients do unless told otherwise."""
+    if isinstance(model, RunnableRetry):
+        return True
+    told = [getattr(base, "max_retries", None) for base in base_models(model)]
+    return not told or any(each != 0 for each in told)
 
 
 def can_bind_tools(model: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models import BaseChatModel
 
-from langchain_hybrid.children import describe, map_models, model_name, resolve_model
+from langchain_hybrid.children import describe, map_models, model_name, resolve_model, retries
 from shared_router.engine.fronts import ModelKind, bind, engine_of
 from shared_router.errors import ConfigurationError
 
@@ -22,11 +22,15 @@ REFUSED = {
     "cache": "the wrapped models cache by themselves, each its own answers: give `cache` to them",
 }
 """Parameters of a chat model that a wrapper cannot honour."""
-_KIND = ModelKind(resolve=resolve_model, name=model_name, describe=describe)
+_KIND = ModelKind(resolve=resolve_model, name=model_name, describe=describe, retries=retries)
 
 
-def build_engine(model: BaseChatModel) -> RoutingEngine:
+def build_engine(model: BaseChatModel, before: RoutingEngine | None = None) -> RoutingEngine:
     """Bind the models of a `HybridChatModel` to its router.
+
+    Args:
+        model: The wrapper.
+        before: The engine of the wrapper that it is a copy of.
 
     Raises:
         ConfigurationError: If the models, the router or the dials are wrong.
@@ -34,7 +38,7 @@ def build_engine(model: BaseChatModel) -> RoutingEngine:
     candidates = bind(model, _KIND)
     if "output_version" in model.model_fields_set and model.output_version is not None:
         candidates = [_with_output_version(each, model.output_version) for each in candidates]
-    return engine_of(model, candidates)
+    return engine_of(model, candidates, _KIND, before)
 
 
 def _with_output_version(candidate: Candidate, version: str) -> Candidate:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,6 +21,7 @@ from shared_router.deciding.guarantee import Claim, limit_of
 from shared_router.deciding.guards import RoutingRequest
 from shared_router.options import (
     CONFIGURABLE_PREFIX,
+    NO_OPTIONS,
     OPTION_NAMES,
     CallOptions,
     refuse_near_miss,
@@ -42,9 +43,9 @@ logger = logging.getLogger("hybrid_llm")
 class Bound:
     """The routing options that a model brings to each of its calls."""
 
-    keywords: CallOptions = field(default_factory=CallOptions)
+    keywords: CallOptions = NO_OPTIONS
     """Those bound as keywords."""
-    configured: CallOptions = field(default_factory=CallOptions)
+    configured: CallOptions = NO_OPTIONS
     """Those bound in a config."""
 
     def over(self, below: Bound) -> Bound:
@@ -86,7 +87,7 @@ def split_config(config: Mapping[str, Any]) -> tuple[CallOptions, RunnableConfig
     configurable = config.get("configurable") or {}
     found = _configured(configurable)
     if not found:
-        return CallOptions(), cast("RunnableConfig", config)
+        return NO_OPTIONS, cast("RunnableConfig", config)
     ours = {CONFIGURABLE_PREFIX + name for name in found}
     kept = {key: value for key, value in configurable.items() if key not in ours}
     rest = {**config, "configurable": kept}
@@ -128,7 +129,7 @@ def routing_request(
         input_tokens=_input_tokens(messages, engine),
         has_pictures=has_pictures(messages),
         later_turn=is_later_turn(messages),
-        sticky_to=kept.get("candidate"),
+        sticky_to=kept.get("answered_by") or kept.get("candidate"),
         sticky_claim=Claim.read(kept),
         sticky_limit=limit_of(*map(kept.get, ("dial", "dial_value", "confidence"))),
     )

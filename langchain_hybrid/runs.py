@@ -20,7 +20,7 @@ from langchain_core.tracers._streaming import _StreamingCallbackHandler
 from langchain_core.utils.aiter import aclosing
 
 from langchain_hybrid.contexts import ain_context, in_context
-from shared_router.observing.telemetry import note_on_span
+from shared_router.observing.telemetry import note_answer_on_span, note_on_span
 from shared_router.records import ROUTING_KEY
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     )
     from langchain_core.runnables import RunnableConfig
 
+    from shared_router.deciding.attempts import Attempt
     from shared_router.deciding.guards import RoutingRequest
+    from shared_router.engine.calls import Call
     from shared_router.records import RoutingDecision
 
 T = TypeVar("T")
@@ -41,14 +43,16 @@ ROUTER_RUN = "HybridRouter"
 _OWN = ("run_name", "run_id")
 
 
-def decided_config(
-    config: RunnableConfig, decision: RoutingDecision, payload: dict[str, Any]
+def attempt_config(
+    config: RunnableConfig, step: Attempt, name: str, told: dict[str, Any]
 ) -> RunnableConfig:
-    """Put the decision's tag and metadata into the chosen model's config."""
+    """Put the tag of the candidate that is asked, and the decision, into its config."""
+    if step.why != "chosen":
+        told = {**told, "asked": name, "asked_because": step.why}
     return {
         **config,
-        "tags": [*(config.get("tags") or []), f"{ROUTING_KEY}:{decision.candidate}"],
-        "metadata": {**(config.get("metadata") or {}), ROUTING_KEY: payload},
+        "tags": [*(config.get("tags") or []), f"{ROUTING_KEY}:{name}"],
+        "metadata": {**(config.get("metadata") or {}), ROUTING_KEY: told},
     }
 
 
@@ -58,15 +62,27 @@ def _router_inputs(request: RoutingRequest) -> dict[str, Any]:
 
 
 def _note_on_run(
-    run: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun, payload: Any
+    run: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun, payload: Any, name: str
 ) -> None:
-    """Add the decision to the tags and metadata of the chain's own LangSmith run."""
+    """Add the decision, or who answered, to the tags and metadata of the chain's LangSmith run."""
     for handler in run.handlers:
         tree: Any = getattr(handler, "run_map", {}).get(str(run.run_id))
         if hasattr(tree, "add_metadata"):
             tree.add_metadata({ROUTING_KEY: payload})
+            tag, tags = f"{ROUTING_KEY}:{name}", tree.tags or ()
             # Not `add_tags`: the list is the run manager's own.
-            tree.tags = [*(tree.tags or ()), f"{ROUTING_KEY}:{payload['candidate']}"]
+            tree.tags = [*tags, tag] if tag not in tags else tags
+
+
+def _answered(
+    run: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun | None,
+    told: dict[str, Any] | None,
+    call: Call,
+) -> None:
+    """Say on the chain's LangSmith run, and on the current span, who answered."""
+    if run is not None:
+        _note_on_run(run, {**(told or {}), **call.answering()}, call.answered_by)
+    note_answer_on_span(call.answered_by, call.why, call.attempted)
 
 
 def _split_run(config: RunnableConfig, name: str) -> tuple[RunnableConfig, dict[str, Any]]:
@@ -93,6 +109,7 @@ class RoutedRun:
         self.config, asked = _split_run(config, name)
         self._run: CallbackManagerForChainRun | None = None
         self._router: CallbackManagerForChainRun | None = None
+        self._told: dict[str, Any] | None = None
         if self.traced:
             self._run = manager.on_chain_start(None, value, **asked)
             self.config["callbacks"] = self._run.get_child()
@@ -104,17 +121,28 @@ class RoutedRun:
                 None, _router_inputs(request), name=ROUTER_RUN
             )
 
-    def decided(self, decision: RoutingDecision) -> RunnableConfig:
-        """Close the router's run, tell of the decision, and return the chosen model's config."""
+    def attempting(self, step: Attempt, name: str) -> RunnableConfig:
+        """Return the config of an attempt; at the first, tell of the decision.
+
+        Args:
+            step: The attempt.
+            name: The candidate that is asked.
+        """
+        if self._told is None:
+            self._told = self._decided(step.decision)
+        return attempt_config(self.config, step, name, self._told)
+
+    def _decided(self, decision: RoutingDecision) -> dict[str, Any]:
+        """Close the router's run and tell of the decision; returns what metadata hold of it."""
         payload = decision.model_dump(mode="json")
         told = {**payload, "query": None}  # metadata is no input, and not hidden as one
         if self._run is not None and self._router is not None:
             self._router.on_chain_end(payload)
             self._router = None
-            _note_on_run(self._run, told)
+            _note_on_run(self._run, told, decision.candidate)
             self._run.get_child().on_custom_event(ROUTING_KEY, payload, run_id=self._run.run_id)
         note_on_span(decision)
-        return decided_config(self.config, decision, told)
+        return told
 
     def within(self, function: Callable[[], T]) -> T:
         """Call a function inside the chain run's context."""
@@ -138,8 +166,9 @@ class RoutedRun:
                 return handler.tap_output_iter(self._run.run_id, chunks)
         return chunks
 
-    def end(self, output: Any) -> None:
-        """Close the chain run."""
+    def end(self, output: Any, call: Call) -> None:
+        """Say who answered, and close the chain run."""
+        _answered(self._run, self._told, call)
         if self._run is not None:
             self._run.on_chain_end(output)
 
@@ -159,6 +188,7 @@ class AsyncRoutedRun:
         self.traced = run is not None
         self.config = config
         self._router: AsyncCallbackManagerForChainRun | None = None
+        self._told: dict[str, Any] | None = None
 
     @classmethod
     async def open(
@@ -180,18 +210,23 @@ class AsyncRoutedRun:
                 None, _router_inputs(request), name=ROUTER_RUN
             )
 
-    async def decided(self, decision: RoutingDecision) -> RunnableConfig:
-        """Close the router's run, tell of the decision, and return the chosen model's config."""
+    async def attempting(self, step: Attempt, name: str) -> RunnableConfig:
+        """Return the config of an attempt; at the first, tell of the decision."""
+        if self._told is None:
+            self._told = await self._decided(step.decision)
+        return attempt_config(self.config, step, name, self._told)
+
+    async def _decided(self, decision: RoutingDecision) -> dict[str, Any]:
         payload = decision.model_dump(mode="json")
         told = {**payload, "query": None}  # metadata is no input, and not hidden as one
         if self._run is not None and self._router is not None:
             await self._router.on_chain_end(payload)
             self._router = None
-            _note_on_run(self._run, told)
+            _note_on_run(self._run, told, decision.candidate)
             child = self._run.get_child()
             await child.on_custom_event(ROUTING_KEY, payload, run_id=self._run.run_id)
         note_on_span(decision)
-        return decided_config(self.config, decision, told)
+        return told
 
     async def within(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Await a coroutine inside the chain run's context."""
@@ -219,8 +254,9 @@ class AsyncRoutedRun:
                 return handler.tap_output_aiter(self._run.run_id, chunks)
         return chunks
 
-    async def end(self, output: Any) -> None:
-        """Close the chain run."""
+    async def end(self, output: Any, call: Call) -> None:
+        """Say who answered, and close the chain run."""
+        _answered(self._run, self._told, call)
         if self._run is not None:
             await self._run.on_chain_end(output)
 

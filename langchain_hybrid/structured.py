@@ -50,12 +50,14 @@ class HybridStructuredOutput(Dialled, RunnableSerializable[Any, Any]):
 
     def chain(self, candidate: Candidate) -> Runnable[Any, Any]:
         """Return one candidate's own structured chain."""
-        if candidate.name not in self._chains:
-            self._chains[candidate.name] = map_models(candidate.model, self._structured)
-        return self._chains[candidate.name]
+        key = id(candidate.model)  # a model that answers whole is another one
+        if key not in self._chains:
+            chain = map_models(candidate.model, self._structured)
+            self._chains[key] = candidate.model, chain  # kept: an id is that of a living object
+        return self._chains[key][1]
 
     @cached_property
-    def _chains(self) -> dict[str, Runnable[Any, Any]]:
+    def _chains(self) -> dict[int, tuple[Any, Runnable[Any, Any]]]:
         return {}
 
     def _structured(self, base: BaseChatModel) -> Runnable[Any, Any]:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.types import LLMMetadata
 from llama_index.core.llms import LLM
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 
+from shared_router.deciding.failures import PASSING, kind_of
 from shared_router.engine.fronts import described
 from shared_router.errors import CandidateError
+from shared_router.support.once import warn_once
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shared_router.records import Candidate
+
+logger = logging.getLogger("hybrid_llm")
 
 _UNNAMED = ("", "unknown")
 
@@ -55,16 +60,48 @@ def metadata_of(model: LLM) -> LLMMetadata:
         ) from error
 
 
+def known_metadata(model: LLM) -> LLMMetadata | None:
+    """Read a model's metadata; `None` where its server cannot be asked now, which is logged once.
+
+    A server may be down when an application starts: that model is then one of unknown abilities,
+    and others answer while it fails.
+
+    Raises:
+        CandidateError: If it tells none for another reason, such as a name it does not know.
+    """
+    try:
+        return metadata_of(model)
+    except CandidateError as error:
+        cause = error.__cause__
+        if not isinstance(cause, Exception) or kind_of(cause) not in PASSING:
+            raise
+        kind = type(cause).__name__
+        warn_once(
+            logger,
+            f"{type(model).__name__} does not tell its metadata now ({kind}): what it can do and "
+            "its context window are unknown.",
+        )
+        return None
+
+
 def model_name(model: LLM) -> str | None:
     """Return the name the provider calls the model by, if it tells."""
-    name = metadata_of(model).model_name
-    return None if name in _UNNAMED else name
+    known = known_metadata(model)
+    name = known.model_name if known else getattr(model, "model", None)
+    return None if not isinstance(name, str) or name in _UNNAMED else name
+
+
+def retries(model: LLM) -> bool:
+    """Tell whether a model tries again by itself, as most clients do unless told otherwise."""
+    return getattr(model, "max_retries", None) != 0
 
 
 def can_call_tools(model: LLM) -> bool:
     """Tell whether a model calls tools."""
-    able = isinstance(model, FunctionCallingLLM)
-    return able and metadata_of(model).is_function_calling_model
+    if not isinstance(model, FunctionCallingLLM):
+        return False
+    known = known_metadata(model)
+    return known is None or known.is_function_calling_model
 
 
 def describe(candidate: Candidate) -> Candidate:
@@ -72,12 +109,13 @@ def describe(candidate: Candidate) -> Candidate:
 
     Every LLM can answer in a schema: LlamaIndex asks in text where there are no tools.
     """
-    metadata = metadata_of(candidate.model)
-    stated = "context_window" in metadata.model_fields_set  # else it is LlamaIndex's default
+    metadata = known_metadata(candidate.model)
+    # Where it is not stated, it is LlamaIndex's default.
+    stated = metadata is not None and "context_window" in metadata.model_fields_set
     return described(
         candidate,
         name=model_name(candidate.model),
-        context_window=metadata.context_window if stated else None,
+        context_window=metadata.context_window if stated and metadata else None,
         supports_tools=can_call_tools(candidate.model),
         supports_structured_output=True,
     )
@@ -88,10 +126,14 @@ def combined_metadata(candidates: Sequence[Candidate]) -> LLMMetadata:
 
     What is packed into a prompt must fit every model; what only some can do is asked of those.
     """
-    known = [metadata_of(candidate.model) for candidate in candidates]
+    told = [(candidate, known_metadata(candidate.model)) for candidate in candidates]
+    known = [metadata for _, metadata in told if metadata is not None]
+    if not known:
+        metadata_of(candidates[-1].model)  # raises: a host cannot work without any
     window = min(
         candidate.context_window or metadata.context_window
-        for candidate, metadata in zip(candidates, known, strict=True)
+        for candidate, metadata in told
+        if metadata is not None
     )
     return LLMMetadata(
         context_window=window,

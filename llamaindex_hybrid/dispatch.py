@@ -1,25 +1,48 @@
-"""One routed call: let the engine decide, tell of it, call the chosen model, annotate."""
+"""One routed call: what it needs, and what is done for it on each model that is asked.
+
+The call is described once: whether it is async, and whether it streams, is told by the name of the
+method that is delegated.
+"""
 
 from __future__ import annotations
 
+from contextlib import aclosing, closing, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from llamaindex_hybrid.events import annotated, announced
-from llamaindex_hybrid.streams import aprimed, primed
+from llamaindex_hybrid.answers import as_chunk, is_blank, merged, read_answer
+from llamaindex_hybrid.events import annotated, announced, tell_of_call, tell_of_decision
+from shared_router.engine.calls import Hands
+from shared_router.engine.streams import AsyncOpened, Opened, aopened, opened
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 
+    from llama_index.core.base.llms.types import ChatMessage
     from llama_index.core.llms import LLM
 
+    from shared_router.deciding.attempts import Attempt
+    from shared_router.deciding.escalation import Answer
     from shared_router.deciding.guards import RoutingRequest
+    from shared_router.engine.calls import Call
     from shared_router.engine.engine import RoutingEngine
-    from shared_router.records import RoutingDecision
 
 
 T = TypeVar("T")
+
+_WHOLE = {
+    "stream": "predict",
+    "astream": "apredict",
+    "stream_chat": "chat",
+    "astream_chat": "achat",
+    "stream_complete": "complete",
+    "astream_complete": "acomplete",
+    "stream_structured_predict": "structured_predict",
+    "astream_structured_predict": "astructured_predict",
+    "stream_chat_with_tools": "chat_with_tools",
+    "astream_chat_with_tools": "achat_with_tools",
+}
+"""Methods that stream, and those that give the same answer whole."""
 
 
 class Owner(Protocol):
@@ -29,11 +52,11 @@ class Owner(Protocol):
 
     @property
     def engine(self) -> RoutingEngine:
-        """Decides."""
+        """Decides, and says whom to ask."""
         ...
 
-    def chosen(self, decision: RoutingDecision) -> LLM:
-        """Return the chosen model, heard by the wrapper's handlers."""
+    def asked(self, index: int) -> LLM:
+        """Return the model at a position, heard by the wrapper's handlers."""
         ...
 
 
@@ -44,68 +67,128 @@ class RoutedCall(Generic[T]):
     owner: Owner
     """The wrapper."""
     name: str
-    """Name of the method, for traces."""
+    """Name of the method, which is delegated and names the trace."""
     request: RoutingRequest
     """The call as the engine sees it."""
-    invoke: Callable[[LLM], Any] = field(repr=False)
-    """Calls the same method on the chosen model."""
-    decided: Callable[[RoutingDecision], None] = field(repr=False)
-    """Told of the decision, to remember it."""
+    invoke: Callable[[LLM, str], Any] = field(repr=False)
+    """Calls a method of a model, by its name."""
+    answered: Callable[[Call], None] = field(repr=False)
+    """Told who answers, to remember it."""
+    said: Callable[[], Sequence[ChatMessage]] = field(repr=False)
+    """Returns the messages of the call, for what failed before."""
+    committed: Callable[[], bool] | None = field(default=None, repr=False)
+    """Tells whether a tool has run, so that nobody else may be asked."""
 
-    def call(self) -> T:
-        """Make the call."""
+    def made(self) -> Any:
+        """Make the call: the answer, a stream of it, or an awaitable of either."""
+        asynchronous = self.name.startswith("a")
+        return self._amade() if asynchronous else self._made()
 
-        def attempt(decision: RoutingDecision) -> Any:
-            model = self._begin(decision)
-            with announced(decision, model.callback_manager, self.name):
-                if self.owner.rate_limiter is not None:
-                    self.owner.rate_limiter.acquire()
-                return annotated(self.invoke(model), decision.stable())
+    def _made(self) -> Any:
+        if self.owner.rate_limiter is not None:
+            self.owner.rate_limiter.acquire()
 
-        answer: T = self.owner.engine.call(self.request, attempt)
-        return answer
+        def attempt(step: Attempt) -> Any:
+            with self._announced(step) as model:
+                answer = self.invoke(model, self._method(step))
+                return opened(answer, is_blank) if self._streams(step) else answer
 
-    async def acall(self) -> T:
-        """Make the call without blocking the event loop."""
+        call = self.owner.engine.call(self.request, self._hands(attempt))
+        self.answered(call)
+        if not self._wants_stream:
+            return annotated(call.answer, call.stable())
+        chunks = _chunks(call)
+        return _begun(chunks) if self._is_empty(call) else chunks
 
-        async def attempt(decision: RoutingDecision) -> Any:
-            model = self._begin(decision)
-            with announced(decision, model.callback_manager, self.name):
-                if self.owner.rate_limiter is not None:
-                    await self.owner.rate_limiter.async_acquire()
-                return annotated(await self.invoke(model), decision.stable())
+    async def _amade(self) -> Any:
+        if self.owner.rate_limiter is not None:
+            await self.owner.rate_limiter.async_acquire()
 
-        answer: T = await self.owner.engine.acall(self.request, attempt)
-        return answer
+        async def attempt(step: Attempt) -> Any:
+            with self._announced(step) as model:
+                answer = await self.invoke(model, self._method(step))
+                return await aopened(answer, is_blank) if self._streams(step) else answer
 
-    def stream(self) -> Generator[T, None, None]:
-        """Stream the call; it commits to a model at its first chunk, drawn here."""
+        call = await self.owner.engine.acall(self.request, self._hands(attempt))
+        self.answered(call)
+        if not self._wants_stream:
+            return annotated(call.answer, call.stable())
+        chunks = _achunks(call)
+        return await _abegun(chunks) if self._is_empty(call) else chunks
 
-        def attempt(decision: RoutingDecision) -> Any:
-            model = self._begin(decision)
-            with announced(decision, model.callback_manager, self.name):
-                if self.owner.rate_limiter is not None:
-                    self.owner.rate_limiter.acquire()
-                change = partial(annotated, payload=decision.stable())
-                return primed(self.invoke(model), change)
+    @property
+    def _wants_stream(self) -> bool:
+        return self.name in _WHOLE
 
-        chunks: Generator[T, None, None] = self.owner.engine.call(self.request, attempt)
-        return chunks
+    def _streams(self, step: Attempt) -> bool:
+        return self._wants_stream and not step.held
 
-    async def astream(self) -> AsyncGenerator[T, None]:
-        """Stream the call without blocking the event loop; see `stream`."""
+    def _method(self, step: Attempt) -> str:
+        """Return the method that an attempt calls: an answer that may be rejected is made whole."""
+        return _WHOLE.get(self.name, self.name) if step.held else self.name
 
-        async def attempt(decision: RoutingDecision) -> Any:
-            model = self._begin(decision)
-            with announced(decision, model.callback_manager, self.name):
-                if self.owner.rate_limiter is not None:
-                    await self.owner.rate_limiter.async_acquire()
-                change = partial(annotated, payload=decision.stable())
-                return await aprimed(await self.invoke(model), change)
+    @contextmanager
+    def _announced(self, step: Attempt) -> Iterator[LLM]:
+        """Tell of an attempt, of the decision at the first, and keep its trace open."""
+        model = self.owner.asked(step.index)
+        if step.number == 1:
+            tell_of_decision(step.decision)
+        first = step.decision if step.number == 1 else None
+        with announced(first, model.callback_manager, self.name):
+            yield model
 
-        chunks: AsyncGenerator[T, None] = await self.owner.engine.acall(self.request, attempt)
-        return chunks
+    def _hands(self, attempt: Callable[[Attempt], Any]) -> Hands:
+        return Hands(
+            attempt=attempt,
+            read=self._read,
+            merge=merged,
+            streams=self._wants_stream,
+            committed=self.committed,
+            ended=tell_of_call,
+        )
 
-    def _begin(self, decision: RoutingDecision) -> LLM:
-        self.decided(decision)
-        return self.owner.chosen(decision)
+    def _read(self, answer: Any) -> Answer:
+        request = self.request
+        return read_answer(
+            answer,
+            self.said(),
+            structured=request.needs_structured_output,
+            tools_offered=request.needs_tools,
+        )
+
+    @staticmethod
+    def _is_empty(call: Call) -> bool:
+        """Tell whether a stream ended without a chunk: nobody has to wait for its end."""
+        return isinstance(call.answer, Opened | AsyncOpened) and not call.answer.head
+
+
+def _chunks(call: Call) -> Generator[Any, None, None]:
+    """Yield the chunks of the answer that is given, each with who gave it."""
+    told = call.stable()
+    if not isinstance(call.answer, Opened):
+        yield annotated(as_chunk(call.answer), told)
+        return
+    with closing(call.chunks()) as chunks:
+        for chunk in chunks:
+            yield annotated(chunk, told)
+
+
+async def _achunks(call: Call) -> AsyncGenerator[Any, None]:
+    """Yield the chunks of the answer that is given, each with who gave it."""
+    told = call.stable()
+    if not isinstance(call.answer, AsyncOpened):
+        yield annotated(as_chunk(call.answer), told)
+        return
+    async with aclosing(call.achunks()) as chunks:
+        async for chunk in chunks:
+            yield annotated(chunk, told)
+
+
+def _begun(chunks: Generator[Any, None, None]) -> Generator[Any, None, None]:
+    next(chunks, None)
+    return chunks
+
+
+async def _abegun(chunks: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+    await anext(chunks, None)
+    return chunks

@@ -10,7 +10,7 @@ from llama_index.core.base.llms.types import ChatResponse, CompletionResponse
 from llama_index.core.instrumentation.events import BaseEvent
 from llama_index_instrumentation import get_dispatcher
 
-from shared_router.observing.telemetry import note_on_span
+from shared_router.observing.telemetry import note_answer_on_span, note_on_span
 from shared_router.records import ROUTING_KEY
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from llama_index.core.callbacks import CallbackManager
 
+    from shared_router.engine.calls import Call
     from shared_router.records import RoutingDecision
 
 WITHIN = "within"
@@ -77,28 +78,102 @@ class _Quiet(logging.Filter):
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return record.getMessage() != f"Unhandled event of type {RoutingDecisionEvent.__name__}"
+        return record.getMessage() not in _UNKNOWN
 
 
 logging.getLogger("openinference.instrumentation.llama_index._handler").addFilter(_Quiet())
 
 
+class RoutingCallEvent(BaseEvent):
+    """What came of one call, dispatched at its end, inside the span that asked for it.
+
+    Flat, scalars alone; the fields are those of `CallRecord`, described there.
+    """
+
+    candidate: str
+    """What the router chose."""
+    answered_by: str | None = None
+    answered_because: str | None = None
+    attempts: int
+    """How many candidates were asked."""
+    failures: str | None = None
+    """Each attempt that gave no answer, as `small: rate_limit`."""
+    escalated: bool
+    guarantee: str
+    guarantee_reason: str | None = None
+    broke_off: bool
+    error: str | None = None
+    latency_ms: float
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name the event as LlamaIndex's handlers do."""
+        return "RoutingCallEvent"
+
+
+_UNKNOWN = {
+    f"Unhandled event of type {each.__name__}" for each in (RoutingDecisionEvent, RoutingCallEvent)
+}
+
+
+def tell_of_decision(decision: RoutingDecision) -> None:
+    """Tell of a decision: an event, and the current span's attributes."""
+    dispatcher.event(RoutingDecisionEvent(**decision.flat()))
+    note_on_span(decision)
+
+
+def tell_of_call(call: Call) -> None:
+    """Tell of the end of a call, where somebody listens."""
+    if call.attempts is not None and call.attempts.given is not None:
+        note_answer_on_span(call.answered_by, call.why, call.attempted)
+    if not _is_heard():
+        return
+    record = call.record
+    failures = [(each.candidate, each.error or each.rejected) for each in record.attempts]
+    dispatcher.event(
+        RoutingCallEvent(
+            candidate=record.decision.candidate,
+            answered_by=record.answered_by,
+            answered_because=record.why,
+            attempts=len(record.attempts),
+            failures=", ".join(f"{name}: {why}" for name, why in failures if why) or None,
+            escalated=record.escalated,
+            guarantee=record.guarantee,
+            guarantee_reason=record.guarantee_reason,
+            broke_off=record.broke_off,
+            error=record.error_type,
+            latency_ms=record.latency_ms,
+        )
+    )
+
+
+def _is_heard() -> bool:
+    """Tell whether a handler listens to our events."""
+    at: Any = dispatcher
+    while at is not None:
+        if at.event_handlers:
+            return True
+        at = at.parent if at.propagate else None
+    return False
+
+
 @contextmanager
-def announced(decision: RoutingDecision, manager: CallbackManager, name: str) -> Iterator[None]:
-    """Tell of a decision, then keep the trace open for the chosen model's call.
+def announced(
+    decision: RoutingDecision | None, manager: CallbackManager, name: str
+) -> Iterator[None]:
+    """Keep a trace open for the call of a model that is asked.
 
     Args:
-        decision: The decision.
+        decision: Told to the trace; `None` where it was told before.
         manager: Hears of it, if it has handlers.
         name: Name of the trace.
     """
-    dispatcher.event(RoutingDecisionEvent(**decision.flat()))
-    note_on_span(decision)
     if not manager.handlers:
         yield
         return
     with manager.as_trace(name):
-        _call_back(decision, manager)
+        if decision is not None:
+            _call_back(decision, manager)
         yield
 
 

@@ -21,23 +21,24 @@ from pydantic import (
     model_validator,
 )
 
-from llamaindex_hybrid.children import combined_metadata, metadata_of
+from llamaindex_hybrid.children import combined_metadata, known_metadata
 from llamaindex_hybrid.construction import OWNER, REFUSED, build_engine, check_assignment
 from llamaindex_hybrid.dispatch import RoutedCall
 from llamaindex_hybrid.kinds import Kind, check_policy
 from llamaindex_hybrid.operations import RoutedOperations
 from llamaindex_hybrid.pickling import parts, rebuilt
 from llamaindex_hybrid.queries import QUERY_VARIABLES, Asked
-from llamaindex_hybrid.requests import Answering, place_of, preview, routing_request
+from llamaindex_hybrid.requests import Answering, place_of, preview, routing_request, said_in
 from llamaindex_hybrid.structured import HybridStructuredLLM
 from llamaindex_hybrid.tools import able_model, need_tools, tool_calls
 from llamaindex_hybrid.views import APPLIED, merged_callbacks, view
 from shared_router.asking.turns import TurnMemory
 from shared_router.context import current_options
+from shared_router.engine.breaker import Health
 from shared_router.engine.engine import RoutingEngine
 from shared_router.engine.fronts import check_parameters, own_error
 from shared_router.options import CallOptions, split_options
-from shared_router.records import Candidate, RoutingDecision
+from shared_router.records import CallRecord, Candidate, RoutingDecision
 
 
 class HybridLLM(RoutedOperations):
@@ -108,6 +109,21 @@ class HybridLLM(RoutedOperations):
     the callback event tell of them; responses and spans never do."""
     on_decision: Sequence[Callable[[RoutingDecision], object]] = Field(default=(), exclude=True)
     """Called with every decision."""
+    fallback: str | Sequence[str] = "any"
+    """Who else is asked where a model fails: `any` (the next dearer ones, then the cheaper), `up`
+    (never a cheaper one), `off` (nobody), or names of candidates in order."""
+    escalate: Any = Field(default=None, exclude=True)
+    """Checks on an answer that send it to the next dearer model: names of `escalation.CHECKS`,
+    functions of the answer, or several; `None` for the schema of structured output alone."""
+    call_timeout_s: float | None = None
+    """Seconds for a whole call: the decision and all attempts."""
+    breaker: bool = True
+    """Whether a model that fails again and again rests: it is asked last then."""
+    is_mendable: Any = Field(default=None, exclude=True)
+    """A function of an error: `True` where another model may mend it, `False` where not, `None`
+    for the usual rule."""
+    on_call: Sequence[Callable[[CallRecord], object]] = Field(default=(), exclude=True)
+    """Called with the record of every call, at its end: all attempts, who answered, errors."""
 
     _engine: Any = PrivateAttr(default=None)
     _without_query: dict[Kind, str] = PrivateAttr(default_factory=dict)
@@ -131,8 +147,8 @@ class HybridLLM(RoutedOperations):
         super().model_post_init(context)
         self._bind()
 
-    def _bind(self) -> None:
-        self._engine = build_engine(self)
+    def _bind(self, before: RoutingEngine | None = None) -> None:
+        self._engine = build_engine(self, before)
         self._without_query = check_policy(self.no_query or {}, self.engine.candidates)
 
     def model_copy(self, *, update: Any = None, deep: bool = False) -> HybridLLM:
@@ -140,7 +156,7 @@ class HybridLLM(RoutedOperations):
         copied = super().model_copy(update=update, deep=deep)
         if update:
             check_parameters(OWNER, dict(update), set(type(self).model_fields), REFUSED)
-            copied._bind()  # noqa: SLF001
+            copied._bind(self.engine)  # noqa: SLF001
         return copied
 
     def holding(self, options: CallOptions) -> HybridLLM:
@@ -196,7 +212,7 @@ class HybridLLM(RoutedOperations):
                 {
                     "name": candidate.name,
                     "class_name": candidate.model.class_name(),
-                    **metadata_of(candidate.model).model_dump(),
+                    **_told(candidate.model),
                 }
                 for candidate in self.engine.candidates
             ],
@@ -261,10 +277,11 @@ class HybridLLM(RoutedOperations):
         name: str,
         asked: Asked,
         options: CallOptions,
-        invoke: Callable[[LLM], Any],
+        invoke: Callable[[LLM, str], Any],
         *,
         needs_tools: bool = False,
         needs_structured_output: bool = False,
+        committed: Callable[[], bool] | None = None,
     ) -> RoutedCall[Any]:
         """Prepare one call; see `RoutedOperations`."""
         options = options.over(self._options).over(current_options())
@@ -285,12 +302,22 @@ class HybridLLM(RoutedOperations):
             name=name,
             request=request,
             invoke=invoke,
-            decided=lambda decision: self._turns.remember(place.answers, Answering.of(decision)),
+            answered=lambda call: self._turns.remember(place.answers, Answering.of(call)),
+            said=lambda: said_in(asked),
+            committed=committed,
         )
 
-    def chosen(self, decision: RoutingDecision) -> LLM:
-        """Return the chosen model: what the wrapper says holds, and its handlers hear."""
-        model: LLM = self.engine.candidates[decision.index].model
+    def health(self) -> list[Health]:
+        """Say how each model does in this process: healthy, resting, probing or misconfigured."""
+        return self.engine.health()
+
+    def reset(self) -> None:
+        """Forget all failures of the models: none rests any more."""
+        self.engine.reset()
+
+    def asked(self, index: int) -> LLM:
+        """Return a model that is asked: what the wrapper says holds, and its handlers hear."""
+        model: LLM = self.engine.candidates[index].model
         unsaid = (None, PydanticProgramMode.DEFAULT)
         said = {name: getattr(self, name) for name in APPLIED}
         seen = {name: value for name, value in said.items() if value not in unsaid}
@@ -328,5 +355,11 @@ class HybridLLM(RoutedOperations):
     def _preview(self, value: Any, tools: Any, kwargs: dict[str, Any]) -> RoutedCall[Any]:
         asked, options = preview(value, kwargs)
         return self.routed_call(
-            "route", asked, options, lambda model: model, needs_tools=bool(tools)
+            "route", asked, options, lambda model, way: model, needs_tools=bool(tools)
         )
+
+
+def _told(model: LLM) -> dict[str, Any]:
+    """Return what a model tells of itself, to be written down."""
+    known = known_metadata(model)
+    return {} if known is None else known.model_dump()

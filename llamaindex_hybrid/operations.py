@@ -5,6 +5,8 @@ and each event is sent once: none of these is decorated with LlamaIndex's callba
 model's own are. Streams are routed when they are asked for, not when they are read.
 """
 
+# What a delegated method returns is known by its name alone.
+# mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
 from abc import abstractmethod
@@ -32,7 +34,12 @@ from llamaindex_hybrid.requests import (
     prompt_options,
     with_user_message,
 )
-from llamaindex_hybrid.tools import chat_with_tools, need_tools, predict_and_call
+from llamaindex_hybrid.tools import (
+    WatchedTools,
+    chat_with_tools,
+    need_tools,
+    predict_and_call,
+)
 from shared_router.options import split_options
 
 if TYPE_CHECKING:
@@ -57,24 +64,37 @@ class RoutedOperations(FunctionCallingLLM):
         name: str,
         asked: Asked,
         options: CallOptions,
-        invoke: Callable[[LLM], Any],
+        invoke: Callable[[LLM, str], Any],
         *,
         needs_tools: bool = False,
         needs_structured_output: bool = False,
+        committed: Callable[[], bool] | None = None,
     ) -> RoutedCall[Any]:
         """Prepare one call; subclasses do.
 
         Not abstract: LlamaIndex makes a span of every method that is.
 
         Args:
-            name: The method's name.
+            name: The method's name, which tells whether it is async and whether it streams.
             asked: What it was given.
             options: Its own routing options.
-            invoke: Calls the same method on the chosen model.
+            invoke: Calls a method of a model, by its name.
             needs_tools: Whether the model must call tools.
             needs_structured_output: Whether it must answer in a schema.
+            committed: Tells whether nobody else may be asked any more.
         """
         raise NotImplementedError
+
+    def delegated(
+        self,
+        name: str,
+        asked: Asked,
+        options: CallOptions,
+        invoke: Callable[[LLM, str], Any],
+        **needs: Any,
+    ) -> Any:
+        """Make one call as its name says; see `routed_call`."""
+        return self.routed_call(name, asked, options, invoke, **needs).made()
 
     @property
     @abstractmethod
@@ -83,92 +103,90 @@ class RoutedOperations(FunctionCallingLLM):
 
     # -- chat ---------------------------------------------------------------------------------
 
-    def _chat(
-        self, name: str, messages: Sequence[ChatMessage], kwargs: dict[str, Any]
-    ) -> RoutedCall[ChatResponse]:
+    def _chat(self, name: str, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Any:
         options, rest = split_options(kwargs)
         asked = asked_in_messages(messages)
-        return self.routed_call(name, asked, options, lambda m: getattr(m, name)(messages, **rest))
+        return self.delegated(
+            name, asked, options, lambda m, way: getattr(m, way)(messages, **rest)
+        )
 
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Route, then chat with the chosen model."""
-        return self._chat("chat", messages, kwargs).call()
+        return self._chat("chat", messages, kwargs)
 
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Route, then chat with the chosen model."""
-        return await self._chat("achat", messages, kwargs).acall()
+        return await self._chat("achat", messages, kwargs)
 
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Route, then stream the chosen model's chat."""
-        return self._chat("stream_chat", messages, kwargs).stream()
+        return self._chat("stream_chat", messages, kwargs)
 
     async def astream_chat(
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponseAsyncGen:
         """Route, then stream the chosen model's chat."""
-        return await self._chat("astream_chat", messages, kwargs).astream()
+        return await self._chat("astream_chat", messages, kwargs)
 
     # -- completion ---------------------------------------------------------------------------
 
     def _complete(
         self, name: str, prompt: str | None, formatted: bool, kwargs: dict[str, Any]
-    ) -> RoutedCall[CompletionResponse]:
+    ) -> Any:
         if prompt is None:
             raise ValueError(f"{name} needs a prompt: the text to complete.")
         options, rest = split_options(kwargs)
         if formatted:
             rest["formatted"] = True
         asked = asked_in_text(prompt)
-        return self.routed_call(name, asked, options, lambda m: getattr(m, name)(prompt, **rest))
+        return self.delegated(name, asked, options, lambda m, way: getattr(m, way)(prompt, **rest))
 
     def complete(
         self, prompt: str | None = None, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponse:
         """Route, then complete with the chosen model."""
-        return self._complete("complete", prompt, formatted, kwargs).call()
+        return self._complete("complete", prompt, formatted, kwargs)
 
     async def acomplete(
         self, prompt: str | None = None, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponse:
         """Route, then complete with the chosen model."""
-        return await self._complete("acomplete", prompt, formatted, kwargs).acall()
+        return await self._complete("acomplete", prompt, formatted, kwargs)
 
     def stream_complete(
         self, prompt: str | None = None, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseGen:
         """Route, then stream the chosen model's completion."""
-        return self._complete("stream_complete", prompt, formatted, kwargs).stream()
+        return self._complete("stream_complete", prompt, formatted, kwargs)
 
     async def astream_complete(
         self, prompt: str | None = None, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseAsyncGen:
         """Route, then stream the chosen model's completion."""
-        return await self._complete("astream_complete", prompt, formatted, kwargs).astream()
+        return await self._complete("astream_complete", prompt, formatted, kwargs)
 
     # -- prompts ------------------------------------------------------------------------------
 
-    def _prompt(
-        self, name: str, prompt: BasePromptTemplate, prompt_args: dict[str, Any]
-    ) -> RoutedCall[str]:
+    def _prompt(self, name: str, prompt: BasePromptTemplate, prompt_args: dict[str, Any]) -> Any:
         options, rest = prompt_options(prompt, prompt_args)
         asked = asked_in_prompt(prompt, rest)
-        return self.routed_call(name, asked, options, lambda m: getattr(m, name)(prompt, **rest))
+        return self.delegated(name, asked, options, lambda m, way: getattr(m, way)(prompt, **rest))
 
     def predict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
         """Route by the prompt's question, then answer the prompt."""
-        return self._prompt("predict", prompt, prompt_args).call()
+        return self._prompt("predict", prompt, prompt_args)
 
     async def apredict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
         """Route by the prompt's question, then answer the prompt."""
-        return await self._prompt("apredict", prompt, prompt_args).acall()
+        return await self._prompt("apredict", prompt, prompt_args)
 
     def stream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenGen:
         """Route by the prompt's question, then stream the answer."""
-        return self._prompt("stream", prompt, prompt_args).stream()
+        return self._prompt("stream", prompt, prompt_args)
 
     async def astream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenAsyncGen:
         """Route by the prompt's question, then stream the answer."""
-        return await self._prompt("astream", prompt, prompt_args).astream()
+        return await self._prompt("astream", prompt, prompt_args)
 
     # -- structured output --------------------------------------------------------------------
 
@@ -179,16 +197,16 @@ class RoutedOperations(FunctionCallingLLM):
         prompt: BasePromptTemplate,
         llm_kwargs: Mapping[str, Any] | None,
         prompt_args: dict[str, Any],
-    ) -> RoutedCall[Any]:
+    ) -> Any:
         below, for_llm = split_options(llm_kwargs or {})
         options, rest = prompt_options(prompt, prompt_args)
 
-        def invoke(model: LLM) -> Any:
-            method = getattr(model, name)
+        def invoke(model: LLM, way: str) -> Any:
+            method = getattr(model, way)
             return method(output_cls, prompt, llm_kwargs=for_llm or None, **rest)
 
         asked = asked_in_prompt(prompt, rest)
-        return self.routed_call(
+        return self.delegated(
             name, asked, options.over(below), invoke, needs_structured_output=True
         )
 
@@ -200,9 +218,7 @@ class RoutedOperations(FunctionCallingLLM):
         **prompt_args: Any,
     ) -> Any:
         """Route by the prompt's question, then answer in a schema."""
-        return self._structured(
-            "structured_predict", output_cls, prompt, llm_kwargs, prompt_args
-        ).call()
+        return self._structured("structured_predict", output_cls, prompt, llm_kwargs, prompt_args)
 
     async def astructured_predict(
         self,
@@ -214,7 +230,7 @@ class RoutedOperations(FunctionCallingLLM):
         """Route by the prompt's question, then answer in a schema."""
         return await self._structured(
             "astructured_predict", output_cls, prompt, llm_kwargs, prompt_args
-        ).acall()
+        )
 
     def stream_structured_predict(
         self,
@@ -226,7 +242,7 @@ class RoutedOperations(FunctionCallingLLM):
         """Route by the prompt's question, then stream partial answers in a schema."""
         return self._structured(
             "stream_structured_predict", output_cls, prompt, llm_kwargs, prompt_args
-        ).stream()
+        )
 
     async def astream_structured_predict(
         self,
@@ -238,21 +254,19 @@ class RoutedOperations(FunctionCallingLLM):
         """Route by the prompt's question, then stream partial answers in a schema."""
         return await self._structured(
             "astream_structured_predict", output_cls, prompt, llm_kwargs, prompt_args
-        ).astream()
+        )
 
     # -- tools --------------------------------------------------------------------------------
 
-    def _with_tools(
-        self, name: str, tools: Sequence[BaseTool], given: dict[str, Any]
-    ) -> RoutedCall[ChatResponse]:
+    def _with_tools(self, name: str, tools: Sequence[BaseTool], given: dict[str, Any]) -> Any:
         need_tools(self.can_call_tools)
         options, rest = split_options(given)
         asked = asked_in_messages(with_user_message(given["user_msg"], given["chat_history"]))
-        return self.routed_call(
+        return self.delegated(
             name,
             asked,
             options,
-            lambda model: chat_with_tools(model, name, tools, rest),
+            lambda model, way: chat_with_tools(model, way, tools, rest),
             needs_tools=True,
         )
 
@@ -272,7 +286,7 @@ class RoutedOperations(FunctionCallingLLM):
         Raises:
             CandidateError: If none can.
         """
-        return self._with_tools("chat_with_tools", tools, _given(locals())).call()
+        return self._with_tools("chat_with_tools", tools, _given(locals()))
 
     @dispatcher.span
     async def achat_with_tools(
@@ -286,7 +300,7 @@ class RoutedOperations(FunctionCallingLLM):
         **kwargs: Any,
     ) -> ChatResponse:
         """Route to a model that can call tools, then chat with it; see `chat_with_tools`."""
-        return await self._with_tools("achat_with_tools", tools, _given(locals())).acall()
+        return await self._with_tools("achat_with_tools", tools, _given(locals()))
 
     @dispatcher.span
     def stream_chat_with_tools(
@@ -300,7 +314,7 @@ class RoutedOperations(FunctionCallingLLM):
         **kwargs: Any,
     ) -> ChatResponseGen:
         """Route to a model that can call tools, then stream its chat; see `chat_with_tools`."""
-        return self._with_tools("stream_chat_with_tools", tools, _given(locals())).stream()
+        return self._with_tools("stream_chat_with_tools", tools, _given(locals()))
 
     @dispatcher.span
     async def astream_chat_with_tools(
@@ -314,18 +328,18 @@ class RoutedOperations(FunctionCallingLLM):
         **kwargs: Any,
     ) -> ChatResponseAsyncGen:
         """Route to a model that can call tools, then stream its chat; see `chat_with_tools`."""
-        return await self._with_tools("astream_chat_with_tools", tools, _given(locals())).astream()
+        return await self._with_tools("astream_chat_with_tools", tools, _given(locals()))
 
-    def _and_call(
-        self, name: str, tools: Sequence[BaseTool], given: dict[str, Any]
-    ) -> RoutedCall[AgentChatResponse]:
+    def _and_call(self, name: str, tools: Sequence[BaseTool], given: dict[str, Any]) -> Any:
+        watch = WatchedTools(tools)
         options, rest = split_options(given)
         asked = asked_in_messages(with_user_message(given["user_msg"], given["chat_history"]))
-        return self.routed_call(
+        return self.delegated(
             name,
             asked,
             options,
-            lambda model: predict_and_call(model, name, tools, rest),
+            lambda model, way: predict_and_call(model, way, watch.tools, rest),
+            committed=watch.has_run,
             needs_tools=self.can_call_tools,  # where no model can, each can still be asked in text
         )
 
@@ -341,7 +355,7 @@ class RoutedOperations(FunctionCallingLLM):
         **kwargs: Any,
     ) -> AgentChatResponse:
         """Route, then let the chosen model choose tools, and call them."""
-        return self._and_call("predict_and_call", tools, _given(locals())).call()
+        return self._and_call("predict_and_call", tools, _given(locals()))
 
     async def apredict_and_call(
         self,
@@ -355,7 +369,7 @@ class RoutedOperations(FunctionCallingLLM):
         **kwargs: Any,
     ) -> AgentChatResponse:
         """Route, then let the chosen model choose tools, and call them."""
-        return await self._and_call("apredict_and_call", tools, _given(locals())).acall()
+        return await self._and_call("apredict_and_call", tools, _given(locals()))
 
 
 def _given(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from llamaindex_hybrid.kinds import Kind
     from shared_router.asking.turns import TurnMemory
     from shared_router.deciding.guarantee import Limit
+    from shared_router.engine.calls import Call
     from shared_router.engine.engine import RoutingEngine
     from shared_router.options import CallOptions
-    from shared_router.records import RoutingDecision
 
 logger = logging.getLogger("hybrid_llm")
 
@@ -173,6 +173,11 @@ def _input_tokens(asked: Asked, engine: RoutingEngine) -> int | None:
     return sum(lengths) // CHARACTERS_PER_TOKEN + TOKENS_PER_MESSAGE * len(lengths)
 
 
+def said_in(asked: Asked) -> Sequence[ChatMessage]:
+    """Return the messages of a chat; a prompt answers no tools."""
+    return () if asked.prompt is not None else _said(asked)
+
+
 def preview(value: Any, kwargs: Mapping[str, Any]) -> tuple[Asked, CallOptions]:
     """Read a text, messages or a prompt, as `route` takes them."""
     if isinstance(value, BasePromptTemplate):
@@ -192,12 +197,13 @@ class Answering:
     limit: Limit | None
 
     @classmethod
-    def of(cls, decision: RoutingDecision) -> Answering:
-        """Take what is remembered of a decision."""
+    def of(cls, call: Call) -> Answering:
+        """Take what is remembered of a call."""
+        told = call.stable()
         return cls(
-            decision.candidate,
-            Claim(decision.guarantee, decision.guarantee_reason),
-            limit_of(decision.dial, decision.dial_value, decision.confidence),
+            call.answered_by,
+            Claim(told["guarantee"], told["guarantee_reason"]),
+            limit_of(*(told[name] for name in ("dial", "dial_value", "confidence"))),
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+from functools import cache, wraps
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.agent.react.formatter import ReActChatFormatter
@@ -21,6 +23,54 @@ if TYPE_CHECKING:
     from llama_index.core.llms.llm import ToolSelection
 
     from shared_router.records import Candidate
+
+
+class WatchedTools:
+    """A user's tools, and whether one of them has run: then no other model may be asked.
+
+    Args:
+        given: The tools; one whose class cannot be extended is taken to have run once it is given.
+    """
+
+    def __init__(self, given: Sequence[Any]) -> None:
+        self._ran = False
+        self.tools = [self._watched(tool) for tool in given]
+
+    def has_run(self) -> bool:
+        """Tell whether a tool has run."""
+        return self._ran
+
+    def _watched(self, tool: Any) -> Any:
+        try:
+            made = copy(tool)
+            kind: Any = type(tool)
+            made.__class__ = _watched_class(kind)
+            made.hybrid_llm_ran = self._note
+        except (TypeError, AttributeError, ValueError):
+            self._ran = True
+            return tool
+        return made
+
+    def _note(self) -> None:
+        self._ran = True
+
+
+@cache
+def _watched_class(kind: type) -> type:
+    """Extend a class of tools: each of its ways to run is noted first."""
+
+    def noted(name: str) -> Any:
+        plain = getattr(kind, name)
+
+        @wraps(plain)
+        def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+            self.hybrid_llm_ran()
+            return plain(self, *args, **kwargs)
+
+        return run
+
+    ways = [name for name in ("__call__", "call", "acall") if hasattr(kind, name)]
+    return type(kind.__name__, (kind,), {name: noted(name) for name in ways})
 
 
 def need_tools(able: bool) -> None:
@@ -86,7 +136,7 @@ def tool_calls(
 def _answered(routed: Mapping[str, Any], candidates: Sequence[Candidate]) -> Any:
     """Find the model that answered; the most capable one where the response does not say."""
     for candidate in candidates:
-        if candidate.name == routed.get("candidate"):
+        if candidate.name == (routed.get("answered_by") or routed.get("candidate")):
             return candidate.model
     return able_model(candidates)
 

@@ -13,9 +13,12 @@ if TYPE_CHECKING:
     from shared_router.context import routing_query as routing_query
     from shared_router.data.dataset import RoutingDataset as RoutingDataset
     from shared_router.engine.engine import RoutingEngine as RoutingEngine
+    from shared_router.errors import AllCandidatesFailedError as AllCandidatesFailedError
+    from shared_router.errors import CallTimeoutError as CallTimeoutError
     from shared_router.errors import HybridRoutingError as HybridRoutingError
     from shared_router.measuring.evaluation import RoutingReport as RoutingReport
     from shared_router.options import Dial as Dial
+    from shared_router.records import CallRecord as CallRecord
     from shared_router.records import Candidate as Candidate
     from shared_router.records import RoutingDecision as RoutingDecision
     from shared_router.records import RoutingQuery as RoutingQuery
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     from shared_router.training.finetuning.settings import FineTuning as FineTuning
 
 _HOMES = {
+    "AllCandidatesFailedError": "errors",
+    "CallRecord": "records",
+    "CallTimeoutError": "errors",
     "Candidate": "records",
     "Dial": "options",
     "FineTuning": "training.finetuning.settings",

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from shared_router.options import CallOptions
+from shared_router.options import NO_OPTIONS, CallOptions
 from shared_router.records import RoutingQuery
 
 if TYPE_CHECKING:
@@ -111,4 +111,4 @@ def current_query() -> RoutingQuery | None:
 
 def current_options() -> CallOptions:
     """Return the options of the enclosing `hybrid_options` blocks."""
-    return _current_options.get() or CallOptions()
+    return _current_options.get() or NO_OPTIONS

@@ -10,6 +10,9 @@ HybridRoutingError
 ├── ArtifactError             a router folder is corrupt, foreign or of a newer format
 ├── JudgeError                a judging model answered nonsense (recorded by collect)
 ├── MissingExtraError         an optional dependency is not installed
+├── AllCandidatesFailedError  every candidate that was asked failed; a group of their errors
+├── CallTimeoutError          a call took longer than `call_timeout_s`
+├── EmptyStreamError          a stream ended and said nothing, not even why it ended
 └── ScoringError              the scorer failed at call time (recorded, never raised to a chain)
     ├── ScoringTimeoutError   ... because it took too long
     ├── LeavingError          ... because the process is ending
@@ -92,6 +95,28 @@ def _installing(packages: Sequence[str]) -> str:
     others = [name for name in wanted if not name.startswith((OURS, "-"))]
     commands = [" ".join(own + others), *(name for name in wanted if name.startswith("-"))]
     return " && ".join(f"pip install {command}" for command in commands if command)
+
+
+class AllCandidatesFailedError(HybridRoutingError, ExceptionGroup[Exception]):
+    """Every candidate that was asked failed.
+
+    It is a group of their errors, in the order they were asked; a note on each names its candidate.
+    """
+
+    def derive(self, excs: Sequence[Exception]) -> AllCandidatesFailedError:  # type: ignore[override]
+        """Make a group of some of the errors, as `split` and `subgroup` do."""
+        return AllCandidatesFailedError(self.message, excs)
+
+
+class CallTimeoutError(HybridRoutingError, TimeoutError):
+    """A call took longer than `call_timeout_s`, all its attempts together."""
+
+
+class EmptyStreamError(HybridRoutingError, ValueError):
+    """A stream ended and said nothing, not even why it ended.
+
+    The hosts' clients raise at a whole answer without choices, but pass over a stream of none.
+    """
 
 
 class ScoringError(HybridRoutingError):

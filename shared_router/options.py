@@ -11,7 +11,7 @@ from shared_router.errors import ConfigurationError, DialError
 from shared_router.support.names import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
 
 DialName = Literal["threshold", "cost_advantage", "max_quality_drop", "max_quality_drop_absolute"]
 DIAL_NAMES: tuple[DialName, ...] = get_args(DialName)
@@ -127,7 +127,60 @@ def only_dial(options: Mapping[str, Any]) -> Dial | None:
     return dial_from(options)
 
 
-OPTION_NAMES = (*DIAL_NAMES, "confidence", "route", "task")
+Fallback = Literal["any", "up", "off"] | tuple[str, ...]
+"""Who else is asked where a candidate fails: `any` (the next dearer ones, then the cheaper), `up`
+(never a cheaper one), `off` (nobody), or names in order."""
+FALLBACKS = ("any", "up", "off")
+LONGEST_CALL_S = 86_400.0
+
+
+def fallback_from(given: Any) -> Fallback:
+    """Read a fallback.
+
+    Raises:
+        ConfigurationError: If it is neither one of the three words nor names.
+    """
+    if isinstance(given, str):
+        return given if given in FALLBACKS else (given,)  # type: ignore[return-value]
+    if isinstance(given, list | tuple) and all(isinstance(name, str) for name in given):
+        return tuple(given)
+    raise ConfigurationError(
+        f"fallback is 'any', 'up', 'off', or names of candidates; got {given!r}."
+    )
+
+
+def call_timeout_from(given: Any) -> float:
+    """Read a time limit of a call, in seconds; a config may hold it as text.
+
+    Raises:
+        ConfigurationError: If it is no number above 0, at most a day.
+    """
+    number = _number(given)
+    if number is None or not 0 < number <= LONGEST_CALL_S:
+        raise ConfigurationError(
+            f"call_timeout_s is above 0 and at most {LONGEST_CALL_S:g} seconds; got {given!r}."
+        )
+    return number
+
+
+def _number(given: Any) -> float | None:
+    if isinstance(given, bool) or not isinstance(given, Real | str):
+        return None
+    try:
+        return float(given)
+    except ValueError:
+        return None
+
+
+OPTION_NAMES = (
+    *DIAL_NAMES,
+    "confidence",
+    "route",
+    "task",
+    "fallback",
+    "escalate",
+    "call_timeout_s",
+)
 """Every option a call can carry; in a `configurable` they stand as `hybrid_<name>`."""
 CONFIGURABLE_PREFIX = "hybrid_"
 """What stands before an option's name in a config."""
@@ -145,6 +198,12 @@ class CallOptions:
     """Forces a candidate by name; `small` and `large` are the first and the last."""
     task: str | None = None
     """The task label of the query."""
+    fallback: Fallback | None = None
+    """Who else is asked where a candidate fails; replaces the constructed one."""
+    escalate: tuple[Any, ...] | None = None
+    """Checks on an answer; replace the constructed ones."""
+    call_timeout_s: float | None = None
+    """Seconds the call may take; replaces the constructed limit."""
 
     @classmethod
     def parse(cls, options: Mapping[str, Any]) -> CallOptions:
@@ -154,10 +213,10 @@ class CallOptions:
             ConfigurationError: If a name is unknown.
             DialError: If two dials are given, or one is out of range.
         """
-        unknown = sorted(set(options) - set(OPTION_NAMES))
+        unknown = [name for name in options if name not in OPTION_NAMES]
         if unknown:
             raise ConfigurationError(
-                f"Unknown routing option {unknown[0]!r}; known are {', '.join(OPTION_NAMES)}."
+                f"Unknown routing option {min(unknown)!r}; known are {', '.join(OPTION_NAMES)}."
             )
         for name in ("route", "task"):
             value = options.get(name)
@@ -169,16 +228,52 @@ class CallOptions:
             confidence=None if given is None else confidence_from(given),
             route=options.get("route"),
             task=options.get("task"),
+            fallback=_read(options, "fallback", fallback_from),
+            escalate=_read(options, "escalate", escalate_from),
+            call_timeout_s=_read(options, "call_timeout_s", call_timeout_from),
         )
 
     def over(self, below: CallOptions) -> CallOptions:
         """Return these options, with what they leave open taken from `below`."""
+        if below is NO_OPTIONS:
+            return self
+        if self is NO_OPTIONS:
+            return below
         return CallOptions(
             dial=self.dial or below.dial,
             confidence=below.confidence if self.confidence is None else self.confidence,
             route=self.route or below.route,
             task=self.task or below.task,
+            fallback=below.fallback if self.fallback is None else self.fallback,
+            escalate=below.escalate if self.escalate is None else self.escalate,
+            call_timeout_s=self.call_timeout_s or below.call_timeout_s,
         )
+
+
+NO_OPTIONS = CallOptions()
+"""What most calls bring: nothing."""
+
+
+def escalate_from(given: Any) -> tuple[Any, ...] | None:
+    """Read checks on an answer: names, functions, or several of them; their names are read later.
+
+    Raises:
+        ConfigurationError: If one is neither a name nor a function.
+    """
+    if given is None:
+        return None
+    several = tuple(given) if isinstance(given, list | tuple) else (given,)
+    wrong = [each for each in several if not (isinstance(each, str) or callable(each))]
+    if wrong:
+        raise ConfigurationError(
+            f"escalate takes names of checks and functions of an answer; got {wrong[0]!r}."
+        )
+    return several
+
+
+def _read(options: Mapping[str, Any], name: str, reader: Callable[[Any], Any]) -> Any:
+    given = options.get(name)
+    return None if given is None else reader(given)
 
 
 def split_options(
@@ -202,7 +297,7 @@ def split_options(
         _check_keyword(name)
     given = {name: keywords[name] for name in others if name in OPTION_NAMES}
     if not given:
-        return CallOptions(), dict(keywords)
+        return NO_OPTIONS, dict(keywords)
     rest = {name: value for name, value in keywords.items() if name not in given}
     return CallOptions.parse(given), rest
 

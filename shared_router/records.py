@@ -39,6 +39,29 @@ Reason = Literal[
 ]
 """Which rule decided."""
 
+FailureKind = Literal[
+    "rate_limit",
+    "overloaded",
+    "server_error",
+    "timeout",
+    "connection",
+    "context_overflow",
+    "authentication",
+    "unknown_model",
+    "unreadable",
+    "tools_refused",
+    "schema",
+    "cancelled",
+    "bad_request",
+    "configuration",
+    "unknown",
+]
+"""What kind of error an attempt ended with."""
+
+Why = Literal["chosen", "fallback", "resting", "escalated"]
+"""Why a candidate was asked: the router chose it, another one failed, the chosen one rests after
+failures, or the answer of a cheaper one was rejected."""
+
 TaskSource = Literal["given", "predicted"]
 """Who named the task: the call, or the router by the text."""
 
@@ -266,3 +289,80 @@ class RoutingDecision(BaseModel):
         if self.guarantee in ("promised", "void"):
             parts.append(": ".join(filter(None, (self.guarantee, self.guarantee_reason))))
         return ", ".join(parts)
+
+
+class AttemptRecord(BaseModel):
+    """One candidate asked, and what came of it; no text of an answer or of an error."""
+
+    model_config = ConfigDict(frozen=True)
+
+    candidate: str
+    """Name of the candidate."""
+    index: int
+    """Its position; the last is the reference."""
+    why: Why
+    """Why it was asked."""
+    error: FailureKind | None = None
+    """What kind of error it ended with; `None` where it answered."""
+    error_type: str | None = None
+    """The error's class."""
+    rejected: str | None = None
+    """The check that rejected its answer."""
+    ms: float = 0.0
+    """Milliseconds it took; of a stream, to its first chunk."""
+    model: str | None = None
+    """The model that answered, as its provider names it, where it tells."""
+    usage: Usage | None = None
+    """Tokens of its answer, where they are told."""
+
+
+class CallRecord(BaseModel):
+    """What came of one call: what the router chose, who was asked, who answered."""
+
+    model_config = ConfigDict(frozen=True)
+
+    decision: RoutingDecision
+    """What the router chose, and why."""
+    attempts: tuple[AttemptRecord, ...] = ()
+    """Every candidate that was asked, in order."""
+    answered_by: str | None = None
+    """Name of the candidate whose answer was given; `None` where the call failed."""
+    index: int | None = None
+    """Its position."""
+    why: Why | None = None
+    """Why that one answered."""
+    guarantee: Guarantee = "none"
+    """What holds of the answer's quality; as the decision's, unless another candidate answered."""
+    guarantee_reason: str | None = None
+    """Why no more is claimed; `fallback` where a cheaper model stood in."""
+    broke_off: bool = False
+    """Whether a stream broke after its first chunk, or was left before its end."""
+    error_type: str | None = None
+    """Class of the error that the call ended with."""
+    latency_ms: float = 0.0
+    """Milliseconds from the call to its end, decision included."""
+
+    @property
+    def escalated(self) -> bool:
+        """Whether an answer was rejected on the way."""
+        return any(attempt.rejected is not None for attempt in self.attempts)
+
+    @property
+    def usage(self) -> Usage | None:
+        """Tokens of all attempts together, where any is known."""
+        known = [attempt.usage for attempt in self.attempts if attempt.usage is not None]
+        if not known:
+            return None
+        costs = [each.cost_usd for each in known if each.cost_usd is not None]
+        return Usage(
+            input_tokens=sum(each.input_tokens for each in known),
+            output_tokens=sum(each.output_tokens for each in known),
+            cost_usd=sum(costs) if costs else None,
+        )
+
+    def summary(self) -> str:
+        """Say the call in one line for people, without the query."""
+        told = [f"{each.candidate}: {each.error or each.rejected}" for each in self.attempts]
+        tried = ", ".join(each for each in told if not each.endswith(": None"))
+        answered = f"{self.answered_by} ({self.why})" if self.answered_by else "nobody answered"
+        return answered + (f" after {tried}" if tried else "")

@@ -70,6 +70,9 @@ def test_importing_the_package_imports_none_of_its_modules() -> None:
 
 def test_the_public_names_are_these() -> None:
     assert shared_router.__all__ == [
+        "AllCandidatesFailedError",
+        "CallRecord",
+        "CallTimeoutError",
         "Candidate",
         "Dial",
         "FineTuning",
@@ -138,6 +141,8 @@ def test_every_error_stands_in_the_tree_drawn_at_the_top() -> None:
     errors = importlib.import_module("shared_router.errors")
     drawn = errors.__doc__ or ""
     for name, error in public_members(errors):
+        if "." in name:
+            continue
         assert name in drawn
         assert issubclass(error, shared_router.HybridRoutingError)  # type: ignore[arg-type]
 

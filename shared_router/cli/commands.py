@@ -41,12 +41,14 @@ from shared_router.cli.options import (
     Task,
     Threshold,
     bounds_given,
+    checks_given,
     confidence_given,
     given_dials,
 )
 from shared_router.cli.score import score
 
 if TYPE_CHECKING:
+    from shared_router.measuring.escalation import EscalationReport
     from shared_router.measuring.evaluation import RoutingReport
     from shared_router.router.router import Router
     from shared_router.training.finetuning.settings import FineTuning
@@ -279,6 +281,14 @@ def evaluate(
     full: Annotated[
         bool, typer.Option("--full", help="Print baselines, costs and tasks too.")
     ] = False,
+    escalate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CHECKS",
+            help="Measure what checks on recorded responses buy and cost: empty, length, refused, "
+            "tool_text, agreement, or module:function; several with commas between.",
+        ),
+    ] = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
@@ -293,22 +303,26 @@ def evaluate(
         max_quality_drop_absolute=max_quality_drop_absolute,
         cost_advantage=cost_advantage,
     )
-    sure = confidence_given(confidence)
+    sure, checks = confidence_given(confidence), checks_given(escalate)
     if plot is not None:
         _check_plot(plot, data, force=force)
     router = read_router(router_folder, **dials)
     chosen = read_data(data, split, task, usual="validation")
     with working("evaluating") as progress:
         report = router.evaluate(chosen, skip_seen=skip_seen, progress=progress, **sure, **dials)
+        how = {"skip_seen": skip_seen, **sure, **dials}
+        found = router.evaluate_escalation(chosen, checks, **how) if checks else None
     if skip_seen:
         say(f"Left out {report.left_out} queries that the router has seen; {report.n} remain.")
     if plot is not None:
         report.plot(plot)
         say(f"Drawn in {plot}.")
     if as_json:
-        print_json(report.to_dict())
-    else:
-        _show_evaluation(report, full=full)
+        print_json(report.to_dict() | ({"escalation": found.to_dict()} if found else {}))
+        return
+    _show_evaluation(report, full=full)
+    if found is not None:
+        _show_escalation(found)
 
 
 def _check_plot(plot: Path, data: list[Path], *, force: bool) -> None:
@@ -319,6 +333,12 @@ def _check_plot(plot: Path, data: list[Path], *, force: bool) -> None:
     check_suffix(plot)
     check_output(plot, data, force=force)
     check_plotting()
+
+
+def _show_escalation(report: "EscalationReport") -> None:
+    from shared_router.cli.tables_escalation import show_escalation
+
+    show_escalation(stdout_console(), report)
 
 
 def _show_evaluation(report: "RoutingReport", *, full: bool) -> None:

@@ -1,6 +1,8 @@
 """Arguments and options that several commands share."""
 
 # No `from __future__ import annotations` here: typer reads the annotations at run time.
+import importlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -125,6 +127,35 @@ def confidence_given(text: str | None) -> dict[str, Any]:
     except ValueError:
         value = text
     return {"confidence": confidence_from(value)}
+
+
+def checks_given(text: str | None) -> list[Any]:
+    """Read checks on answers: names, and `module:function`.
+
+    Raises:
+        ConfigurationError: If one is unknown, or cannot be imported.
+    """
+    from shared_router.deciding.escalation import checks_from
+    from shared_router.measuring.escalation import AGREEMENT
+
+    names = [name.strip() for name in (text or "").split(",") if name.strip()]
+    found = [_function(name) if ":" in name else name for name in names]
+    checks_from([each for each in found if each != AGREEMENT])
+    return found
+
+
+def _function(spec: str) -> Any:
+    """Import a function by `module:attribute`; it may stand in the working folder."""
+    from shared_router.errors import ConfigurationError
+
+    module, _, attribute = spec.partition(":")
+    sys.path.insert(0, "")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigurationError(f"--escalate {spec!r} cannot be imported: {error}.") from error
+    finally:
+        sys.path.remove("")
 
 
 def bounds_given(text: str | None) -> tuple[float, float] | None:

@@ -6,8 +6,6 @@ import asyncio
 import math
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from tenacity import (
@@ -20,6 +18,7 @@ from tenacity import (
 
 from shared_router.data.answers import as_judgement
 from shared_router.errors import ConfigurationError, HybridRoutingError
+from shared_router.support.model_errors import retry_after_s, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -153,16 +152,6 @@ async def judged(caller: Caller, score: Callable[..., Awaitable[Any]], *asked: A
     return replace(found, usage=found.usage.model_copy(update={"cost_usd": cost_usd}))
 
 
-def status_of(error: BaseException) -> int | None:
-    """Find the HTTP status that an error of an HTTP client carries."""
-    for owner in (error, getattr(error, "response", None)):
-        for name in ("status_code", "status", "code"):
-            value = getattr(owner, name, None)
-            if isinstance(value, int) and 100 <= value < 600:
-                return value
-    return None
-
-
 def may_pass(error: BaseException) -> bool:
     """Tell whether another attempt may succeed."""
     if not isinstance(error, Exception) or isinstance(error, OUR_OWN_FAULT):
@@ -171,32 +160,3 @@ def may_pass(error: BaseException) -> bool:
         return False
     status = status_of(error)
     return status is None or status >= 500 or status in PASSING_STATUS
-
-
-def retry_after_s(error: BaseException) -> float | None:
-    """Read `Retry-After`, in seconds or as a date, from an error or its response's headers."""
-    value = getattr(error, "retry_after", None)
-    for owner in (getattr(error, "response", None), error):
-        headers: Any = getattr(owner, "headers", None)
-        if value is None and hasattr(headers, "get"):
-            value = headers.get("retry-after") or headers.get("Retry-After")
-    return None if value is None else _seconds(str(value))
-
-
-def _seconds(value: str) -> float | None:
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            due = parsedate_to_datetime(value)
-        except ValueError:
-            return None
-        zoned = due if due.tzinfo else due.replace(tzinfo=UTC)
-        seconds = (zoned - datetime.now(UTC)).total_seconds()
-    return max(0.0, seconds) if math.isfinite(seconds) else None
-
-
-def error_kind(error: BaseException) -> str:
-    """Name an error by its class and status; never its message, which may quote the query."""
-    status = status_of(error)
-    return type(error).__name__ + (f" ({status})" if status else "")

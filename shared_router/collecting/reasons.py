@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import socket
 import ssl
-from typing import TYPE_CHECKING
 
-from shared_router.collecting.calls import error_kind, status_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from shared_router.support.model_errors import causes_of, error_kind, status_of
 
 BY_STATUS = {
     400: "the request was refused",
@@ -31,8 +27,6 @@ BY_KIND: tuple[tuple[type[BaseException], str], ...] = (
     (ssl.SSLError, "no secure connection"),
     (TimeoutError, "no answer in time"),
 )
-DEEPEST = 12
-"""Causes of an error that are looked at."""
 
 
 def error_reason(error: BaseException) -> str | None:
@@ -40,7 +34,7 @@ def error_reason(error: BaseException) -> str | None:
     status = status_of(error)
     if status is not None:
         return BY_STATUS.get(status)
-    causes = list(_causes(error))
+    causes = list(causes_of(error))
     for kind, reason in BY_KIND:
         if any(isinstance(cause, kind) for cause in causes):
             return reason
@@ -57,16 +51,3 @@ def fields_of(told: str | None) -> dict[str, str | None]:
     """Take apart what `told` said, for the list of failures: `error`, and `reason` where known."""
     kind, _, reason = (told or "").partition(": ")
     return {"error": kind or None} | ({"reason": reason} if reason else {})
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what it came of, groups taken apart."""
-    waiting = [error]
-    for _ in range(DEEPEST):
-        if not waiting:
-            return
-        each = waiting.pop(0)
-        yield each
-        below = each.exceptions if isinstance(each, BaseExceptionGroup) else ()
-        cause = each.__cause__ or each.__context__
-        waiting += [*below, *([cause] if cause else [])]

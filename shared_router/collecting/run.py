@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from shared_router.collecting.calls import Caller, error_kind, judged, status_of
+from shared_router.collecting.calls import Caller, judged
 from shared_router.collecting.output import write_data, write_failures
 from shared_router.collecting.reasons import OF_THE_QUERY, told
 from shared_router.collecting.report import CollectProgress, CollectReport, ModelTally
@@ -18,6 +18,7 @@ from shared_router.data.answers import Answer, as_judgement
 from shared_router.data.output import failures_path
 from shared_router.data.schema import storable
 from shared_router.errors import ConfigurationError, HybridRoutingError, MissingExtraError
+from shared_router.support.model_errors import error_kind, status_of
 from shared_router.support.model_names import told_names
 
 if TYPE_CHECKING:

@@ -1,366 +1,409 @@
-"""Deciding and trying, without I/O: generators that say what to do next and learn the outcome.
+"""The attempts of one call, without I/O: a generator that says whom to ask and learns the outcome.
 
-A generator yields `Score` or `Attempt` and receives the result, or has the exception thrown in.
-`drive` and `adrive` are the only places where something is really done; both fronts use them.
-Only `Exception` is fed back, so that cancellation passes through.
+It decides, then asks candidates one by one until one answers and no check rejects the answer.
+`Attempt` and `Pause` are what a driver does; all else is reckoned here, once for both fronts, sync
+and async, whole answers and streams.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Awaitable, Callable, Generator
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
-from shared_router.deciding.guarantee import UNRESOLVED
-from shared_router.deciding.guards import (
-    RoutingRequest,
-    allowed_candidates,
-    position_of,
-    unmeasured,
-)
-from shared_router.deciding.settings import check_promisable
-from shared_router.deciding.stickiness import sticky_position
-from shared_router.errors import ConfigurationError, ScoringError
-from shared_router.options import Asked
+from shared_router.deciding.escalation import first_rejection
+from shared_router.deciding.failures import OF_THE_SET_UP, Failure, are_alike, failure_of
+from shared_router.deciding.guards import allowed_candidates
+from shared_router.deciding.order import next_of, others, widest_first
+from shared_router.errors import AllCandidatesFailedError, CallTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Generator, Sequence
 
-    from shared_router.deciding.by_task import Setting
-    from shared_router.deciding.guarantee import Claim
-    from shared_router.deciding.guards import Allowed
-    from shared_router.deciding.rule import Rule
-    from shared_router.deciding.settings import Dialling
-    from shared_router.options import CallOptions, Dial
-    from shared_router.records import (
-        Candidate,
-        Reason,
-        RoutingDecision,
-        RoutingQuery,
-        TaskSource,
-    )
-    from shared_router.retrieval import RetrievalFacts
+    from shared_router.deciding.escalation import Answer, Check
+    from shared_router.deciding.guards import RoutingRequest
+    from shared_router.deciding.policy import Score
+    from shared_router.options import Fallback
+    from shared_router.records import Candidate, RoutingDecision, Why
 
-R = TypeVar("R")
+logger = logging.getLogger("hybrid_llm")
+
+KEPT_BACK_SHARE = 1 / 3
+LONGEST_KEPT_BACK_S = 20.0
+"""Of the time that is left, so large a share and at most so many seconds are kept for the
+candidates behind: one that hangs leaves them time to answer."""
+NOTE = "Raised by candidate {name!r}."
+NOT_ANSWERED: Any = object()
 
 
-@dataclass(frozen=True)
-class Score:
-    """Ask the driver to score one text."""
-
-    text: str = field(repr=False)
-    task: str | None = None
-    """The label to score it under; handed to the driver only where there is one."""
-    retrieval: RetrievalFacts | None = None
-    """What was retrieved for it; handed to the driver only where that is known."""
-    narrow: bool = False
-    """Whether the text is a message to be narrowed; handed to the driver only where it is."""
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What came of scoring a text; a driver may also send the scores alone."""
-
-    scores: Sequence[float]
-    task: str | None = None
-    """The task that the text itself tells."""
-    question: str | None = field(default=None, repr=False)
-    """What was scored in place of the text, where it had to be narrowed."""
-    truncated: bool = False
-    """Whether what was scored is longer than the router reads."""
-
-
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Attempt:
-    """Ask the driver to call the decided candidate."""
+    """Ask the driver to call a candidate."""
 
+    index: int
+    """Its position."""
     decision: RoutingDecision
+    """What the router chose."""
+    why: Why = "chosen"
+    """Why this one is asked."""
+    number: int = 1
+    """Which attempt of the call it is, from 1."""
+    held: bool = False
+    """Whether its answer may be rejected: nothing of it may be shown before."""
+    left_s: float | None = None
+    """Seconds it may take; `None` for no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Ask the driver to wait."""
+
+    seconds: float
+
+
+class Watch(Protocol):
+    """What is known of the candidates' health, by position; see `engine.breaker`."""
+
+    def ready(self, index: int) -> bool:
+        """Tell whether a candidate may be asked in its turn."""
+        ...
+
+    def answered(self, index: int) -> None:
+        """Note an answer."""
+        ...
+
+    def failed(self, index: int, failure: Failure) -> None:
+        """Note a failure."""
+        ...
+
+    def warn(self, index: int, failure: Failure) -> None:
+        """Say that the set-up of a candidate is wrong."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What the rules found; the engine makes a `RoutingDecision` of it."""
+class Terms:
+    """What holds for the attempts of all calls with the same options."""
 
-    index: int
-    reason: Reason
-    scores: tuple[float, ...] | None = None
-    threshold: float | None = None
-    error: str | None = None
-    task: str | None = None
-    task_source: TaskSource | None = None
-    setting: Setting | None = None
-    question: str | None = field(default=None, repr=False)
-    """What the query was narrowed to."""
-    truncated: bool = False
-    """Whether what was scored is longer than the router reads."""
+    candidates: Sequence[Candidate]
+    """From the cheapest to the reference."""
+    fallback: Fallback = "any"
+    """Who else is asked where one fails."""
+    checks: tuple[Check, ...] = ()
+    """What sends an answer to the next dearer one."""
+    call_timeout_s: float | None = None
+    """Seconds for the whole call, decision included."""
+    up_first: bool = False
+    """Whether no cheaper candidate is asked while a dearer one may answer."""
+    watch: Watch | None = None
+    """Learns of every outcome, and tells who rests."""
+    is_mendable: Callable[..., bool | None] | None = None
+    """The user's rule on errors."""
+    retries: Callable[[int], bool] = field(default_factory=lambda: always)
+    """Tells whether a candidate tries again by itself; then nobody asks it twice."""
+    clock: Callable[[], float] = time.monotonic
 
 
-@dataclass(frozen=True)
-class Policy:
-    """The rules in their order, for one router over its candidates."""
+@dataclass(slots=True)
+class Tried:
+    """One attempt as it went; a record is made of it where somebody listens."""
 
-    candidates: tuple[Candidate, ...]
-    """As bound, the reference last."""
-    rule: Rule
-    """Turns scores into a choice."""
-    dialling: Dialling
-    """Resolves dials."""
-    default: Asked
-    """The dial of a call that brings none, and the confidence of one that says none."""
+    attempt: Attempt
+    started: float
+    ended: float = 0.0
+    error: Exception | None = None
+    failure: Failure | None = None
+    rejected: str | None = None
+    answer: Any = field(default=NOT_ANSWERED, repr=False)
 
     @property
-    def reference(self) -> int:
-        """Position of the reference."""
-        return len(self.candidates) - 1
+    def answered(self) -> bool:
+        """Whether the candidate answered."""
+        return self.answer is not NOT_ANSWERED
 
-    def asked(self, options: CallOptions) -> Asked:
-        """Return the dial in force, who wrote it and how sure it must be."""
-        confidence = options.confidence or self.default.confidence
-        if options.dial is None:
-            return replace(self.default, confidence=confidence)
-        return Asked(options.dial, True, confidence)
 
-    def dial(self, request: RoutingRequest) -> Dial:
-        """Return the dial in force."""
-        return self.asked(request.options).dial
+def always(_: object) -> bool:
+    """Take it that a model tries again by itself, where nobody knows."""
+    return True
 
-    def claim(self, request: RoutingRequest) -> Claim:
-        """Say what the dial in force claims, where none was resolved for the call."""
-        try:
-            return self._setting(request, request.task).claim
-        except Exception:  # noqa: BLE001  (a router that is broken: the decision says so)
-            return UNRESOLVED
 
-    def check(self, options: CallOptions) -> None:
-        """Refuse options that no call can have; see `deciding`.
+class Attempts:
+    """One call's attempts: whom to ask next, and what came of each.
+
+    Args:
+        decision: What the router chose.
+        request: The call.
+        terms: What holds for its attempts.
+        read: Reads an answer for the checks.
+        started: When the call began, by the terms' clock.
+        committed: Tells whether something of an attempt that failed is seen outside already.
+    """
+
+    def __init__(
+        self,
+        decision: RoutingDecision,
+        request: RoutingRequest,
+        terms: Terms,
+        read: Callable[[Any], Answer],
+        started: float,
+        committed: Callable[[], bool] | None = None,
+    ) -> None:
+        self.decision, self.request, self.terms, self.read = decision, request, terms, read
+        self.started, self._committed = started, committed
+        self.broke_off = False
+        """Whether an attempt failed after something of it was seen: nobody else answers then."""
+        self.until = None if terms.call_timeout_s is None else started + terms.call_timeout_s
+        self.tried: list[Tried] = []
+        self.given: Tried | None = None
+        """The one whose answer is given."""
+        self._waiting: list[int] | None = None
+        self._rejected_at = -1
+        self._again: list[tuple[float, int]] = []
+        self._able: tuple[int, ...] | None = None
+
+    # -- what is done next ----------------------------------------------------------------------
+
+    def next_step(self) -> Attempt | Pause | None:
+        """Return what is done next; `None` where nobody is left, or no time.
 
         Raises:
-            ConfigurationError: If the route names no candidate, or the dial cannot be resolved.
+            CallTimeoutError: If the decision took all the time there was.
         """
-        if options.route is not None:
-            position_of(options.route, self.candidates)
-        elif options.dial is not None or options.confidence is not None:
-            self._resolved(options, options.task)
-
-    def deciding(self, request: RoutingRequest) -> Generator[Score, Any, Verdict]:
-        """Decide one call: forced > capability and context window > sticky > score.
-
-        Raises:
-            ConfigurationError: If the call's own options are wrong. Content never raises.
-        """
-        task = request.task
-        try:
-            verdict = yield from self._deciding(request, task)
-        except ConfigurationError:
-            raise
-        except Exception as error:  # noqa: BLE001  (a chain never breaks because the router did)
-            verdict = self.failed(request, error)
-        if task is None:
-            return verdict
-        return replace(verdict, task=task, task_source="given")
-
-    def failed(self, request: RoutingRequest, error: Exception) -> Verdict:
-        """Send a call to the last candidate that can serve it, and say why."""
-        try:
-            index = allowed_candidates(request, self.candidates).indices[-1]
-        except (AttributeError, TypeError):  # candidates that say of themselves what is no number
-            index = self.reference
-        return Verdict(index=index, reason="router_error", error=type(error).__name__)
-
-    def _setting(self, request: RoutingRequest, task: str | None) -> Setting:
-        """Resolve the dial in force; where the call brought none, it is not at fault."""
-        options = request.options
-        try:
-            return self._resolved(options, task, unmeasured(request) or self._unlike(request))
-        except ConfigurationError as error:
-            if options.dial is not None or options.confidence is not None:
-                raise
-            raise ScoringError("The router cannot resolve its own dial.") from error
-
-    def _unlike(self, request: RoutingRequest) -> str | None:
-        if request.query is None:
+        if not self.tried:
+            return self._first()
+        if self._over():
             return None
-        facts, task = request.query.retrieval, request.task
-        return self.dialling.unlike(with_retrieval=facts is not None, with_task=bool(task))
+        waiting = self._dearer() if self._rejected_at >= 0 else self._waiting
+        if waiting:
+            return self._attempt(self._next(waiting), self._why())
+        return self._once_more()
 
-    def _resolved(
-        self, options: CallOptions, task: str | None, why_void: str | None = None
-    ) -> Setting:
-        asked = self.asked(options)
-        if options.confidence is not None:
-            check_promisable(asked, self.dialling.void)
-        return self.dialling.resolve(asked, task, why_void)
+    def _first(self) -> Attempt:
+        if self._over():
+            raise self._late()
+        watch, chosen = self.terms.watch, self.decision.index
+        if watch is None or watch.ready(chosen):
+            return self._attempt(chosen, "chosen")
+        self._waiting = [chosen, *self._others()]
+        first = self._next(self._waiting)
+        return self._attempt(first, "chosen" if first == chosen else "resting")
 
-    def _deciding(
-        self, request: RoutingRequest, task: str | None
-    ) -> Generator[Score, Any, Verdict]:
-        if request.options.route is not None:
-            index = position_of(request.options.route, self.candidates)
-            return Verdict(index=index, reason="forced")
-        dial = self.dial(request)
-        setting = self._setting(request, task)
-        allowed = allowed_candidates(request, self.candidates)
-        settled = self._settled(request, setting, allowed)
-        if settled is not None:
-            return settled
-        try:
-            label = self.label_for(dial, setting, task)
-            scored = self._checked((yield _score_of(request.query, label)))
-        except Exception as error:  # noqa: BLE001  (a chain never breaks because the router did)
-            verdict = _verdict(allowed.indices[-1], "router_error", setting)
-            return replace(verdict, error=type(error).__name__)
-        if task is not None or scored.task is None:
-            return self._by_score(scored, setting, allowed)
-        setting = self._setting(request, scored.task)
-        verdict = self._by_score(scored, setting, allowed)
-        return replace(verdict, task=scored.task, task_source="predicted")
+    @property
+    def able(self) -> tuple[int, ...]:
+        """Positions of the candidates that can serve the call."""
+        if self._able is None:
+            self._able = allowed_candidates(self.request, self.terms.candidates).indices
+        return self._able
 
-    def _settled(
-        self, request: RoutingRequest, setting: Setting, allowed: Allowed
-    ) -> Verdict | None:
-        """Decide what needs no score."""
-        if len(allowed.indices) == 1 and allowed.reason is not None:
-            return _verdict(allowed.indices[0], allowed.reason, setting)
-        sticky = sticky_position(request.sticky_to, allowed, self.candidates)
-        if sticky is not None:
-            return _verdict(sticky, "sticky", setting)
-        if request.query is None or not request.query.text.strip():
-            index = self._without_query(request.without_query_to, allowed)
-            return _verdict(index, "no_query", setting)
-        if setting.refused and not self._tells(request.task):
-            return _verdict(allowed.indices[-1], "no_promise", setting)
-        return None
+    def _others(self) -> list[int]:
+        return others(self.decision.index, self.terms.fallback, self.able, self.terms.candidates)
 
-    def _tells(self, task: str | None) -> bool:
-        """Tell whether the text itself will say the task, and with it what is promised."""
-        tasks = self.dialling.tasks
-        return task is None and tasks is not None and tasks.by == "predicted"
+    def _next(self, waiting: Sequence[int]) -> int:
+        watch = self.terms.watch
+        ready = watch.ready if watch else lambda _: True
+        return next_of(waiting, self.decision.index, ready, up_first=self.terms.up_first)
 
-    def _without_query(self, name: str | None, allowed: Allowed) -> int:
-        """Return where a call without a query goes: the reference, unless another was named."""
-        if name is not None:
-            named = position_of(name, self.candidates)
-            if named in allowed.indices:
-                return named
-        return allowed.indices[-1]
+    def _why(self) -> Why:
+        return "escalated" if self._rejected_at >= 0 else "fallback"
 
-    def label_for(self, dial: Dial, setting: Setting, task: str | None) -> str | None:
-        """Choose the label to score under: that of the curve in force, which was scored so.
+    def _dearer(self) -> list[int]:
+        """List who may give a better answer than the one that was rejected."""
+        asked = {tried.attempt.index for tried in self.tried}
+        return [index for index in self.able if index > self._rejected_at and index not in asked]
 
-        A bare threshold belongs to no curve, so that the call's own label stands.
-        """
-        if self.dialling.tasks is not None and self.dialling.tasks.by == "predicted":
-            return None
-        return task if dial.name == "threshold" else setting.task
-
-    def _checked(self, outcome: Any) -> Scored:
-        found = outcome if isinstance(outcome, Scored) else Scored(outcome)
-        row = tuple(np.asarray(found.scores, dtype=np.float64).ravel().tolist())
-        if len(row) != self.reference or not all(map(math.isfinite, row)):
-            raise ScoringError(
-                f"A scorer returns {self.reference} finite numbers a query; got {len(row)}."
-            )
-        return replace(found, scores=row)
-
-    def _by_score(self, scored: Scored, setting: Setting, allowed: Allowed) -> Verdict:
-        scores = scored.scores
-        masked = [s if i in allowed.indices else -math.inf for i, s in enumerate(scores)]
-        index = self.rule.choose_one(masked, setting.threshold)
-        reason: Reason = "no_promise" if setting.refused else "score"
-        if index not in allowed.indices:
-            index = max(allowed.indices, key=lambda i: scores[i])
-            reason = allowed.reason or "capability"
-        return replace(
-            _verdict(index, reason, setting),
-            scores=tuple(scores),
-            question=scored.question,
-            truncated=scored.truncated,
+    def _attempt(self, index: int, why: Why) -> Attempt:
+        if self._waiting and index in self._waiting:
+            self._waiting.remove(index)
+        return Attempt(
+            index,
+            self.decision,
+            why,
+            len(self.tried) + 1,
+            held=bool(self.terms.checks) and index < self.able[-1],
+            left_s=None if self.until is None else self._left_s(index, self.until),
         )
 
+    def _left_s(self, index: int, until: float) -> float:
+        left_s = max(0.0, until - self.terms.clock())
+        if not self._somebody_behind(index):
+            return left_s
+        return left_s - min(left_s * KEPT_BACK_SHARE, LONGEST_KEPT_BACK_S)
 
-def _score_of(query: RoutingQuery | None, label: str | None) -> Score:
-    """Ask for the score of a call's query."""
-    if query is None:
-        return Score("", label)
-    return Score(query.text, label, query.retrieval, narrow=query.ways is not None)
+    def _somebody_behind(self, index: int) -> bool:
+        if self._rejected_at >= 0:
+            return any(other > index for other in self._dearer())
+        waiting = self._others() if self._waiting is None else self._waiting
+        return any(other != index for other in waiting)
+
+    def _once_more(self) -> Attempt | Pause | None:
+        """Wait for a candidate that named a time, where the call has the time and nobody retried.
+
+        It is asked once more at most.
+        """
+        if not self._again:
+            return None
+        due, index = min(self._again)
+        now = self.terms.clock()
+        if due > now:
+            return Pause(due - now)
+        self._again = []
+        return self._attempt(index, "chosen" if index == self.decision.index else "fallback")
+
+    # -- what came of it ------------------------------------------------------------------------
+
+    def failed(self, tried: Tried, error: Exception) -> None:
+        """Note an error.
+
+        Raises:
+            Exception: The error itself, where no other candidate may mend it.
+        """
+        terms, index = self.terms, tried.attempt.index
+        structured = self.request.needs_structured_output
+        failure = failure_of(error, terms.is_mendable, structured=structured)
+        tried.error, tried.failure = error, failure
+        note(error, terms.candidates[index].name)
+        if self._committed is not None and self._committed():
+            self.broke_off = True
+            self._tell(index, failure)
+            raise error
+        if failure.kind == "schema" and self._checks_schema():
+            tried.rejected, self._rejected_at = "schema", index
+            return
+        self._tell(index, failure)
+        if not failure.mendable:
+            raise error
+        self._line_up(index, failure)
+
+    def _checks_schema(self) -> bool:
+        return any(check.name == "schema" for check in self.terms.checks)
+
+    def _tell(self, index: int, failure: Failure) -> None:
+        watch = self.terms.watch
+        if watch is None:
+            return
+        watch.failed(index, failure)
+        if failure.kind in OF_THE_SET_UP:
+            watch.warn(index, failure)
+
+    def _line_up(self, index: int, failure: Failure) -> None:
+        """Put those behind a failed candidate in order."""
+        if self._waiting is None:
+            self._waiting = self._others()
+        if failure.kind == "context_overflow":
+            self._waiting = widest_first(self._waiting, self.terms.candidates)
+        if failure.retry_after_s is not None and self._may_ask_again(index):
+            due = self.terms.clock() + failure.retry_after_s
+            if self.until is not None and due < self.until:
+                self._again.append((due, index))
+
+    def _may_ask_again(self, index: int) -> bool:
+        asked = [tried.attempt.index for tried in self.tried]
+        return len(set(asked)) == len(asked) and not self.terms.retries(index)
+
+    def accepted(self, tried: Tried, answer: Any) -> bool:
+        """Note an answer, and tell whether it is given."""
+        tried.answer = answer
+        if self.terms.watch is not None:
+            self.terms.watch.answered(tried.attempt.index)
+        if tried.attempt.held:
+            tried.rejected = self._rejection(answer)
+        if tried.rejected is not None:
+            self._rejected_at = tried.attempt.index
+            return False
+        self.given = tried
+        return True
+
+    def _rejection(self, answer: Any) -> str | None:
+        """Check an answer; one that cannot be read is not lost because of that."""
+        try:
+            read = self.read(answer)
+        except Exception as error:  # noqa: BLE001  (see above)
+            logger.warning("Reading an answer raised %s: not checked.", type(error).__name__)
+            return None
+        return first_rejection(read, self.terms.checks)
+
+    def end(self) -> None:
+        """Give the best answer in hand, or raise what came of the attempts.
+
+        An answer that a check rejected is better than none, where nobody gives a better one.
+
+        Raises:
+            CallTimeoutError: If the time was over.
+            AllCandidatesFailedError: If several failed.
+            Exception: The only error, or the last one of answers that did not fit their schema.
+        """
+        in_hand = [tried for tried in self.tried if tried.answered]
+        if in_hand and self.terms.fallback not in ("up", "off"):
+            self.given = in_hand[-1]
+            return
+        errors = [tried.error for tried in self.tried if tried.error is not None]
+        if self._over():
+            raise self._late()
+        alone = len({tried.attempt.index for tried in self.tried}) == 1
+        if alone or len(errors) == 1 or all(tried.rejected for tried in self.tried):
+            raise errors[-1]
+        if are_alike(errors):  # what each finds wrong is the call's, not the models'
+            raise errors[0]
+        raise self._all_failed(errors)
+
+    def _all_failed(self, errors: list[Exception]) -> AllCandidatesFailedError:
+        names = (self.terms.candidates[tried.attempt.index].name for tried in self.tried)
+        shown = ", ".join(map(repr, dict.fromkeys(names)))
+        return AllCandidatesFailedError(f"Every candidate that was asked failed: {shown}.", errors)
+
+    def _over(self) -> bool:
+        return self.until is not None and self.terms.clock() >= self.until
+
+    def _late(self) -> CallTimeoutError:
+        """Make the error of a call whose time is over; what failed before is its cause."""
+        errors = [tried.error for tried in self.tried if tried.error is not None]
+        late = CallTimeoutError(
+            f"The call took longer than call_timeout_s={self.terms.call_timeout_s:g}; candidates "
+            f"asked: {len(self.tried)}. Give it more, or its models shorter limits of their own."
+        )
+        if errors:
+            late.__cause__ = errors[0] if len(errors) == 1 else self._all_failed(errors)
+        return late
 
 
-def _verdict(index: int, reason: Reason, setting: Setting) -> Verdict:
-    return Verdict(index=index, reason=reason, threshold=setting.threshold, setting=setting)
+def note(error: BaseException, name: str) -> None:
+    """Note on an error which candidate raised it."""
+    told = NOTE.format(name=name)
+    if told not in getattr(error, "__notes__", ()):
+        error.add_note(told)
 
 
 def attempting(
     deciding: Generator[Score, Any, RoutingDecision],
-    tell: Callable[[RoutingDecision], None],
-) -> Generator[Score | Attempt, Any, Any]:
-    """Decide, tell of it, then try the chosen candidate; its own errors are the caller's."""
+    begin: Callable[[RoutingDecision], Attempts],
+) -> Generator[Score | Attempt | Pause, Any, Attempts]:
+    """Decide, then ask candidates until one answers; the one loop over attempts there is.
+
+    Args:
+        deciding: Yields what is scored, and returns the decision.
+        begin: Tells of the decision, and returns the call's attempts.
+
+    Returns:
+        The attempts; `given` is the one whose answer is given.
+    """
     decision = yield from deciding
-    tell(decision)
-    return (yield Attempt(decision))
-
-
-Attempted = Callable[["RoutingDecision"], Any]
-AsyncAttempted = Callable[["RoutingDecision"], Awaitable[Any]]
-
-
-def drive(
-    steps: Generator[Score | Attempt, Any, R] | Generator[Score, Any, R],
-    score: Callable[..., Any],
-    attempt: Attempted | None = None,
-) -> R:
-    """Drive a generator to its end, synchronously."""
-    try:
-        step = next(steps)
-        while True:
-            try:
-                outcome = score(*_asked(step)) if isinstance(step, Score) else _call(attempt, step)
-            except Exception as error:  # noqa: BLE001  (the generator decides what it means)
-                step = steps.throw(error)
-            else:
-                step = steps.send(outcome)
-    except StopIteration as end:
-        return end.value  # type: ignore[no-any-return]
-    finally:
-        steps.close()
-
-
-async def adrive(
-    steps: Generator[Score | Attempt, Any, R] | Generator[Score, Any, R],
-    score: Callable[..., Awaitable[Any]],
-    attempt: AsyncAttempted | None = None,
-) -> R:
-    """Drive a generator to its end, asynchronously."""
-    try:
-        step = next(steps)
-        while True:
-            try:
-                if isinstance(step, Score):
-                    outcome: Any = await score(*_asked(step))
-                else:
-                    outcome = await _call(attempt, step)
-            except Exception as error:  # noqa: BLE001  (the generator decides what it means)
-                step = steps.throw(error)
-            else:
-                step = steps.send(outcome)
-    except StopIteration as end:
-        return end.value  # type: ignore[no-any-return]
-    finally:
-        steps.close()
-
-
-def _asked(step: Score) -> tuple[Any, ...]:
-    """What the driver's scorer is called with: the text, and what else is known."""
-    if step.narrow:
-        return step.text, step.task, step.retrieval, True
-    if step.retrieval is not None:
-        return step.text, step.task, step.retrieval
-    return (step.text,) if step.task is None else (step.text, step.task)
-
-
-def _call(attempt: Attempted | None, step: Attempt) -> Any:
-    if attempt is None:
-        raise TypeError("This generator tries candidates: give the driver an `attempt`.")
-    return attempt(step.decision)
+    attempts = begin(decision)
+    clock = attempts.terms.clock
+    while (step := attempts.next_step()) is not None:
+        if isinstance(step, Pause):
+            yield step
+            continue
+        tried = Tried(step, clock())
+        attempts.tried.append(tried)
+        try:
+            answer = yield step
+        except Exception as error:  # noqa: BLE001  (the rules decide what it means)
+            tried.ended = clock()
+            attempts.failed(tried, error)
+        else:
+            tried.ended = clock()
+            if attempts.accepted(tried, answer):
+                return attempts
+    attempts.end()
+    return attempts

@@ -11,8 +11,8 @@ from shared_router.records import RoutingDecision
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from shared_router.deciding.attempts import Policy, Verdict
     from shared_router.deciding.guards import RoutingRequest
+    from shared_router.deciding.policy import Policy, Verdict
     from shared_router.records import RoutingQuery
     from shared_router.retrieval import RetrievalFacts, RetrievalSource
 
@@ -62,9 +62,7 @@ def decision_record(
         that of a router that failed: a chain never breaks because of a record.
     """
     try:
-        return _whole_record(verdict, request, policy, router, hashed, record_query).model_copy(
-            update={"latency_ms": latency_ms}
-        )
+        return _whole_record(verdict, request, policy, router, hashed, record_query, latency_ms)
     except Exception as error:  # noqa: BLE001  (whatever it is, the call goes on)
         failed = verdict if verdict.reason == "forced" else policy.failed(request, error)
         return RoutingDecision(
@@ -84,6 +82,7 @@ def _whole_record(
     router: Named,
     hashed: Callable[[str], str] | None,
     record_query: bool,
+    latency_ms: float,
 ) -> RoutingDecision:
     query, dial = query_of(verdict, request), policy.dial(request)
     scored = verdict.scores is not None
@@ -106,6 +105,7 @@ def _whole_record(
         retrieval_source=told,
         router_name=router.name,
         router_version=router.version,
+        latency_ms=latency_ms,
         query_length=len(query.text) if query else None,
         query_truncated=verdict.truncated,
         query_hash=hashed(query.text) if query and hashed else None,

@@ -70,8 +70,13 @@ class Allowed:
     """Why others were left out; `None` where none was."""
 
 
-def position_of(name: str, candidates: Sequence[Candidate]) -> int:
+def position_of(name: str, candidates: Sequence[Candidate], option: str = "route") -> int:
     """Find a candidate by name, by alias, or as `small` (the first) or `large` (the last).
+
+    Args:
+        name: The name.
+        candidates: All candidates.
+        option: What names it, for the message.
 
     Raises:
         CandidateError: If no candidate answers to the name.
@@ -85,7 +90,9 @@ def position_of(name: str, candidates: Sequence[Candidate]) -> int:
     if name in ("small", "large"):
         return 0 if name == "small" else len(candidates) - 1
     names = ", ".join(repr(candidate.name) for candidate in candidates)
-    raise CandidateError(f"route={name!r} names no candidate; there are {names}, small and large.")
+    raise CandidateError(
+        f"{option}={name!r} names no candidate; there are {names}, small and large."
+    )
 
 
 def allowed_candidates(request: RoutingRequest, candidates: Sequence[Candidate]) -> Allowed:

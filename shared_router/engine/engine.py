@@ -10,13 +10,17 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from shared_router.asking.questions import GuessedQueryWarning, warn_of_guess
-from shared_router.deciding.attempts import adrive, attempting, drive
+from shared_router.deciding.attempts import attempting
 from shared_router.deciding.decision import decision_record
+from shared_router.deciding.drivers import adrive, drive
 from shared_router.deciding.guarantee import OTHER_CANDIDATES
 from shared_router.deciding.settings import check_promisable
 from shared_router.engine.binding import as_router, check_binding, other_models, priced, renamed
+from shared_router.engine.breaker import Breakers
+from shared_router.engine.calls import Call
 from shared_router.engine.deadline import Deadline
 from shared_router.engine.promised import said_of_limit
+from shared_router.engine.terms import CallSettings, TermsOf
 from shared_router.errors import ConfigurationError
 from shared_router.options import USUAL_CONFIDENCE, Asked, confidence_from
 from shared_router.support.once import warn_once
@@ -26,10 +30,12 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Generator, Iterable, Sequence
 
-    from shared_router.deciding.attempts import AsyncAttempted, Attempted, Score, Verdict
     from shared_router.deciding.guards import RoutingRequest
+    from shared_router.deciding.policy import Score, Verdict
+    from shared_router.engine.breaker import Health
+    from shared_router.engine.calls import Hands
     from shared_router.options import CallOptions, Confidence, Dial
-    from shared_router.records import Candidate, RoutingDecision
+    from shared_router.records import CallRecord, Candidate, RoutingDecision
     from shared_router.router.router import Router
 
 logger = logging.getLogger("hybrid_llm")
@@ -55,6 +61,10 @@ class RoutingEngine:
             names.
         record_query: Whether decisions hold the query's text, for listeners and events.
         on_decision: Called with every decision; what one raises is logged, not raised.
+        settings: How calls are made: fallback, escalation, time limit and breakers.
+        on_call: Called with the record of every call, at its end; what one raises is logged.
+        breakers: Breakers to go on with, as a copy does; new ones where `None`.
+        retries: Tells of a candidate's model whether it tries again by itself.
         hash_key: Key of the query hashes in decisions; drawn anew per engine by default. Give one
             to compare hashes across processes.
 
@@ -80,6 +90,10 @@ class RoutingEngine:
         same_models: bool = False,
         record_query: bool = False,
         on_decision: Iterable[Callable[[RoutingDecision], object]] = (),
+        settings: CallSettings | None = None,
+        on_call: Iterable[Callable[[CallRecord], object]] = (),
+        breakers: Breakers | None = None,
+        retries: Callable[[Any], bool] | None = None,
         hash_key: bytes | None = None,
     ) -> None:
         if not 0 < timeout_s <= LONGEST_TIMEOUT_S:
@@ -107,7 +121,13 @@ class RoutingEngine:
             )
         self.record_query = record_query
         self.on_decision = tuple(on_decision)
-        _check_listeners(self.on_decision)
+        self.on_call = tuple(on_call)
+        _check_listeners("on_decision", self.on_decision)
+        _check_listeners("on_call", self.on_call)
+        self.breakers = breakers or Breakers([candidate.name for candidate in self.candidates])
+        self._terms = TermsOf(
+            self.candidates, self.asked, settings or CallSettings(), self.breakers, retries
+        )
         self._deadline = Deadline(timeout_s)
         self._said_unknown = False
         self._hash_key = (hash_key or secrets.token_bytes(32))[:64]
@@ -154,6 +174,7 @@ class RoutingEngine:
             ConfigurationError: If the route names no candidate, or the dial cannot be resolved.
         """
         self.policy.check(options)
+        self._terms.check(options)
 
     def decide(self, request: RoutingRequest) -> RoutingDecision:
         """Preview the decision of one call: no model is called and no listener is told.
@@ -167,23 +188,53 @@ class RoutingEngine:
         """Preview without blocking the event loop; see `decide`."""
         return await adrive(self._deciding(request), self._ascore)
 
-    def call(self, request: RoutingRequest, attempt: Attempted) -> Any:
+    def call(self, request: RoutingRequest, hands: Hands) -> Call:
         """Decide one call, then make it.
 
         Args:
             request: The call.
-            attempt: Calls the candidate of the decision it is given, and returns its answer.
+            hands: What the front does for it.
 
         Returns:
-            The answer.
-        """
-        steps = attempting(self._deciding(request), self._tell)
-        return drive(steps, self._score, attempt)
+            The call, with its answer; a stream's chunks are drawn from it.
 
-    async def acall(self, request: RoutingRequest, attempt: AsyncAttempted) -> Any:
+        Raises:
+            AllCandidatesFailedError: If several candidates failed; a single error is raised itself.
+            CallTimeoutError: If it took longer than its time limit.
+            ConfigurationError: If the call's own options are wrong.
+        """
+        call = self._call(request, hands)
+        steps = attempting(self._deciding(request), call.begin)
+        try:
+            drive(steps, self._score, call.attempt)
+        except BaseException as error:
+            call.failed(error)
+            raise
+        return call.settled()
+
+    async def acall(self, request: RoutingRequest, hands: Hands) -> Call:
         """Decide one call, then make it, without blocking the event loop; see `call`."""
-        steps = attempting(self._deciding(request), self._tell)
-        return await adrive(steps, self._ascore, attempt)
+        call = self._call(request, hands)
+        steps = attempting(self._deciding(request), call.begin)
+        try:
+            await adrive(steps, self._ascore, call.aattempt)
+        except BaseException as error:
+            call.failed(error)
+            raise
+        return call.settled()
+
+    def _call(self, request: RoutingRequest, hands: Hands) -> Call:
+        terms = self._terms.of(request, streams=hands.streams)
+        return Call(request, hands, terms, self._tell, self.on_call)
+
+    def health(self) -> list[Health]:
+        """Say how each candidate does in this process, in their order."""
+        return [breaker.health() for breaker in self.breakers]
+
+    def reset(self) -> None:
+        """Forget all failures of the candidates: none rests any more."""
+        for breaker in self.breakers:
+            breaker.reset()
 
     def _deciding(self, request: RoutingRequest) -> Generator[Score, Any, RoutingDecision]:
         started = time.perf_counter()
@@ -243,10 +294,10 @@ def _warn_of_guess(ways: str) -> None:
         logger.warning("%s", warning)
 
 
-def _check_listeners(listeners: Iterable[Callable[[RoutingDecision], object]]) -> None:
+def _check_listeners(name: str, listeners: Iterable[Callable[..., object]]) -> None:
     for listener in listeners:
         if inspect.iscoroutinefunction(listener):
             raise ConfigurationError(
-                f"on_decision takes plain functions; {listener.__qualname__} is a coroutine "
+                f"{name} takes plain functions; {listener.__qualname__} is a coroutine "
                 "function and would never run. Schedule it from a plain one."
             )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from shared_router.deciding.attempts import always
+from shared_router.engine.breaker import Breaker, Breakers
 from shared_router.engine.engine import RoutingEngine
+from shared_router.engine.terms import CallSettings
 from shared_router.errors import CandidateError, ConfigurationError
 from shared_router.options import confidence_from, dial_from
 from shared_router.records import Candidate
@@ -92,6 +95,8 @@ class ModelKind:
     """The name a model's provider calls it by."""
     describe: Callable[[Candidate], Candidate]
     """Fills in what the model itself tells."""
+    retries: Callable[[Any], bool] = field(default_factory=lambda: always)
+    """Tells whether a model tries again by itself where a call fails."""
 
 
 def bind(wrapper: Any, kind: ModelKind) -> list[Candidate]:
@@ -163,8 +168,20 @@ def described(
     )
 
 
-def engine_of(wrapper: Any, candidates: Sequence[Candidate]) -> RoutingEngine:
+def engine_of(
+    wrapper: Any,
+    candidates: Sequence[Candidate],
+    kind: ModelKind,
+    before: RoutingEngine | None = None,
+) -> RoutingEngine:
     """Bind a wrapper's models to its router.
+
+    Args:
+        wrapper: The wrapper.
+        candidates: Its models.
+        kind: How its models are read.
+        before: The engine of the wrapper that it is a copy of: models that are the same go on with
+            their breakers.
 
     Raises:
         ConfigurationError: If the models, the router or the dials are wrong.
@@ -178,7 +195,24 @@ def engine_of(wrapper: Any, candidates: Sequence[Candidate]) -> RoutingEngine:
         same_models=wrapper.same_models,
         record_query=wrapper.record_query,
         on_decision=wrapper.on_decision,
+        settings=CallSettings.read(wrapper),
+        on_call=wrapper.on_call,
+        breakers=_breakers(candidates, before),
+        retries=kind.retries,
     )
+
+
+def _breakers(candidates: Sequence[Candidate], before: RoutingEngine | None) -> Breakers:
+    names = [candidate.name for candidate in candidates]
+    if before is None:
+        return Breakers(names)
+    known = list(zip(before.candidates, before.breakers, strict=True))
+
+    def of(candidate: Candidate) -> Breaker | None:
+        same = (breaker for each, breaker in known if each.model is candidate.model)
+        return next(same, None)
+
+    return Breakers(names, [of(candidate) for candidate in candidates])
 
 
 def _bundled(wrapper: Any, candidates: Sequence[Candidate]) -> str:

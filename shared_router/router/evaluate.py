@@ -8,6 +8,7 @@ import numpy as np
 
 from shared_router.deciding.curve import resolve_dial
 from shared_router.errors import DataError
+from shared_router.measuring.escalation import measure_escalation
 from shared_router.measuring.evaluation import OutcomeTable, RoutingReport, compare, figures_at_dial
 from shared_router.measuring.task_figures import figures_by_task
 from shared_router.router.judged import judged
@@ -18,10 +19,13 @@ from shared_router.support.progress import counter
 from shared_router.training.neighbours import neighbour_mean
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from shared_router.data.dataset import RoutingDataset
     from shared_router.deciding.curve import CalibrationCurve
+    from shared_router.measuring.escalation import EscalationReport
     from shared_router.options import Confidence, Dial
     from shared_router.router.state import RouterState
     from shared_router.support.progress import Progress
@@ -68,6 +72,25 @@ def evaluate(
         left_out=len(given) - len(complete),
         **judged(router, complete, scores, outcomes, dial, confidence, resamples),
     )
+
+
+def escalation(
+    router: RouterState,
+    data: RoutingDataset,
+    checks: Sequence[Any],
+    dial: Dial | None,
+    confidence: Confidence,
+    resamples: int,
+    skip_seen: bool = False,
+) -> EscalationReport:
+    """Measure what checks on answers buy and cost; see `Router.evaluate_escalation`."""
+    given = data.candidates(router.candidates)
+    complete = fresh(router, given) if skip_seen else unseen(router, given, "evaluate")
+    choice = np.zeros(len(complete), dtype=np.intp)
+    if dial is not None:
+        setting = router.setting_of(dial, confidence)
+        choice = router.rule.choose(_scores(router, complete, None), setting.threshold)
+    return measure_escalation(complete, router.candidates, choice, checks, resamples)
 
 
 def _at_dial(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from shared_router.deciding.by_task import LEAST_PER_TASK
 from shared_router.measuring.bootstrap import RESAMPLES
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from shared_router.data.dataset import RoutingDataset
     from shared_router.data.labels import LabelKind
     from shared_router.deciding.by_task import ByTask
+    from shared_router.measuring.escalation import EscalationReport
     from shared_router.measuring.evaluation import RoutingReport
     from shared_router.measuring.transfer import TransferReport
     from shared_router.options import Confidence, Dial
@@ -205,6 +206,36 @@ class Router(RouterState):
 
         sure = confidence_from(confidence)
         return evaluate(self, data, only_dial(dial), sure, resamples, progress, skip_seen)
+
+    def evaluate_escalation(
+        self,
+        data: RoutingDataset,
+        checks: Sequence[Any],
+        *,
+        resamples: int = RESAMPLES,
+        skip_seen: bool = False,
+        confidence: Confidence = USUAL_CONFIDENCE,
+        **dial: float,
+    ) -> EscalationReport:
+        """Measure what checks on answers buy and cost, on recorded responses.
+
+        Args:
+            data: Queries with outcomes, and responses of all candidates but the reference.
+            checks: Names (`empty`, `refused` and so on), functions of a response's text, or
+                `agreement` of its samples.
+            resamples: Bootstrap resamples behind the intervals.
+            skip_seen: Whether to leave out queries it was fitted on.
+            confidence: How sure a limit must be.
+            **dial: One dial; without, every question is sent to the cheapest candidate first.
+
+        Raises:
+            DataError: If responses are missing.
+            ConfigurationError: If a check or a dial is wrong.
+        """
+        from shared_router.router.evaluate import escalation
+
+        sure, only = confidence_from(confidence), only_dial(dial)
+        return escalation(self, data, checks, only, sure, resamples, skip_seen)
 
     def transfer_report(
         self,

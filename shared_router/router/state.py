@@ -11,13 +11,14 @@ import numpy as np
 
 from shared_router.asking.questions import narrowed
 from shared_router.data.labels import LABEL_KINDS
-from shared_router.deciding.attempts import Policy, Scored, drive
 from shared_router.deciding.by_task import check_calibration
 from shared_router.deciding.checks import check_costs
 from shared_router.deciding.curve import resolve_dial
 from shared_router.deciding.decision import decision_record
+from shared_router.deciding.drivers import drive
 from shared_router.deciding.guarantee import OTHER_ARITHMETIC, OTHER_CANDIDATES
 from shared_router.deciding.guards import RoutingRequest
+from shared_router.deciding.policy import Policy, Scored
 from shared_router.deciding.pooling import check_out_of_fold, pooled_curve
 from shared_router.deciding.rule import rule_of
 from shared_router.deciding.settings import Dialling

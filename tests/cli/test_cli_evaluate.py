@@ -150,3 +150,66 @@ def test_without_matplotlib_the_extra_is_named(judged, tmp_path, monkeypatch):
     assert result.exit_code == 1
     assert "hybrid-llm[plot]" in result.stderr
     assert judged("--json").exit_code == 0
+
+
+# -- escalation -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def answered(fresh: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same outcomes with responses: empty where the small model is wrong."""
+    made = RoutingDataset.load(fresh)
+
+    def with_responses(record: Any) -> Any:
+        told = {
+            name: each.model_copy(
+                update={"response": tuple("four" * (q > 0) for q in each.quality)}
+            )
+            for name, each in record.outcomes.items()
+        }
+        return record.model_copy(update={"outcomes": told})
+
+    path = tmp_path_factory.mktemp("data") / "answered.jsonl"
+    RoutingDataset(tuple(map(with_responses, made)), name="answered").save(path)
+    return path
+
+
+def test_escalation_is_measured_on_recorded_responses(folder, answered):
+    done = invoke("evaluate", folder, answered, "--split", "test", "--escalate", "empty,refused")
+    assert done.exit_code == 0, done.output
+    printed = in_one_line(done.stdout)
+    assert "Escalation by empty, refused, on 150 queries with recorded responses" in printed
+    assert "as many at random" in printed
+    assert "$ per 1,000" in printed
+    asked = ["--cost-advantage", "0.5", "--json", "--escalate", "empty"]
+    found = json.loads(invoke("evaluate", folder, answered, "--split", "test", *asked).stdout)
+    assert found["escalation"]["gain"]["value"] > 0
+    assert found["escalation"]["checks"] == ["empty"]
+
+
+def test_a_function_of_the_users_checks_too(folder, answered, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_own_checks.py").write_text("def says_four(text): return text == 'four'\n")
+    asked = ["--split", "test", "--escalate", "my_own_checks:says_four"]
+    printed = in_one_line(invoke("evaluate", folder, answered, *asked).stdout)
+    assert "Escalation by says_four" in printed
+
+
+@pytest.mark.parametrize(
+    ("checks", "said"),
+    [
+        ("emty", "did you mean 'empty'"),
+        ("no_such_module:f", "cannot be imported"),
+        ("json:no_such_name", "cannot be imported"),
+    ],
+)
+def test_wrong_checks_are_refused_before_any_work(folder, answered, checks, said):
+    done = invoke("evaluate", folder, answered, "--split", "test", "--escalate", checks)
+    assert done.exit_code == 1
+    assert said in in_one_line(done.output)
+
+
+def test_data_without_responses_say_so(judged):
+    done = judged("--escalate", "empty")
+    assert done.exit_code == 1
+    assert "outcomes without `response`" in in_one_line(done.output)

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from shared_router import RoutingDataset
-from shared_router.collecting.calls import error_kind, may_pass, retry_after_s
+from shared_router.collecting.calls import may_pass
 from shared_router.collecting.collect import collect
 from shared_router.collecting.report import ModelTally
 from shared_router.collecting.sources import SourceQuery, read_queries
@@ -35,6 +35,7 @@ from shared_router.errors import (
     MissingExtraError,
 )
 from shared_router.records import Usage
+from shared_router.support.model_errors import error_kind, retry_after_s
 from tests.collecting.material import (
     CONCURRENCY,
     MODELS,

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from shared_router import Candidate, Dial, RoutingQuery
-from shared_router.deciding.attempts import Policy, Scored, drive
 from shared_router.deciding.by_task import TaskCurves, resolve_setting
 from shared_router.deciding.curve import CalibrationCurve, calibration_curve
+from shared_router.deciding.drivers import drive
 from shared_router.deciding.guards import RoutingRequest
+from shared_router.deciding.policy import Policy, Scored
 from shared_router.deciding.rule import Rule
 from shared_router.deciding.settings import Dialling
 from shared_router.errors import NotCalibratedError

@@ -20,6 +20,7 @@ from shared_router import Candidate, Dial, Router, RoutingDecision, RoutingEngin
 from shared_router.deciding.guards import RoutingRequest
 from shared_router.engine.deadline import Deadline
 from shared_router.engine.engine import OtherCandidatesWarning
+from shared_router.engine.terms import CallSettings
 from shared_router.errors import (
     ArtifactError,
     CandidateError,
@@ -29,11 +30,14 @@ from shared_router.errors import (
 )
 from shared_router.options import CallOptions
 from shared_router.testing import fixed_router
+from tests.engine.calling import amade, made
 from tests.material import calibrated_router, dataset, record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from shared_router.deciding.attempts import Attempt
 
 SMALL, LARGE = Candidate("small", supports_tools=False, context_window=100), Candidate("large")
 SECRET = "my secret question"
@@ -177,7 +181,7 @@ async def test_a_broken_router_sends_to_the_reference(spoilt: tuple[str, str, An
     assert found.error in {"ValidationError", "IndexError", "TypeError"}
     known = ("estimated", "not promised"), ("none", "router_error")
     assert (found.guarantee, found.guarantee_reason) in known
-    assert broken(*spoilt).call(asking(), lambda decision: decision.reason) == "router_error"
+    assert made(broken(*spoilt), asking(), lambda step: step.decision.reason) == "router_error"
 
 
 def test_what_a_call_asks_for_is_still_refused_or_done() -> None:
@@ -303,7 +307,7 @@ async def test_cancelled_calls_count_among_those_that_hang() -> None:
 def test_no_text_in_what_a_decision_leaves_behind(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         one = engine(OSError(SECRET))
-        decision = one.call(asking(), lambda found: found)
+        decision = made(one, asking(), lambda step: step.decision)
     left = [repr(one), repr(decision), str(decision), decision.summary(), caplog.text]
     left += [decision.model_dump_json(), str(decision.model_dump()), repr(asking())]
     assert not any("secret" in text for text in left)
@@ -348,51 +352,53 @@ def test_any_text_leaves_a_record(record_query: bool) -> None:
 def test_the_decided_candidate_is_called_once_and_its_answer_returned() -> None:
     called: list[str] = []
 
-    def answer(decision: RoutingDecision) -> str:
-        called.append(decision.candidate)
+    def answer(step: Attempt) -> str:
+        called.append(step.decision.candidate)
         return "the answer"
 
-    assert engine(1.0).call(asking(), answer) == "the answer"
-    assert engine(-1.0).call(asking(), answer) == "the answer"
+    assert made(engine(1.0), asking(), answer) == "the answer"
+    assert made(engine(-1.0), asking(), answer) == "the answer"
     assert called == ["small", "large"]
 
 
 async def test_the_same_asynchronously() -> None:
-    async def answer(decision: RoutingDecision) -> str:
+    async def answer(step: Attempt) -> str:
         await asyncio.sleep(0)
-        return decision.candidate
+        return step.decision.candidate
 
-    assert await engine(1.0).acall(asking(), answer) == "small"
-    assert await engine(OSError()).acall(asking(), answer) == "large"
+    assert await amade(engine(1.0), asking(), answer) == "small"
+    assert await amade(engine(OSError()), asking(), answer) == "large"
 
 
 async def test_a_models_own_error_is_the_callers() -> None:
     error = ValueError("the model's own")
 
-    def fail(_: RoutingDecision) -> None:
+    def fail(_: Attempt) -> None:
         raise error
 
-    async def afail(_: RoutingDecision) -> None:
+    async def afail(_: Attempt) -> None:
         raise error
 
+    only = CallSettings(fallback="off")
     with pytest.raises(ValueError) as caught:
-        engine().call(asking(), fail)
+        made(engine(settings=only), asking(), fail)
     assert caught.value is error
     with pytest.raises(ValueError) as caught:
-        await engine().acall(asking(), afail)
+        await amade(engine(settings=only), asking(), afail)
     assert caught.value is error
 
 
 def test_a_models_stop_iteration_is_no_answer() -> None:
+    only = CallSettings(fallback="off")
     with pytest.raises(RuntimeError) as caught:
-        engine().call(asking(), lambda _: next(iter(())))
+        made(engine(settings=only), asking(), lambda _: next(iter(())))
     assert isinstance(caught.value.__cause__, StopIteration)
 
 
 async def test_cancelling_reaches_the_model() -> None:
     started, cancelled = asyncio.Event(), asyncio.Event()
 
-    async def hang(_: RoutingDecision) -> None:
+    async def hang(_: Attempt) -> None:
         started.set()
         try:
             await asyncio.sleep(60)
@@ -400,7 +406,7 @@ async def test_cancelling_reaches_the_model() -> None:
             cancelled.set()
             raise
 
-    task = asyncio.create_task(engine().acall(asking(), hang))
+    task = asyncio.create_task(amade(engine(), asking(), hang))
     await started.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -412,11 +418,11 @@ async def test_cancelling_while_the_router_thinks_calls_no_model() -> None:
     called: list[RoutingDecision] = []
     release = threading.Event()
 
-    async def answer(decision: RoutingDecision) -> None:
-        called.append(decision)
+    async def answer(step: Attempt) -> None:
+        called.append(step.decision)
 
     slow = engine(lambda _: float(release.wait(5)))
-    task = asyncio.create_task(slow.acall(asking(), answer))
+    task = asyncio.create_task(amade(slow, asking(), answer))
     await asyncio.sleep(0.05)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -430,14 +436,14 @@ def test_listeners_hear_every_call_and_no_preview() -> None:
     one = engine(on_decision=[heard.append])
     one.decide(asking())
     assert not heard
-    one.call(asking(), lambda _: None)
+    made(one, asking(), lambda _: None)
     assert [decision.reason for decision in heard] == ["score"]
 
 
 def test_a_listener_hears_before_the_model_answers() -> None:
     order: list[str] = []
     one = engine(on_decision=[lambda _: order.append("heard")])
-    one.call(asking(), lambda _: order.append("called"))
+    made(one, asking(), lambda _: order.append("called"))
     assert order == ["heard", "called"]
 
 
@@ -448,7 +454,7 @@ def test_a_listener_that_raises_breaks_nothing(caplog: pytest.LogCaptureFixture)
         raise OSError(SECRET)
 
     one = engine(on_decision=[broken, heard.append])
-    assert one.call(asking(), lambda _: "answer") == "answer"
+    assert made(one, asking(), lambda _: "answer") == "answer"
     assert len(heard) == 1
     assert "on_decision raised OSError" in caplog.text
     assert "secret" not in caplog.text
@@ -456,7 +462,7 @@ def test_a_listener_that_raises_breaks_nothing(caplog: pytest.LogCaptureFixture)
 
 def test_wrong_options_of_a_call_are_the_callers() -> None:
     with pytest.raises(CandidateError, match="route='medium' names no candidate"):
-        engine().call(asking(route="medium"), lambda _: None)
+        made(engine(), asking(route="medium"), lambda _: None)
     quality = RoutingRequest(options=CallOptions(dial=Dial("max_quality_drop", 0.1)))
     with pytest.raises(NotCalibratedError):
         engine().decide(quality)

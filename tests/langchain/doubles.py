@@ -115,6 +115,11 @@ def decision_of(message: Any) -> dict[str, Any]:
     return found
 
 
+def answered_by(name: str, why: str = "chosen") -> dict[str, str]:
+    """Return what a message tells beside the decision."""
+    return {"answered_by": name, "answered_because": why}
+
+
 def claimed(message: Any) -> tuple[str, str | None]:
     """Return what a message claims of its quality, and why no more."""
     found = decision_of(message)

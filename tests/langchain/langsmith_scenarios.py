@@ -59,7 +59,7 @@ def bound_tool() -> None:
 
 def error() -> None:
     with contextlib.suppress(ConnectionError):
-        hybrid(FakeChat(model="small", fail_after=0)).invoke("Hi")
+        hybrid(FakeChat(model="small", fail_after=0), fallback="off").invoke("Hi")
 
 
 def hidden() -> None:

@@ -128,7 +128,8 @@ def test_a_fallback_is_the_one_that_was_named(made: Any) -> None:
 
 @pytest.mark.parametrize("retried", [False, True])
 async def test_no_fallback_s_provider_is_sent_an_option(retried: bool) -> None:
-    model, spare = hybrid(FakeChat(model="small", fail_after=0)), FakeChat(model="spare")
+    model = hybrid(FakeChat(model="small", fail_after=0), fallback="off")
+    spare = FakeChat(model="spare")
     first = model.with_retry(stop_after_attempt=1) if retried else model
     runnable = first.with_fallbacks([spare])
     runnable.invoke("x", route="small")
@@ -245,7 +246,8 @@ def forced(request: Any, handler: Any) -> Any:
 
 @pytest.mark.parametrize("made", BEHIND.values(), ids=BEHIND)
 def test_no_fallback_is_made_with_an_option(made: Any) -> None:
-    model, spare = hybrid(FakeChat(model="small", fail_after=0)), FakeChat(model="spare")
+    model = hybrid(FakeChat(model="small", fail_after=0), fallback="off")
+    spare = FakeChat(model="spare")
     assert asked_of(model, made(model.with_fallbacks([spare]))) == {"small"}
     assert spare.requests
     assert not [request for request in spare.requests if OPTIONS & set(request)]

@@ -81,9 +81,10 @@ def test_the_decision_is_in_outputs_tags_and_metadata(
         decision = router["outputs"]
         assert (decision["candidate"], decision["reason"]) == (name, "score")
         assert router["inputs"]["source"] == "last_user_message"
-        for run in (chain, model):
+        answered = {"answered_by": name, "answered_because": "chosen"}
+        for run, told in ((chain, decision | answered), (model, decision)):
             assert run["tags"].count(f"{ROUTING_KEY}:{name}") == 1
-            assert metadata(run)[ROUTING_KEY] == decision
+            assert metadata(run)[ROUTING_KEY] == told
 
 
 @every_scenario

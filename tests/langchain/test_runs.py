@@ -115,7 +115,9 @@ async def test_the_models_run_and_the_message_tell_the_decision(way: Any) -> Non
     assert f"{ROUTING_KEY}:large" in run.tags
     assert run.metadata[ROUTING_KEY] == decision
     assert decision["latency_ms"] > 0
-    assert answer.response_metadata[ROUTING_KEY] == RoutingDecision(**decision).stable()
+    answered = {"answered_by": "large", "answered_because": "chosen"}
+    told = RoutingDecision(**decision).stable() | answered
+    assert answer.response_metadata[ROUTING_KEY] == told
     assert answer.response_metadata["model_name"] == "large"
     assert answer.usage_metadata["total_tokens"] == 15
 
@@ -241,7 +243,7 @@ async def test_a_childs_error_ends_both_runs_and_comes_out_unchanged(
     way: Any, fail_after: int
 ) -> None:
     seen = Recorder()
-    model = hybrid(FakeChat(model="small", fail_after=fail_after))
+    model = hybrid(FakeChat(model="small", fail_after=fail_after), fallback="off")
     with pytest.raises(ConnectionError, match="the provider is down") as caught:
         await way(model, {"callbacks": [seen]})
     assert seen.root.shape == TREE

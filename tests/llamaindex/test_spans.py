@@ -111,7 +111,7 @@ def test_threads_keep_apart(llm: HybridLLM, scorer: RecordingScorer) -> None:
 
 
 async def test_what_fails_or_is_cancelled_leaves_nothing() -> None:
-    failing = hybrid(FakeLLM(name="small", fail_after=0))
+    failing = hybrid(FakeLLM(name="small", fail_after=0), fallback="off")
     slow = hybrid(FakeLLM(name="small", delay_s=5))
     with track_queries() as tracker:
         with pytest.raises(ConnectionError):

@@ -18,6 +18,7 @@ from shared_router.errors import ConfigurationError, NotCalibratedError
 from shared_router.options import CallOptions
 from shared_router.router.card import model_card
 from shared_router.testing import fixed_router
+from tests.engine.calling import made
 from tests.material import PAIR, by_task, dataset, known_truth, record
 
 if TYPE_CHECKING:
@@ -229,7 +230,7 @@ def test_an_unknown_task_is_said_once_in_the_log(
     request = RoutingRequest(query=RoutingQuery(text=TEXT, task="a secret label"))
     with caplog.at_level(logging.WARNING, "hybrid_llm"):
         for _ in range(3):
-            engine.call(request, lambda decision: decision)
+            made(engine, request, lambda step: step.decision)
     (said,) = [one.getMessage() for one in caplog.records]
     assert "not calibrated for" in said
     assert "secret" not in said
