@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from langchain_hybrid.answers import annotated, as_chunk, is_blank, merged, read_answer
-from langchain_hybrid.hearing import Hearing, Hushed, Showing, heard, hushed, shows_tokens
+from langchain_hybrid.hearing import Hearing, Hushed, Showing, heard, hears_tokens, hushed
 from langchain_hybrid.runs import AsyncRoutedRun, RoutedRun
 from shared_router.engine.calls import Hands
 from shared_router.engine.streams import AsyncOpened, Opened, aopened, opened
@@ -143,7 +143,11 @@ class RoutedCall:
                 return opened(chunks, is_blank)
             return run.within(lambda: model.invoke(self.messages, config, **self.kwargs))
 
-        return self.engine.call(self.request, self.hands(attempt, asked, streams)), asked
+        try:
+            return self.engine.call(self.request, self.hands(attempt, asked, streams)), asked
+        except BaseException:
+            asked.give_up()
+            raise
 
     async def _acalled(self, run: AsyncRoutedRun, *, streams: bool) -> tuple[Call, Asked]:
         asked = Asked()
@@ -204,6 +208,7 @@ class Asked:
 
     def config(self, call: RoutedCall, config: RunnableConfig, step: Attempt) -> RunnableConfig:
         """Return the config of an attempt, with what has to be heard of it."""
+        self.give_up()
         self.hushed = Hushed()
         if step.held:
             config, self.hushed = hushed(config)
@@ -213,12 +218,17 @@ class Asked:
         self.hearing = Hearing()
         return heard(config, self.hearing)
 
+    def give_up(self) -> None:
+        """Let an attempt that is under way, or was, show nothing any more."""
+        if self.hearing is not None:
+            self.hearing.given_up = True
+
     def _needed(self, call: RoutedCall, config: RunnableConfig) -> bool:
         """Tell whether a token may be shown, or a record wants the message behind an answer."""
         if call.request.needs_structured_output and call.engine.on_call:
             return True
         handlers = getattr(config.get("callbacks"), "handlers", ())
-        return any(shows_tokens(handler) for handler in handlers)
+        return any(hears_tokens(handler) for handler in handlers)
 
     def committed(self) -> bool:
         """Tell whether a token of the attempt under way has been shown."""

@@ -10,10 +10,11 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
 from langchain_core.language_models._compat_bridge import message_to_events
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, LLMResult
+from langchain_core.tracers import BaseTracer
 from langchain_core.tracers._streaming import (
     _StreamingCallbackHandler,
     _V2StreamingCallbackHandler,
@@ -22,6 +23,7 @@ from langchain_core.tracers._streaming import (
 from langchain_hybrid.answers import as_chunk
 from langchain_hybrid.children import base_models, map_models
 from langchain_hybrid.queries import text_of
+from shared_router.errors import CallTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,11 +36,17 @@ if TYPE_CHECKING:
 
 
 class Hearing(BaseCallbackHandler):
-    """Listens to one attempt's model runs."""
+    """Listens to one attempt's model runs, before all others.
+
+    An attempt that was given up at a time limit may go on in its thread: it shows nothing any more.
+    """
 
     run_inline = True
+    raise_error = True
 
     def __init__(self) -> None:
+        self.given_up = False
+        """Whether nobody waits for the attempt any more."""
         self.shown = False
         """Whether a token has been shown."""
         self.message: AIMessage | None = None
@@ -47,21 +55,28 @@ class Hearing(BaseCallbackHandler):
     def on_llm_new_token(self, token: Any, *, chunk: Any = None, **kwargs: Any) -> None:
         """Note that something is shown."""
         del kwargs
+        self._check()
         made = getattr(chunk, "message", None)
         self.shown = self.shown or bool(token or getattr(made, "tool_call_chunks", None))
 
     def on_stream_event(self, event: Any, **kwargs: Any) -> None:
         """Note that something is shown."""
         del kwargs
+        self._check()
         self.shown = self.shown or shows(event)
 
     def on_llm_end(self, response: LLMResult, **kwargs: Any) -> None:
         """Keep the message."""
         del kwargs
+        self._check()
         first = response.generations[0][0] if response.generations[:1] != [[]] else None
         message = getattr(first, "message", None)
         if isinstance(message, AIMessage):
             self.message = message
+
+    def _check(self) -> None:
+        if self.given_up:
+            raise CallTimeoutError("This attempt was given up at its time limit.")
 
 
 def shows(event: Any) -> bool:
@@ -80,6 +95,16 @@ def shows_tokens(handler: Any) -> bool:
     return isinstance(handler, _StreamingCallbackHandler | _V2StreamingCallbackHandler)
 
 
+def hears_tokens(handler: Any) -> bool:
+    """Tell whether a handler does something with each token, tracers apart."""
+    if shows_tokens(handler):
+        return True
+    kind = type(handler)
+    own = getattr(kind, "on_llm_new_token", None)
+    plain = (BaseCallbackHandler.on_llm_new_token, AsyncCallbackHandler.on_llm_new_token)
+    return own not in (None, *plain) and not isinstance(handler, BaseTracer)
+
+
 @dataclass
 class Hushed:
     """Handlers that hear of an answer once it is accepted."""
@@ -94,9 +119,10 @@ def heard(config: RunnableConfig, hearing: BaseCallbackHandler) -> RunnableConfi
     manager: Any = config.get("callbacks")
     if hasattr(manager, "copy") and hasattr(manager, "add_handler"):
         manager = manager.copy()
-        manager.add_handler(hearing, inherit=True)
+        manager.handlers.insert(0, hearing)
+        manager.inheritable_handlers.insert(0, hearing)
         return {**config, "callbacks": manager}
-    return {**config, "callbacks": [*(manager or []), hearing]}
+    return {**config, "callbacks": [hearing, *(manager or [])]}
 
 
 def hushed(config: RunnableConfig) -> tuple[RunnableConfig, Hushed]:

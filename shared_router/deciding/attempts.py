@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -370,8 +371,9 @@ class Attempts:
 def note(error: BaseException, name: str) -> None:
     """Note on an error which candidate raised it."""
     told = NOTE.format(name=name)
-    if told not in getattr(error, "__notes__", ()):
-        error.add_note(told)
+    with suppress(Exception):  # one that cannot be noted on is raised all the same
+        if told not in getattr(error, "__notes__", ()):
+            error.add_note(told)
 
 
 def attempting(

@@ -102,7 +102,8 @@ class TermsOf:
         Raises:
             ConfigurationError: If they name no candidate, or no check.
         """
-        self._made(options.fallback, options.escalate, options.call_timeout_s, False, False)
+        asked = options.fallback, options.escalate, options.call_timeout_s
+        self._made(*asked, False, False, keep=False)
 
     def of(self, request: RoutingRequest, *, streams: bool) -> Terms:
         """Return the terms of a call.
@@ -122,7 +123,10 @@ class TermsOf:
             self._limits_quality(options),
             request.needs_structured_output and not streams,
         )
-        found = self._kept.get(key)
+        try:
+            found = self._kept.get(key)
+        except TypeError:  # a check that has no hash is read anew each time
+            return self._made(*key, keep=False)
         return self._made(*key) if found is None else found
 
     def _limits_quality(self, options: CallOptions) -> bool:
@@ -138,6 +142,8 @@ class TermsOf:
         call_timeout_s: float | None,
         up_first: bool,
         structured: bool,
+        *,
+        keep: bool = True,
     ) -> Terms:
         own = self.settings
         asked = own.fallback if fallback is None else fallback
@@ -154,9 +160,10 @@ class TermsOf:
             is_mendable=own.is_mendable,
             retries=self._retries,
         )
-        if len(self._kept) >= MOST_KEPT:
-            self._kept.clear()
-        self._kept[fallback, escalate, call_timeout_s, up_first, structured] = terms
+        if keep:
+            if len(self._kept) >= MOST_KEPT:
+                self._kept.clear()
+            self._kept[fallback, escalate, call_timeout_s, up_first, structured] = terms
         return terms
 
     def _known(self, fallback: Fallback) -> Fallback:

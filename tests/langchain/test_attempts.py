@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -214,6 +215,21 @@ async def test_a_token_that_was_shown_is_not_answered_by_another() -> None:
     assert "".join(shown) == "Hello to "
 
 
+class Streaming(FakeChat):
+    """Streams by a setting of its own."""
+
+    streaming: bool = False
+
+
+def test_a_token_that_a_handler_printed_is_not_taken_back() -> None:
+    model, tokens = hybrid(Streaming(model="small", fail_after=2, streaming=True)), Tokens()
+    with pytest.raises(ConnectionError):
+        model.invoke("Hi", {"callbacks": [tokens]})
+    assert "".join(tokens.heard) == "Hello to "
+    assert model.large.requests == []
+    assert told(model.invoke("Hi"))["answered_by"] == "large"  # nobody has seen anything
+
+
 def test_a_graphs_stream_shows_the_answer_of_the_other_one_once() -> None:
     agent = create_agent(hybrid(down()), [])
     chunks = agent.stream({"messages": "Hi"}, stream_mode="messages")
@@ -313,6 +329,25 @@ async def test_one_that_hangs_leaves_time_for_the_other(way: Any) -> None:
             await way(both, {})
     finally:
         release.set()
+
+
+def test_an_attempt_that_was_given_up_shows_nothing_later() -> None:
+    release = threading.Event()
+    small = Hanging(model="small", answer="too late", release=release)
+    agent = create_agent(hybrid(small, call_timeout_s=0.6), [])
+    shown: list[str] = []
+    for chunk, _ in agent.stream({"messages": "Hi"}, stream_mode="messages"):
+        shown.append(chunk.text)
+        release.set()  # what was given up goes on now
+    assert "".join(shown) == ANSWER
+    tokens = Tokens()
+    release.clear()
+    model = hybrid(small, Hanging(model="large", release=release), call_timeout_s=0.3)
+    with pytest.raises(CallTimeoutError):
+        list(model.stream("Hi", {"callbacks": [tokens]}))
+    release.set()
+    time.sleep(0.1)
+    assert tokens.heard == []
 
 
 class Stalling(FakeChat):
