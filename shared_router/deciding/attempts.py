@@ -264,7 +264,7 @@ class Attempts:
         failure = failure_of(error, terms.is_mendable, structured=structured)
         tried.error, tried.failure = error, failure
         note(error, terms.candidates[index].name)
-        if self._committed is not None and self._committed():
+        if self._is_committed():
             self.broke_off = True
             self._tell(index, failure)
             raise error
@@ -275,6 +275,9 @@ class Attempts:
         if not failure.mendable:
             raise error
         self._line_up(index, failure)
+
+    def _is_committed(self) -> bool:
+        return self._committed is not None and self._committed()
 
     def _checks_schema(self) -> bool:
         return any(check.name == "schema" for check in self.terms.checks)
@@ -307,7 +310,7 @@ class Attempts:
         tried.answer = answer
         if self.terms.watch is not None:
             self.terms.watch.answered(tried.attempt.index)
-        if tried.attempt.held:
+        if tried.attempt.held and not self._is_committed():
             tried.rejected = self._rejection(answer)
         if tried.rejected is not None:
             self._rejected_at = tried.attempt.index

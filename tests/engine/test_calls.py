@@ -82,7 +82,7 @@ def no(chunk: str) -> bool:
 
 def test_a_model_that_hangs_leaves_time_for_another() -> None:
     release = threading.Event()
-    one = engine(call_timeout_s=0.6)
+    one = engine(call_timeout_s=1.8)
     call = one.call(asking(), hands(behaving(lambda: release.wait(20))))
     release.set()
     assert call.answer == "large"
@@ -99,7 +99,7 @@ async def test_the_same_asynchronously_and_the_hanging_one_is_cancelled() -> Non
             cancelled.set()
             raise
 
-    call = await engine(call_timeout_s=0.3).acall(asking(), hands(abehaving(hang)))
+    call = await engine(call_timeout_s=1.5).acall(asking(), hands(abehaving(hang)))
     assert call.answer == "large"
     assert cancelled.is_set()
 
@@ -238,7 +238,7 @@ def test_a_stream_that_stalls_ends_at_the_limit() -> None:
         release.wait(20)
         yield "b"
 
-    one = engine(call_timeout_s=0.3)
+    one = engine(call_timeout_s=0.9)
     call = one.call(asking(), hands(lambda _: opened(stalling(), no), streams=True))
     seen: list[str] = []
     with pytest.raises(CallTimeoutError):
@@ -255,7 +255,7 @@ async def test_an_async_stream_that_stalls_ends_at_the_limit() -> None:
     async def attempt(_: Attempt) -> AsyncOpened:
         return await aopened(stalling(), no)
 
-    call = await engine(call_timeout_s=0.2).acall(asking(), hands(attempt, streams=True))
+    call = await engine(call_timeout_s=0.9).acall(asking(), hands(attempt, streams=True))
     seen: list[str] = []
 
     async def drawn() -> None:
@@ -268,12 +268,12 @@ async def test_an_async_stream_that_stalls_ends_at_the_limit() -> None:
 
 
 def test_a_slow_reader_spends_none_of_the_limit() -> None:
-    one = engine(call_timeout_s=0.2)
+    one = engine(call_timeout_s=1.0)
     call = one.call(asking(), streaming(["a", "b", "c"]))
     seen = []
     for chunk in call.chunks():
         seen.append(chunk)
-        time.sleep(0.1)
+        time.sleep(0.4)
     assert seen == ["a", "b", "c"]
 
 

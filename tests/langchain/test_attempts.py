@@ -317,7 +317,7 @@ class Hanging(FakeChat):
 @pytest.mark.parametrize("way", WAYS + EVENTS)
 async def test_one_that_hangs_leaves_time_for_the_other(way: Any) -> None:
     release = threading.Event()
-    model = hybrid(Hanging(model="small", release=release), call_timeout_s=0.9)
+    model = hybrid(Hanging(model="small", release=release), call_timeout_s=2.4)
     try:
         assert told(await way(model, {}))["answered_by"] == "large"
         both = hybrid(
@@ -334,7 +334,7 @@ async def test_one_that_hangs_leaves_time_for_the_other(way: Any) -> None:
 def test_an_attempt_that_was_given_up_shows_nothing_later() -> None:
     release = threading.Event()
     small = Hanging(model="small", answer="too late", release=release)
-    agent = create_agent(hybrid(small, call_timeout_s=0.6), [])
+    agent = create_agent(hybrid(small, call_timeout_s=2.4), [])
     shown: list[str] = []
     for chunk, _ in agent.stream({"messages": "Hi"}, stream_mode="messages"):
         shown.append(chunk.text)
@@ -370,7 +370,7 @@ class Stalling(FakeChat):
 async def test_a_stream_that_stalls_ends_at_the_limit(way: Any) -> None:
     release, heard, seen = threading.Event(), list[CallRecord](), Recorder()
     small = Stalling(model="small", release=release)
-    model = hybrid(small, call_timeout_s=0.4, on_call=[heard.append])
+    model = hybrid(small, call_timeout_s=1.2, on_call=[heard.append])
     try:
         with pytest.raises(CallTimeoutError) as caught:
             await way(model, {"callbacks": [seen]})
