@@ -199,6 +199,7 @@ def test_a_function_of_the_users_checks_too(folder, answered, tmp_path, monkeypa
     ("checks", "said"),
     [
         ("emty", "did you mean 'empty'"),
+        ("length", "do not tell what 'length' reads"),
         ("no_such_module:f", "cannot be imported"),
         ("json:no_such_name", "cannot be imported"),
     ],
