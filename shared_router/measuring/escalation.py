@@ -1,8 +1,8 @@
 """What escalation buys and costs, on recorded responses: each is checked as at a call.
 
 Where a check rejects a candidate's response, the next dearer one's outcome counts and both are paid
-for, up to the reference, whose response stands. Beside it: no escalation, and as many escalations
-that look at no answer.
+for, up to the reference, whose response stands. Beside it: no escalation, as many escalations that
+look at no answer, and the best coin of the same cost, which asks one candidate a question.
 
 Source: cascades as in FrugalGPT (arXiv 2305.05176).
 """
@@ -19,6 +19,7 @@ from shared_router.deciding.escalation import CHECKS, Answer, checks_from, first
 from shared_router.errors import ConfigurationError, DataError
 from shared_router.measuring.agreement import AGREEMENT, what_is_given
 from shared_router.measuring.bootstrap import RESAMPLES, interval, resampled_weights
+from shared_router.measuring.static_mix import best_mix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from shared_router.deciding.escalation import Check
     from shared_router.measuring.bootstrap import Interval
 
+WAYS = ("reference", "without", "with", "random", "coin")
+"""What stands side by side."""
 OF_TEXTS = ("empty", "refused", "tool_text")
 """The checks that read a text alone; data files tell no more of an answer."""
 
@@ -54,13 +57,15 @@ class EscalationReport:
     unit: str
     """`usd` a call, or `calls`: calls made a question, where costs are unknown."""
     quality: dict[str, Figure]
-    """Mean quality: `reference`, `without`, `with` escalation, and `random`."""
+    """Mean quality: `reference`, `without`, `with` escalation, `random`; in dollars `coin` too."""
     cost: dict[str, Figure]
     """Mean cost of a question, likewise; `agreement` pays for every sample it looks at."""
     gain: Figure
     """Quality with less without."""
     over_random: Figure
     """Quality with less that of as many escalations at random."""
+    over_coin: Figure
+    """Quality with less that of the best coin of the same cost; `None` where costs are unknown."""
     escalated: Figure
     """Share of the questions that were escalated, of those sent to a cheaper candidate."""
     precision: Figure
@@ -119,6 +124,8 @@ def measure_escalation(
     costs, unit = _costs(data, candidates, usual_usd)
     looked = costs * _samples(data, candidates) if agreeing else costs
     lines = _lines(quality, seen, costs, looked, choice)
+    if unit == "usd":
+        lines |= _coin(quality, costs, float(lines["cost with"].mean()))
     told = (*([AGREEMENT] if agreeing else []), *(check.name for check in named))
     return _report(lines, told, unit, resamples)
 
@@ -260,6 +267,13 @@ def _lines(
     }
 
 
+def _coin(
+    quality: NDArray[np.float64], costs: NDArray[np.float64], budget: float
+) -> dict[str, NDArray[np.float64]]:
+    shares = best_mix(costs.mean(axis=0), quality.mean(axis=0), budget)
+    return {"coin": quality @ shares, "cost coin": costs @ shares}
+
+
 def _report(
     lines: dict[str, NDArray[np.float64]], checks: tuple[str, ...], unit: str, resamples: int
 ) -> EscalationReport:
@@ -278,18 +292,19 @@ def _report(
             lambda w: float(w @ lines[top] / total) if (total := w @ lines[below]) else None
         )
 
-    def difference(one: str, other: str) -> Figure:
-        return figure(lambda w: mean(one, w) - mean(other, w))
+    def over(other: str) -> Figure:
+        return figure(lambda w: mean("with", w) - mean(other, w))
 
-    ways = ("reference", "without", "with", "random")
+    ways = [way for way in WAYS if way in lines]
     return EscalationReport(
         n=n,
         checks=checks,
         unit=unit,
         quality={way: figure(lambda w, way=way: mean(way, w)) for way in ways},
         cost={way: figure(lambda w, way=way: mean(f"cost {way}", w)) for way in ways},
-        gain=difference("with", "without"),
-        over_random=difference("with", "random"),
+        gain=over("without"),
+        over_random=over("random"),
+        over_coin=over("coin") if "coin" in lines else Figure(value=None, interval=None),
         escalated=ratio("rejected", "cheaper"),
         precision=ratio("better", "rejected"),
     )

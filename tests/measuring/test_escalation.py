@@ -16,6 +16,7 @@ from shared_router.measuring.escalation import measure_escalation
 from shared_router.testing import fixed_router
 
 PAIR = ("small", "large")
+USD = {"small": 0.001, "large": 0.02}
 
 
 def row(number: int, response: tuple[str, ...], quality: tuple[float, ...], **costs: Any) -> Any:
@@ -94,6 +95,16 @@ def test_each_answer_costs_what_it_cost() -> None:
     report = measured(made(*cheap, *dear), "empty")
     assert report.cost["with"].value == pytest.approx((0.001 + 0.063) / 2)
     assert report.cost["random"].value == pytest.approx(0.002 + 0.5 * 0.04)
+
+
+def test_beside_it_stands_a_coin_of_the_same_cost() -> None:
+    rows = (row(i, ("" if i < 5 else "four",), (float(i >= 5),), **USD) for i in range(10))
+    report = measured(made(*rows), "empty")
+    assert report.quality["with"].value == 1.0
+    assert report.cost["coin"].value == pytest.approx(0.011) == report.cost["with"].value
+    assert report.quality["coin"].value == pytest.approx(0.5 + 0.5 * 10 / 19)
+    assert report.over_coin.value == pytest.approx(0.5 * 9 / 19)
+    assert measured(EMPTY_IS_WRONG, "empty").over_coin.value is None
 
 
 def test_the_routers_costs_where_the_data_tell_none() -> None:
