@@ -7,6 +7,7 @@ python -m tests.benchmarks.escalation DATA/routellm_gsm8k.jsonl.gz mixtral-8x7b 
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
@@ -16,6 +17,9 @@ from shared_router.cli.options import checks_given
 from shared_router.cli.tables_escalation import show_escalation
 from shared_router.data.costs import call_costs
 from shared_router.measuring.escalation import measure_escalation
+
+if TYPE_CHECKING:
+    from shared_router.data.schema import Outcome, RoutingRecord
 
 
 def at_most_500_characters(text: str) -> bool:
@@ -40,13 +44,26 @@ def main() -> None:
         metavar="IN,OUT",
         help="of each, $ per million tokens, for data without costs: by the lengths of the answers",
     )
+    parser.add_argument("--samples", type=int, help="of each model, the first so many alone")
     given = parser.parse_args()
-    data = RoutingDataset.load(given.data).candidates(given.candidates)
+    data = _first(RoutingDataset.load(given.data).candidates(given.candidates), given.samples)
     first = np.zeros(len(data), dtype=np.intp)
     checks = checks_given(given.escalate)
     usual = call_costs(_priced(given.candidates, given.prices), data).usd if given.prices else None
     found = measure_escalation(data, given.candidates, first, checks, usual_usd=usual)
     show_escalation(Console(), found)
+
+
+def _first(data: RoutingDataset, samples: int | None) -> RoutingDataset:
+    def outcome(whole: Outcome) -> Outcome:
+        told = whole.response and whole.response[:samples]
+        return whole.model_copy(update={"quality": whole.quality[:samples], "response": told})
+
+    def record(whole: RoutingRecord) -> RoutingRecord:
+        kept = {name: outcome(each) for name, each in whole.outcomes.items()}
+        return whole.model_copy(update={"outcomes": kept})
+
+    return RoutingDataset(tuple(map(record, data)), name=data.name)
 
 
 def _priced(names: list[str], prices: list[str]) -> list[Candidate]:
