@@ -285,7 +285,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="CHECKS",
-            help="Measure what checks on recorded responses buy and cost: empty, length, refused, "
+            help="Measure what checks on recorded responses buy and cost: empty, refused, "
             "tool_text, agreement, or module:function; several with commas between.",
         ),
     ] = None,

@@ -133,14 +133,13 @@ def checks_given(text: str | None) -> list[Any]:
     """Read checks on answers: names, and `module:function`.
 
     Raises:
-        ConfigurationError: If one is unknown, or cannot be imported.
+        ConfigurationError: If one is unknown, reads more than a text, or cannot be imported.
     """
-    from shared_router.deciding.escalation import checks_from
-    from shared_router.measuring.escalation import AGREEMENT
+    from shared_router.measuring.escalation import checks_of_texts
 
     names = [name.strip() for name in (text or "").split(",") if name.strip()]
     found = [_function(name) if ":" in name else name for name in names]
-    checks_from([each for each in found if each != AGREEMENT])
+    checks_of_texts(found)
     return found
 
 

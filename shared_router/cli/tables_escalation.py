@@ -19,6 +19,7 @@ _SAID = {
     "without": "without escalation",
     "with": "with escalation",
     "random": "as many at random",
+    "coin": "a coin of the same cost",
 }
 
 
@@ -29,7 +30,7 @@ def show_escalation(console: Console, report: EscalationReport) -> None:
         f"Escalated: {_share(report.escalated)} of the questions sent to a cheaper model; of those "
         f"the dearer answer was better in {_share(report.precision)}. "
         f"Gain in quality: {_number(report.gain)}; over as many at random: "
-        f"{_number(report.over_random)}."
+        f"{_number(report.over_random)}; over a coin of the same cost: {_number(report.over_coin)}."
     )
 
 
@@ -41,20 +42,22 @@ def _table(report: EscalationReport) -> Table:
     table.add_column("quality", justify="right")
     dollars = report.unit == "usd"
     table.add_column("$ per 1,000" if dollars else "calls a question", justify="right")
-    for way, said in _SAID.items():
-        cost = report.cost[way]
-        scale = 1000 if dollars else 1
-        table.add_row(said, _number(report.quality[way]), _number(cost, scale))
+    for way, figure in report.quality.items():
+        table.add_row(_SAID[way], _number(figure), _cost(report.cost[way], dollars=dollars))
     return table
 
 
-def _number(figure: Figure, scale: float = 1.0) -> str:
+def _cost(figure: Figure, *, dollars: bool) -> str:
+    return _number(figure, 1000, "#.3g") if dollars else _number(figure)
+
+
+def _number(figure: Figure, scale: float = 1.0, form: str = ".3f") -> str:
     if figure.value is None:
         return UNDEFINED
-    told = f"{figure.value * scale:.3f}"
+    told = f"{figure.value * scale:{form}}"
     if figure.interval is None:
         return told
-    low, high = (f"{edge * scale:.3f}" for edge in figure.interval)
+    low, high = (f"{edge * scale:{form}}" for edge in figure.interval)
     return f"{told} [{low}, {high}]"
 
 

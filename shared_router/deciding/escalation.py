@@ -6,6 +6,7 @@ host tells of an answer; a user's own reads the host's answer itself.
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import re
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared_router.errors import ConfigurationError
 from shared_router.support.names import nearest
+from shared_router.support.once import warn_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -37,7 +39,8 @@ _FILTERED = frozenset(
 _REFUSED = frozenset({"refusal", "refused"})
 _REFUSALS = re.compile(
     r"\s*[\"'*_]*(i'?\s?a?m sorry|sorry|i apologi[sz]e|unfortunately|as an ai|"
-    r"i (can(no|')?t|cannot|am unable to|am not able to|won't|will not|must decline)|"
+    r"i (can(no|')?t(?! (believe|wait|help but|stress|imagine))|am unable to|"
+    r"am not able to|won't|will not|must decline)|"
     r"i'm (unable|not able)|es tut mir leid|tut mir leid|entschuldigung|"
     r"ich kann (das |dir |ihnen )?(leider )?nicht|leider kann ich|je suis désolé|désolée?|"
     r"je ne peux pas|lo siento|no puedo|desculpe|sinto muito|não posso|mi dispiace|non posso|"
@@ -192,10 +195,11 @@ def checks_from(given: Iterable[Any]) -> tuple[Check, ...]:
 
     Args:
         given: Names of `CHECKS`; functions of the host's own answer, which return `False`, or in a
-            word or two why it is rejected, and anything else where it is fine.
+            word or two why it is rejected, and `True` or `None` where it is fine.
 
     Raises:
-        ConfigurationError: If a name is unknown, or something is no function.
+        ConfigurationError: If a name is unknown, or something is no function, or one that must be
+            awaited: what it returns would be no answer.
     """
     return tuple(_check(each) for each in given)
 
@@ -209,24 +213,38 @@ def _check(given: Any) -> Check:
         raise ConfigurationError(
             f"escalate takes names of checks and functions of an answer; got {given!r}."
         )
+    if any(map(inspect.iscoroutinefunction, (given, type(given).__call__))):
+        raise ConfigurationError(
+            f"escalate takes functions that return at once; {_name_of(given)!r} is `async def`."
+        )
     function: Callable[[Any], Told] = given
-    name = getattr(given, "__name__", type(given).__name__)
-    return Check(name, lambda answer: function(answer.native))
+    return Check(_name_of(given), lambda answer: function(answer.native))
+
+
+def _name_of(function: Any) -> str:
+    return getattr(function, "__name__", type(function).__name__)
 
 
 def first_rejection(answer: Answer, checks: Sequence[Check]) -> str | None:
     """Return why an answer is rejected: the first check that does; `None` where none does.
 
-    A check that raises rejects nothing: an answer is not lost because a check failed.
+    A check that raises rejects nothing: an answer is not lost because a check failed. That is
+    logged once for each type of error.
     """
     for check in checks:
         try:
-            told = check.passes(answer)
+            why = _why(check, check.passes(answer))
         except Exception as error:  # noqa: BLE001  (see above)
-            logger.warning("The check %s raised %s: passed over.", check.name, type(error).__name__)
+            kind = type(error).__name__
+            warn_once(logger, f"The check {check.name} raised {kind}: passed over.")
             continue
-        if isinstance(told, str) and told:
-            return told
-        if told is False:
-            return check.name
+        if why is not None:
+            return why
     return None
+
+
+def _why(check: Check, told: Any) -> str | None:
+    """Read what a check told; the `False` and 0 of arrays reject as `False` does."""
+    if isinstance(told, str):
+        return told or None
+    return None if told is None or told else check.name

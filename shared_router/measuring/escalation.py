@@ -1,26 +1,25 @@
 """What escalation buys and costs, on recorded responses: each is checked as at a call.
 
 Where a check rejects a candidate's response, the next dearer one's outcome counts and both are paid
-for, up to the reference, whose response stands. Beside it: no escalation, and as many escalations
-that look at no answer.
+for, up to the reference, whose response stands. Beside it: no escalation, as many escalations that
+look at no answer, and the best coin of the same cost, which asks one candidate a question.
 
-Source: cascades as in FrugalGPT (arXiv 2305.05176); agreement of samples as in BEST-Route (arXiv
-2506.22716), which draws several answers of the cheaper model.
+Source: cascades as in FrugalGPT (arXiv 2305.05176).
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from dataclasses import asdict, dataclass
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shared_router.data.costs import call_costs
-from shared_router.deciding.escalation import Answer, checks_from, first_rejection
-from shared_router.errors import DataError
+from shared_router.deciding.escalation import CHECKS, Answer, checks_from, first_rejection
+from shared_router.errors import ConfigurationError, DataError
+from shared_router.measuring.agreement import AGREEMENT, what_is_given
 from shared_router.measuring.bootstrap import RESAMPLES, interval, resampled_weights
+from shared_router.measuring.static_mix import best_mix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,11 +31,10 @@ if TYPE_CHECKING:
     from shared_router.deciding.escalation import Check
     from shared_router.measuring.bootstrap import Interval
 
-AGREEMENT = "agreement"
-"""Rejects where too few of a model's sampled responses say the same."""
-LEAST_AGREEING = 0.6
-"""Share of the samples that must agree."""
-_SPACE = re.compile(r"\W+")
+WAYS = ("reference", "without", "with", "random", "coin")
+"""What stands side by side."""
+OF_TEXTS = ("empty", "refused", "tool_text")
+"""The checks that read a text alone; data files tell no more of an answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,13 +57,15 @@ class EscalationReport:
     unit: str
     """`usd` a call, or `calls`: calls made a question, where costs are unknown."""
     quality: dict[str, Figure]
-    """Mean quality: `reference`, `without`, `with` escalation, and `random`."""
+    """Mean quality: `reference`, `without`, `with` escalation, `random`; in dollars `coin` too."""
     cost: dict[str, Figure]
     """Mean cost of a question, likewise; `agreement` pays for every sample it looks at."""
     gain: Figure
     """Quality with less without."""
     over_random: Figure
     """Quality with less that of as many escalations at random."""
+    over_coin: Figure
+    """Quality with less that of the best coin of the same cost; `None` where costs are unknown."""
     escalated: Figure
     """Share of the questions that were escalated, of those sent to a cheaper candidate."""
     precision: Figure
@@ -94,6 +94,7 @@ def measure_escalation(
     choice: NDArray[np.intp],
     checks: Sequence[Any],
     resamples: int = RESAMPLES,
+    usual_usd: Sequence[float | None] | None = None,
 ) -> EscalationReport:
     """Measure what checks on answers buy and cost.
 
@@ -103,23 +104,47 @@ def measure_escalation(
         choice: Position of the candidate that the router chose for each query, shape (n,).
         checks: Names of checks, functions of a response's text, or `agreement`.
         resamples: Bootstrap resamples behind the intervals.
+        usual_usd: Mean cost of a call of each candidate, for data that record none.
 
     Raises:
-        DataError: If a response is missing.
-        ConfigurationError: If a check is unknown.
+        DataError: If there is no query, or a response is missing.
+        ConfigurationError: If a check is unknown, or reads more than a text.
     """
-    agreeing = AGREEMENT in checks
-    named = checks_from([check for check in checks if check != AGREEMENT])
+    if not data.records:
+        raise DataError(f"{data.name}: empty; there is nothing to check answers of.")
+    agreeing, named = AGREEMENT in checks, checks_of_texts(checks)
     quality = data.quality(candidates)
+    answers = [_outcomes(data, name) for name in candidates[:-1]]
+    if agreeing:
+        _check_several(answers, data.name)
     seen = [
-        _seen(_outcomes(data, name), quality[:, position + 1], named, agreeing=agreeing)
-        for position, name in enumerate(candidates[:-1])
+        _seen(answers[position], quality[:, position + 1], named, agreeing=agreeing)
+        for position in range(len(answers))
     ]
-    costs, unit = _costs(data, candidates)
+    costs, unit = _costs(data, candidates, usual_usd)
     looked = costs * _samples(data, candidates) if agreeing else costs
     lines = _lines(quality, seen, costs, looked, choice)
+    if unit == "usd":
+        lines |= _coin(quality, costs, float(lines["cost with"].mean()))
     told = (*([AGREEMENT] if agreeing else []), *(check.name for check in named))
     return _report(lines, told, unit, resamples)
+
+
+def checks_of_texts(given: Sequence[Any]) -> tuple[Check, ...]:
+    """Make checks of what `measure_escalation` is given, all but `agreement`.
+
+    Raises:
+        ConfigurationError: If one is unknown, or would reject nothing as data files do not tell
+            what it reads.
+    """
+    checks = checks_from([check for check in given if check != AGREEMENT])
+    for check in checks:
+        if check in CHECKS.values() and check.name not in OF_TEXTS:
+            raise ConfigurationError(
+                f"On recorded responses, escalate takes what reads texts: {', '.join(OF_TEXTS)}, "
+                f"{AGREEMENT} and functions; data files do not tell what {check.name!r} reads."
+            )
+    return checks
 
 
 def _outcomes(data: RoutingDataset, name: str) -> list[Outcome]:
@@ -132,6 +157,14 @@ def _outcomes(data: RoutingDataset, name: str) -> list[Outcome]:
     return found
 
 
+def _check_several(answers: Sequence[Sequence[Outcome]], name: str) -> None:
+    if all(len(outcome.quality) < 2 for column in answers for outcome in column):
+        raise DataError(
+            f"{name}: agreement compares several responses to a query, and each has one: collect "
+            "several, as `hybrid-llm collect --samples 10` does."
+        )
+
+
 def _seen(
     outcomes: Sequence[Outcome],
     dearer: NDArray[np.float64],
@@ -139,41 +172,63 @@ def _seen(
     *,
     agreeing: bool,
 ) -> _Seen:
-    rows = []
-    for outcome, above in zip(outcomes, dearer, strict=True):
-        texts, qualities = outcome.response or (), outcome.quality
-        told = _rejections(texts, checks, agreeing=agreeing)
-        n = len(texts)
-        kept = sum(q for q, no in zip(qualities, told, strict=True) if not no)
-        better = sum(no and q < above for q, no in zip(qualities, told, strict=True))
-        rows.append((sum(told) / n, kept / n, better / n))
+    rows = [
+        _checked(outcome, above, checks, agreeing=agreeing)
+        for outcome, above in zip(outcomes, dearer, strict=True)
+    ]
     return _Seen(*np.array(rows, dtype=np.float64).reshape(-1, 3).T)
 
 
-def _rejections(texts: Sequence[str], checks: Sequence[Check], *, agreeing: bool) -> list[bool]:
-    if agreeing and _agreement(texts) < LEAST_AGREEING:
-        return [True] * len(texts)
-    return [first_rejection(Answer(text=text, native=text), checks) is not None for text in texts]
+def _checked(
+    outcome: Outcome, above: float, checks: Sequence[Check], *, agreeing: bool
+) -> tuple[float, float, float]:
+    """Check one query's responses: shares of what would be given; see `_Seen`."""
+    texts = outcome.response or ()
+    given, torn = what_is_given(texts) if agreeing else ([True] * len(texts), False)
+    told = [
+        (quality, torn or _is_rejected(text, checks))
+        for text, quality in compress(zip(texts, outcome.quality, strict=True), given)
+    ]
+    rejected = [quality for quality, no in told if no]
+    kept = sum(quality for quality, no in told if not no)
+    better = sum(quality < above for quality in rejected)
+    return len(rejected) / len(told), kept / len(told), better / len(told)
 
 
-def _agreement(texts: Sequence[str]) -> float:
-    """Return the share of the texts that say the same, but for case, marks and spaces."""
-    said = Counter(_SPACE.sub(" ", text).strip().lower() for text in texts)
-    return max(said.values()) / len(texts)
+def _is_rejected(text: str, checks: Sequence[Check]) -> bool:
+    answer = Answer(text=text, native=text, tools_offered=True)
+    return first_rejection(answer, checks) is not None
 
 
-def _costs(data: RoutingDataset, candidates: Sequence[str]) -> tuple[NDArray[np.float64], str]:
-    """Return what one answer of each candidate costs, and in which unit."""
-    found = call_costs(candidates, data)
-    known = None not in found.usd
-    costs = np.array(found.usd if known else [1.0] * len(candidates), dtype=np.float64)
-    return costs, "usd" if known else "calls"
+def _costs(
+    data: RoutingDataset, candidates: Sequence[str], usual: Sequence[float | None] | None
+) -> tuple[NDArray[np.float64], str]:
+    """Return what each answer costs, shape (n, k), and in which unit."""
+    recorded = data.costs_usd(candidates)
+    if recorded is not None:
+        return recorded, "usd"
+    shape = len(data), len(candidates)
+    for means in (data.mean_costs_usd(candidates), usual):
+        if means is not None and None not in means:
+            return np.broadcast_to(np.array(means, dtype=np.float64), shape), "usd"
+    return np.ones(shape), "calls"
 
 
 def _samples(data: RoutingDataset, candidates: Sequence[str]) -> NDArray[np.float64]:
-    """Return how many answers agreement pays for; of the reference it draws one."""
-    drawn = [np.mean([len(r.outcomes[name].quality) for r in data]) for name in candidates[:-1]]
-    return np.array([*drawn, 1.0], dtype=np.float64)
+    """Return how many answers agreement pays for, shape (n, k); of the reference it draws one."""
+    drawn = [[len(each.outcomes[name].quality) for name in candidates[:-1]] for each in data]
+    return np.column_stack([np.array(drawn, dtype=np.float64), np.ones(len(data))])
+
+
+def _shares(seen: Sequence[_Seen], choice: NDArray[np.intp]) -> list[float]:
+    """Return the share rejected of the answers that each candidate is asked for."""
+    asked, shares = np.zeros(len(choice)), []
+    for position, found in enumerate(seen):
+        asked = asked + (choice == position)
+        rejected = asked * found.rejected
+        shares.append(float(rejected.sum() / asked.sum()) if asked.any() else 0.0)
+        asked = rejected
+    return shares
 
 
 def _lines(
@@ -186,16 +241,14 @@ def _lines(
     """Follow each query up the line of candidates; all of shape (n,)."""
     n, reference = quality.shape[0], quality.shape[1] - 1
     rows = np.arange(n)
-    value, cost = quality.copy(), np.tile(looked, (n, 1))
-    unseen = np.tile(costs, (n, 1))
-    at_random, rejected, better = quality.copy(), np.zeros((n, reference + 1)), np.zeros_like(value)
+    value, cost, unseen, at_random = quality.copy(), looked.copy(), costs.copy(), quality.copy()
+    rejected, better = np.zeros_like(value), np.zeros_like(value)
+    shares = _shares(seen, choice)
     for position in range(reference - 1, -1, -1):
-        found = seen[position]
-        here = choice == position
-        share = float(found.rejected[here].mean()) if here.any() else 0.0
+        found, share = seen[position], shares[position]
         value[:, position] = found.kept + found.rejected * value[:, position + 1]
-        cost[:, position] = looked[position] + found.rejected * cost[:, position + 1]
-        unseen[:, position] = costs[position] + share * unseen[:, position + 1]
+        cost[:, position] += found.rejected * cost[:, position + 1]
+        unseen[:, position] += share * unseen[:, position + 1]
         own, above = quality[:, position], at_random[:, position + 1]
         at_random[:, position] = (1 - share) * own + share * above
         rejected[:, position], better[:, position] = found.rejected, found.better
@@ -204,14 +257,21 @@ def _lines(
         "without": quality[rows, choice],
         "with": value[rows, choice],
         "random": at_random[rows, choice],
-        "cost without": costs[choice],
+        "cost without": costs[rows, choice],
         "cost with": cost[rows, choice],
         "cost random": unseen[rows, choice],
-        "cost reference": np.full(n, costs[reference]),
+        "cost reference": costs[:, reference],
         "rejected": rejected[rows, choice],
         "better": better[rows, choice],
         "cheaper": (choice < reference).astype(np.float64),
     }
+
+
+def _coin(
+    quality: NDArray[np.float64], costs: NDArray[np.float64], budget: float
+) -> dict[str, NDArray[np.float64]]:
+    shares = best_mix(costs.mean(axis=0), quality.mean(axis=0), budget)
+    return {"coin": quality @ shares, "cost coin": costs @ shares}
 
 
 def _report(
@@ -232,18 +292,19 @@ def _report(
             lambda w: float(w @ lines[top] / total) if (total := w @ lines[below]) else None
         )
 
-    def difference(one: str, other: str) -> Figure:
-        return figure(lambda w: mean(one, w) - mean(other, w))
+    def over(other: str) -> Figure:
+        return figure(lambda w: mean("with", w) - mean(other, w))
 
-    ways = ("reference", "without", "with", "random")
+    ways = [way for way in WAYS if way in lines]
     return EscalationReport(
         n=n,
         checks=checks,
         unit=unit,
         quality={way: figure(lambda w, way=way: mean(way, w)) for way in ways},
         cost={way: figure(lambda w, way=way: mean(f"cost {way}", w)) for way in ways},
-        gain=difference("with", "without"),
-        over_random=difference("with", "random"),
+        gain=over("without"),
+        over_random=over("random"),
+        over_coin=over("coin") if "coin" in lines else Figure(value=None, interval=None),
         escalated=ratio("rejected", "cheaper"),
         precision=ratio("better", "rejected"),
     )

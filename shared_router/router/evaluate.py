@@ -90,7 +90,8 @@ def escalation(
     if dial is not None:
         setting = router.setting_of(dial, confidence)
         choice = router.rule.choose(_scores(router, complete, None), setting.threshold)
-    return measure_escalation(complete, router.candidates, choice, checks, resamples)
+    names, usual = router.candidates, router.costs_usd
+    return measure_escalation(complete, names, choice, checks, resamples, usual)
 
 
 def _at_dial(

@@ -221,8 +221,8 @@ class Router(RouterState):
 
         Args:
             data: Queries with outcomes, and responses of all candidates but the reference.
-            checks: Names (`empty`, `refused` and so on), functions of a response's text, or
-                `agreement` of its samples.
+            checks: `empty`, `refused`, `tool_text`, functions of a response's text, or `agreement`
+                of its samples.
             resamples: Bootstrap resamples behind the intervals.
             skip_seen: Whether to leave out queries it was fitted on.
             confidence: How sure a limit must be.

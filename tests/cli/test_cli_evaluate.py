@@ -180,6 +180,7 @@ def test_escalation_is_measured_on_recorded_responses(folder, answered):
     printed = in_one_line(done.stdout)
     assert "Escalation by empty, refused, on 150 queries with recorded responses" in printed
     assert "as many at random" in printed
+    assert "a coin of the same cost" in printed
     assert "$ per 1,000" in printed
     asked = ["--cost-advantage", "0.5", "--json", "--escalate", "empty"]
     found = json.loads(invoke("evaluate", folder, answered, "--split", "test", *asked).stdout)
@@ -199,6 +200,7 @@ def test_a_function_of_the_users_checks_too(folder, answered, tmp_path, monkeypa
     ("checks", "said"),
     [
         ("emty", "did you mean 'empty'"),
+        ("length", "do not tell what 'length' reads"),
         ("no_such_module:f", "cannot be imported"),
         ("json:no_such_name", "cannot be imported"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,6 +65,8 @@ def test_refusals(text: str) -> None:
         "I can do that: 4.",
         "Sorry for the delay! The answer is 4.",
         "The cat cannot fly, and I am sorry for it.",
+        "I can't believe it: he walks behind me, and I cannot breathe.",
+        "I cannot wait to see you!",
         "I cannot stress enough how well this works. " + "It works in each of the cases. " * 20,
         "",
     ],
@@ -120,6 +123,35 @@ def test_a_users_function_sees_the_hosts_own_answer() -> None:
     assert first_rejection(Answer(native="word" * 9), checks) is None
 
 
+def test_what_an_array_tells_counts_as_told() -> None:
+    def whole(answer: Any) -> Any:
+        return np.array([len(answer)]).max() > 3
+
+    checks = checks_from([whole])
+    assert first_rejection(Answer(native="no"), checks) == "whole"
+    assert first_rejection(Answer(native="long"), checks) is None
+
+
+def test_what_a_function_returns_that_tells_no_truth_rejects_nothing() -> None:
+    checks = checks_from([lambda _: np.zeros(2)])
+    assert first_rejection(Answer(), checks) is None
+
+
+async def waits(_: Any) -> bool:
+    return False
+
+
+class Waits:
+    async def __call__(self, _: Any) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("check", [waits, Waits()])
+def test_a_function_that_must_be_awaited_is_refused(check: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"'(w|W)aits' is `async def`"):
+        checks_from([check])
+
+
 def test_a_check_that_raises_rejects_nothing(caplog: pytest.LogCaptureFixture) -> None:
     def broken(_: Any) -> bool:
         raise LookupError("a secret")
@@ -128,6 +160,8 @@ def test_a_check_that_raises_rejects_nothing(caplog: pytest.LogCaptureFixture) -
     assert first_rejection(Answer(), checks) == "empty"
     assert "broken raised LookupError" in caplog.text
     assert "secret" not in caplog.text
+    first_rejection(Answer(), checks)
+    assert caplog.text.count("LookupError") == 1
 
 
 def test_wrong_checks_are_refused() -> None:
