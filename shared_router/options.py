@@ -172,6 +172,25 @@ def _number(given: Any) -> float | None:
         return None
 
 
+SecondLook = bool | Literal["auto"]
+"""Whether answers are looked at: `auto` where the router's scorer of answers pays on its own
+training data, streams left alone; `True` for streams too; `False` never."""
+AUTO: Literal["auto"] = "auto"
+
+
+def second_look_from(given: Any) -> SecondLook:
+    """Read whether answers are looked at; a config may hold it as text.
+
+    Raises:
+        ConfigurationError: If it is neither true, false nor `auto`.
+    """
+    words: dict[str, SecondLook] = {AUTO: AUTO, "true": True, "false": False}
+    found = words.get(given.lower()) if isinstance(given, str) else given
+    if isinstance(found, bool) or found == AUTO:
+        return found
+    raise ConfigurationError(f"second_look is True, False or {AUTO!r}; got {given!r}.")
+
+
 OPTION_NAMES = (
     *DIAL_NAMES,
     "confidence",
@@ -180,6 +199,7 @@ OPTION_NAMES = (
     "fallback",
     "escalate",
     "call_timeout_s",
+    "second_look",
 )
 """Every option a call can carry; in a `configurable` they stand as `hybrid_<name>`."""
 CONFIGURABLE_PREFIX = "hybrid_"
@@ -204,6 +224,8 @@ class CallOptions:
     """Checks on an answer; replace the constructed ones."""
     call_timeout_s: float | None = None
     """Seconds the call may take; replaces the constructed limit."""
+    second_look: SecondLook | None = None
+    """Whether answers are looked at; replaces the constructed choice."""
 
     @classmethod
     def parse(cls, options: Mapping[str, Any]) -> CallOptions:
@@ -231,6 +253,7 @@ class CallOptions:
             fallback=_read(options, "fallback", fallback_from),
             escalate=_read(options, "escalate", escalate_from),
             call_timeout_s=_read(options, "call_timeout_s", call_timeout_from),
+            second_look=_read(options, "second_look", second_look_from),
         )
 
     def over(self, below: CallOptions) -> CallOptions:
@@ -247,6 +270,7 @@ class CallOptions:
             fallback=below.fallback if self.fallback is None else self.fallback,
             escalate=below.escalate if self.escalate is None else self.escalate,
             call_timeout_s=self.call_timeout_s or below.call_timeout_s,
+            second_look=below.second_look if self.second_look is None else self.second_look,
         )
 
 

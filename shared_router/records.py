@@ -58,9 +58,9 @@ FailureKind = Literal[
 ]
 """What kind of error an attempt ended with."""
 
-Why = Literal["chosen", "fallback", "resting", "escalated"]
+Why = Literal["chosen", "fallback", "resting", "escalated", "no_time"]
 """Why a candidate was asked: the router chose it, another one failed, the chosen one rests after
-failures, or the answer of a cheaper one was rejected."""
+failures, the answer of a cheaper one was rejected, or there was no time to look at one."""
 
 TaskSource = Literal["given", "predicted"]
 """Who named the task: the call, or the router by the text."""
@@ -171,6 +171,36 @@ class Usage(BaseModel):
     """Cost of the call in US dollars; `None` where unknown."""
 
 
+class AnswerSettings(BaseModel):
+    """How an answer was made, or will be: a scorer of answers holds for answers made alike."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str | None = None
+    """The model, as it was named; models are told apart by their binding, not by this."""
+    temperature: float | None = None
+    """As it was asked for; `None` for the provider's default."""
+    max_tokens: int | None = None
+    """Most tokens of an answer; `None` for the provider's default."""
+    system_sha256: str | None = None
+    """Hash of the system prompt; `None` where there was none."""
+    tools_sha256: str | None = None
+    """Hash of the tools that were offered; `None` where there were none."""
+    schema_sha256: str | None = None
+    """Hash of the schema that was asked for; `None` where there was none."""
+    logprobs: bool = False
+    """Whether log-probabilities of its tokens were asked for and came."""
+
+    def alike(self, other: AnswerSettings) -> bool:
+        """Tell whether answers were made alike.
+
+        The model is not compared, nor whether log-probabilities came: without them an answer is
+        passed on where its scorer needs them.
+        """
+        names = ("temperature", "max_tokens", "system_sha256", "tools_sha256", "schema_sha256")
+        return all(getattr(self, name) == getattr(other, name) for name in names)
+
+
 _OF_ONE_RUN = {"latency_ms", "query_hash"}
 
 
@@ -205,6 +235,9 @@ class RoutingDecision(BaseModel):
     guarantee_reason: str | None = NOT_CALIBRATED
     """Why no more is claimed, such as `not calibrated`, `no promise` or `other candidates`; `None`
     where the limit is promised."""
+    with_second_look: bool = False
+    """Whether the line with second looks is in force: `reason="second_look"` then says that the
+    candidate's answer is looked at, and all else that the query alone decided."""
     query_source: QuerySource = "none"
     """Where the scored text came from."""
     task: str | None = None
@@ -279,7 +312,8 @@ class RoutingDecision(BaseModel):
 
     def summary(self) -> str:
         """Say the decision in one line for people, without the query."""
-        parts = [f"{self.candidate} ({self.reason})"]
+        looks = self.reason == "second_look"
+        parts = [f"{self.candidate} ({'looks first' if looks else self.reason})"]
         if self.score is not None and self.threshold is not None:
             parts.append(f"score {self.score:.3f}, threshold {self.threshold:.3f}")
         if self.dial is not None:
@@ -307,13 +341,36 @@ class AttemptRecord(BaseModel):
     error_type: str | None = None
     """The error's class."""
     rejected: str | None = None
-    """The check that rejected its answer."""
+    """The check that rejected its answer; `second_look` where its score was too low."""
+    answer_score: float | None = None
+    """The score of its answer, in the units of the decision's scores; `None` where nobody looked,
+    or it could not be scored."""
+    look_error: str | None = None
+    """Class of the error that kept its answer from being scored; `no_logprobs` where it came
+    without the log-probabilities that the scorer was made with."""
     ms: float = 0.0
     """Milliseconds it took; of a stream, to its first chunk."""
     model: str | None = None
     """The model that answered, as its provider names it, where it tells."""
     usage: Usage | None = None
     """Tokens of its answer, where they are told."""
+
+    @property
+    def looked(self) -> bool:
+        """Whether its answer was looked at by the router's scorer of answers."""
+        return self.answer_score is not None or self.look_error is not None
+
+
+def _total(attempts: Sequence[AttemptRecord]) -> Usage | None:
+    known = [attempt.usage for attempt in attempts if attempt.usage is not None]
+    if not known:
+        return None
+    costs = [each.cost_usd for each in known if each.cost_usd is not None]
+    return Usage(
+        input_tokens=sum(each.input_tokens for each in known),
+        output_tokens=sum(each.output_tokens for each in known),
+        cost_usd=sum(costs) if costs else None,
+    )
 
 
 class CallRecord(BaseModel):
@@ -348,17 +405,36 @@ class CallRecord(BaseModel):
         return any(attempt.rejected is not None for attempt in self.attempts)
 
     @property
+    def looked(self) -> bool:
+        """Whether an answer was looked at by the router's scorer of answers."""
+        return any(attempt.looked for attempt in self.attempts)
+
+    @property
+    def accepted(self) -> bool | None:
+        """Whether the first answer that was looked at was given; `None` where none was looked at.
+
+        It is `False` too where it was passed on and given all the same, as nobody else answered.
+        """
+        return next((each.rejected is None for each in self.attempts if each.looked), None)
+
+    @property
     def usage(self) -> Usage | None:
         """Tokens of all attempts together, where any is known."""
-        known = [attempt.usage for attempt in self.attempts if attempt.usage is not None]
-        if not known:
+        return _total(self.attempts)
+
+    @property
+    def thrown_away(self) -> Usage | None:
+        """Tokens of the answers that were not given, where any is known."""
+        given = self.given
+        return _total([attempt for attempt in self.attempts if attempt is not given])
+
+    @property
+    def given(self) -> AttemptRecord | None:
+        """The attempt whose answer was given; `None` where the call failed."""
+        if self.answered_by is None:
             return None
-        costs = [each.cost_usd for each in known if each.cost_usd is not None]
-        return Usage(
-            input_tokens=sum(each.input_tokens for each in known),
-            output_tokens=sum(each.output_tokens for each in known),
-            cost_usd=sum(costs) if costs else None,
-        )
+        own = (each for each in reversed(self.attempts) if each.index == self.index)
+        return next((each for each in own if each.error is None), None)
 
     def summary(self) -> str:
         """Say the call in one line for people, without the query."""

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, cast
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shared_router.errors import DataError
+from shared_router.records import AnswerSettings  # noqa: TC001  (pydantic reads it)
 from shared_router.retrieval import RetrievalFacts  # noqa: TC001  (pydantic reads it)
 from shared_router.support.names import check_name
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 LARGEST_QUALITY = 1e30
 """Of an absolute value; a gap of qualities still fits a float32, and a sum of many a float64."""
+
+ABOVE_0 = 1e-6
+"""By which rounding may lift a log-probability above 0."""
 
 
 def _finite(value: float) -> float:
@@ -40,9 +44,17 @@ def _cost(value: float) -> float:
     return value
 
 
+def _logprob(value: float) -> float:
+    """Check the natural logarithm of a probability; rounding may lift it above 0 by a hair."""
+    if _finite(value) > ABOVE_0:
+        raise ValueError("must be the logarithm of a probability, at most 0")
+    return min(value, 0.0)
+
+
 # Strict: neither text nor true is a number.
 Quality = Annotated[float, Field(strict=True), AfterValidator(_quality)]
 Cost = Annotated[float, Field(strict=True), AfterValidator(_cost)]
+Logprob = Annotated[float, Field(strict=True), AfterValidator(_logprob)]
 
 
 class Outcome(BaseModel):
@@ -58,6 +70,23 @@ class Outcome(BaseModel):
     """Cost of one call in US dollars."""
     aliases: tuple[Annotated[str, AfterValidator(check_name)], ...] | None = None
     """Other names of the model, such as its provider's: by them it binds to a router."""
+    logprobs: tuple[tuple[Logprob, ...], ...] | None = Field(default=None, repr=False)
+    """Natural log-probabilities of the tokens of each response, in the order of `response`; an
+    empty list where a response came without."""
+    settings: AnswerSettings | None = None
+    """How the responses were made, where that is known."""
+
+    @model_validator(mode="after")
+    def _logprobs_of_each_response(self) -> Outcome:
+        if self.logprobs is None:
+            return self
+        wanted = len(self.response) if self.response is not None else 0
+        if len(self.logprobs) != wanted:
+            raise ValueError(
+                f"has logprobs of {len(self.logprobs)} responses for {wanted} responses; give one "
+                "list per response, an empty one where it has none, or leave logprobs out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_response_per_quality(self) -> Outcome:

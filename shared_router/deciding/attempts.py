@@ -54,6 +54,10 @@ class Attempt:
     """Whether its answer may be rejected: nothing of it may be shown before."""
     left_s: float | None = None
     """Seconds it may take; `None` for no limit."""
+    look: bool = False
+    """Whether its answer will be scored; then it is `held` too."""
+    logprobs: bool = False
+    """Whether the model is to give log-probabilities with it."""
 
 
 @dataclass(frozen=True, slots=True)

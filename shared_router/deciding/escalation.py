@@ -83,6 +83,8 @@ class Answer:
     """The model that answered, as its provider names it."""
     usage: Usage | None = None
     """Its tokens."""
+    logprobs: tuple[float, ...] | None = field(default=None, repr=False)
+    """Natural log-probabilities of its tokens, in order; `None` where the host tells none."""
 
 
 Told = bool | str | None

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shared_router.deciding.guarantee import Claim, Limit
-    from shared_router.records import Candidate, Reason, RoutingQuery
+    from shared_router.records import AnswerSettings, Candidate, Reason, RoutingQuery
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,10 @@ class RoutingRequest:
     """The limit that was promised there, if one was."""
     without_query_to: str | None = None
     """Name of the candidate for a call that has no query; the reference where `None`."""
+    settings: AnswerSettings | None = None
+    """How the cheapest candidate's answer would be made; read only where answers are looked at."""
+    streams: bool = False
+    """Whether the caller wants a stream."""
 
     @property
     def task(self) -> str | None:
