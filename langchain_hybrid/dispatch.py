@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_hybrid.answers import annotated, as_chunk, is_blank, merged, read_answer
@@ -173,37 +173,36 @@ class RoutedCall:
     def whole(self, run: RoutedRun, step: Attempt, heard: Heard) -> Any:
         """Ask for a whole answer; a model that refuses log-probabilities, once without them."""
 
-        def ask() -> Any:
+        def ask(step: Attempt) -> Any:
             model = self.target.of(step)
             return run.within(lambda: model.invoke(self.messages, heard.config, **self.kwargs))
 
         try:
-            return heard.came_to(ask())
+            return self._came_to(ask(step), step, heard)
         except Exception:
             if not heard.refused:
                 raise
-        finally:
-            if heard.refused:
-                self.target.refused(step)
-        return heard.came_to(ask())
+        return self._came_to(ask(replace(step, logprobs=False)), step, heard)
 
     async def awhole(self, run: AsyncRoutedRun, step: Attempt, heard: Heard) -> Any:
         """Ask for a whole answer without blocking the event loop; see `whole`."""
 
-        async def ask() -> Any:
-            model = self.target.of(step)
-            kwargs = self.kwargs
+        async def ask(step: Attempt) -> Any:
+            model, kwargs = self.target.of(step), self.kwargs
             return await run.within(lambda: model.ainvoke(self.messages, heard.config, **kwargs))
 
         try:
-            return heard.came_to(await ask())
+            return self._came_to(await ask(step), step, heard)
         except Exception:
             if not heard.refused:
                 raise
-        finally:
-            if heard.refused:
-                self.target.refused(step)
-        return heard.came_to(await ask())
+        return self._came_to(await ask(replace(step, logprobs=False)), step, heard)
+
+    def _came_to(self, output: Any, step: Attempt, heard: Heard) -> Any:
+        """Keep an answer, and who gave it only without log-probabilities."""
+        if heard.refused:
+            self.target.refused(step)
+        return heard.came_to(output)
 
     def pace(self) -> None:
         """Wait for the wrapper's rate limiter: it spaces calls, not the attempts of one."""

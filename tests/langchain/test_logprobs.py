@@ -182,6 +182,21 @@ def test_another_error_is_another_error(error: Exception) -> None:
     assert len(model.small.requests) == 1
 
 
+def test_an_error_that_stays_without_them_is_no_refusal() -> None:
+    """It may but quote a question about them."""
+
+    class Quoting(Raising, Telling):
+        """Raises, whether it is asked for log-probabilities or not."""
+
+    error = RefusedError("Too long: 'What are logprobs?'", 400)
+    quoting = Quoting(model="small", error=error)
+    model = telling(quoting, fallback="off")
+    for _ in range(2):
+        with pytest.raises(RefusedError):
+            model.invoke("What are logprobs?")
+    assert asked(quoting) == [True, None, True, None]
+
+
 def test_what_refuses_them() -> None:
     assert refuses_logprobs(UNKNOWN)
     assert refuses_logprobs(REFUSED)
