@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
 from pydantic import BaseModel
 
+from langchain_hybrid.logprobs import logprobs_of
 from langchain_hybrid.queries import text_of
 from shared_router.deciding.escalation import Answer
 from shared_router.records import ROUTING_KEY, Usage
@@ -36,9 +37,11 @@ def read_answer(
         heard: The message that an answer in a schema was parsed from, where it was heard.
     """
     message = _message_of(output) or heard
-    told = _of_message(message) if message is not None else {}
+    told = _of_message(message) if message is not None else {"text": ""}
+    if not told["text"].strip() and (structured or message is None):
+        told["text"] = _text_of_parsed(output)  # it may have come as a tool call
     return Answer(
-        **{"text": _text_of_parsed(output), **told},
+        **told,
         parsed_ok=not structured or _fits(output),
         failed_tools=failed_tools(messages),
         tools_offered=tools_offered,
@@ -52,6 +55,8 @@ def _message_of(output: Any) -> AIMessage | None:
 
 
 def _text_of_parsed(output: Any) -> str:
+    if _is_with_raw(output):
+        output = output["parsed"]
     if isinstance(output, BaseModel) and not isinstance(output, BaseMessage):
         return output.model_dump_json()
     return "" if output is None else str(output)
@@ -66,6 +71,7 @@ def _of_message(message: AIMessage) -> dict[str, Any]:
         "refusal": _refusal(message),
         "model": _first(said, _MODEL),
         "usage": usage_of(message),
+        "logprobs": logprobs_of(message),
     }
 
 
@@ -93,9 +99,13 @@ def usage_of(message: AIMessage) -> Usage | None:
     return Usage(input_tokens=told["input_tokens"], output_tokens=told["output_tokens"])
 
 
+def _is_with_raw(output: Any) -> bool:
+    return isinstance(output, dict) and {"raw", "parsed", "parsing_error"} <= output.keys()
+
+
 def _fits(output: Any) -> bool:
     """Tell whether an answer fits its schema; a raw one says so itself."""
-    if isinstance(output, dict) and {"raw", "parsed", "parsing_error"} <= output.keys():
+    if _is_with_raw(output):
         return output["parsing_error"] is None and output["parsed"] is not None
     return output is not None
 

@@ -16,7 +16,6 @@ from langchain_core.language_models.model_profile import ModelProfile
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult, LLMResult
 from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
-from langchain_core.runnables.config import merge_configs
 from pydantic import ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from langchain_hybrid.binding import Dialled
@@ -25,8 +24,13 @@ from langchain_hybrid.construction import OWNER, REFUSED, build_engine
 from langchain_hybrid.dispatch import RoutedCall
 from langchain_hybrid.events import achat_stream, chat_stream
 from langchain_hybrid.generating import call_configs, llm_result
-from langchain_hybrid.hearing import unheard
-from langchain_hybrid.requests import Bound, call_options, routing_request
+from langchain_hybrid.requests import (
+    Bound,
+    call_options,
+    merged_config,
+    routing_request,
+    with_stop,
+)
 from langchain_hybrid.structured import HybridStructuredOutput
 from langchain_hybrid.targets import Targets
 from langchain_hybrid.tools import BoundTools
@@ -248,7 +252,7 @@ class HybridChatModel(Dialled, BaseChatModel):
         value: LanguageModelInput,
         config: RunnableConfig | None,
         kwargs: dict[str, Any],
-        structured: Callable[[Candidate], Runnable[Any, Any]] | None = None,
+        structured: HybridStructuredOutput | None = None,
     ) -> RoutedCall:
         """Prepare one call.
 
@@ -256,9 +260,9 @@ class HybridChatModel(Dialled, BaseChatModel):
             value: The input, as `invoke` takes it.
             config: The caller's config.
             kwargs: The call's keywords; routing options are taken out of them.
-            structured: Returns a candidate's structured chain, for structured output.
+            structured: What answers in a schema, where one is asked for.
         """
-        engine, config = self.engine, self._merged(config)
+        engine, config = self.engine, merged_config(self, config)
         options, rest = call_options(config, kwargs, self._bound)
         messages = self._convert_input(value).to_messages()
         request = routing_request(
@@ -266,10 +270,11 @@ class HybridChatModel(Dialled, BaseChatModel):
             options,
             engine,
             self.query_extractor,
-            needs_tools=bool(rest.get("tools")),
-            needs_structured_output=structured is not None,
+            rest,
+            () if structured is None else (structured.schema_,),
         )
-        target, rest = self._targets.of(engine.candidates, rest, structured)
+        chain = None if structured is None else structured.chain
+        target, rest = self._targets.of(engine.candidates, rest, chain)
         return RoutedCall(
             engine=engine,
             target=target,
@@ -281,16 +286,6 @@ class HybridChatModel(Dialled, BaseChatModel):
             kwargs=rest,
             rate_limiter=self.rate_limiter,
         )
-
-    def _merged(self, config: RunnableConfig | None) -> RunnableConfig:
-        """Merge the instance's callbacks, tags and metadata into the config."""
-        config = ensure_config(config)
-        callbacks = unheard(self.callbacks, config.get("callbacks"))
-        own = {"callbacks": callbacks, "tags": self.tags, "metadata": self.metadata}
-        given = cast("RunnableConfig", {k: v for k, v in own.items() if v})
-        if given.keys() == {"metadata"}:  # as nearly always: LangChain notes its version there
-            return {**config, "metadata": {**given["metadata"], **(config.get("metadata") or {})}}
-        return merge_configs(given, config) if given else config
 
     def health(self) -> list[Health]:
         """Say how each model does in this process: healthy, resting, probing or misconfigured."""
@@ -327,7 +322,7 @@ class HybridChatModel(Dialled, BaseChatModel):
         **kwargs: Any,
     ) -> AIMessage:
         """Route, then call the chosen model."""
-        call = self.routed_call(input, config, _with_stop(kwargs, stop))
+        call = self.routed_call(input, config, with_stop(kwargs, stop))
         return cast("AIMessage", call.invoke())
 
     async def ainvoke(
@@ -339,7 +334,7 @@ class HybridChatModel(Dialled, BaseChatModel):
         **kwargs: Any,
     ) -> AIMessage:
         """Route, then call the chosen model."""
-        call = self.routed_call(input, config, _with_stop(kwargs, stop))
+        call = self.routed_call(input, config, with_stop(kwargs, stop))
         return cast("AIMessage", await call.ainvoke())
 
     def stream(
@@ -351,7 +346,7 @@ class HybridChatModel(Dialled, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[AIMessageChunk]:
         """Route, then stream the chosen model; dials in force now hold, whenever it is read."""
-        call = self.routed_call(input, config, _with_stop(kwargs, stop))
+        call = self.routed_call(input, config, with_stop(kwargs, stop))
         return call.once() if self._streaming_disabled(**kwargs) else call.stream()
 
     def astream(
@@ -363,7 +358,7 @@ class HybridChatModel(Dialled, BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:
         """Route, then stream the chosen model; dials in force now hold, whenever it is read."""
-        call = self.routed_call(input, config, _with_stop(kwargs, stop))
+        call = self.routed_call(input, config, with_stop(kwargs, stop))
         return call.aonce() if self._streaming_disabled(**kwargs) else call.astream()
 
     def stream_events(
@@ -377,7 +372,7 @@ class HybridChatModel(Dialled, BaseChatModel):
     ) -> Any:
         """Stream events; `version="v3"` returns the chosen model's own stream object."""
         if version == "v3":
-            return chat_stream(self.routed_call(input, config, _with_stop(kwargs, stop)))
+            return chat_stream(self.routed_call(input, config, with_stop(kwargs, stop)))
         return super().stream_events(input, config, version=version, stop=stop, **kwargs)
 
     def astream_events(
@@ -391,7 +386,7 @@ class HybridChatModel(Dialled, BaseChatModel):
     ) -> Any:
         """Stream events; `version="v3"` is awaited for the chosen model's own stream object."""
         if version == "v3":
-            return achat_stream(self.routed_call(input, config, _with_stop(kwargs, stop)))
+            return achat_stream(self.routed_call(input, config, with_stop(kwargs, stop)))
         return super().astream_events(input, config, version=version, stop=stop, **kwargs)
 
     def generate(
@@ -488,7 +483,3 @@ class HybridChatModel(Dialled, BaseChatModel):
         for candidate in able:
             structured.chain(candidate)  # a wrong argument shows here, not at the first call
         return structured
-
-
-def _with_stop(kwargs: dict[str, Any], stop: list[str] | None) -> dict[str, Any]:
-    return kwargs if stop is None else {**kwargs, "stop": stop}

@@ -131,6 +131,13 @@ def map_models(
     return change(cast("BaseChatModel", model))
 
 
+def bound_keywords(model: Any) -> dict[str, Any]:
+    """Return the keywords that bindings around a model hold; the outer ones go first."""
+    if isinstance(model, RunnableBindingBase):
+        return {**bound_keywords(model.bound), **model.kwargs}
+    return bound_keywords(model.runnable) if isinstance(model, RunnableWithFallbacks) else {}
+
+
 def describe(candidate: Candidate) -> Candidate:
     """Fill in what the model itself tells: capabilities, context window, its provider's name."""
     profile = model_profile(candidate.model) or {}

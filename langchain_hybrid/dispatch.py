@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from contextlib import aclosing, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_hybrid.answers import annotated, as_chunk, is_blank, merged, read_answer
-from langchain_hybrid.hearing import Hearing, Hushed, Showing, heard, hears_tokens, hushed
+from langchain_hybrid.asked import Asked
 from langchain_hybrid.runs import AsyncRoutedRun, RoutedRun
 from shared_router.engine.calls import Hands
 from shared_router.engine.streams import AsyncOpened, Opened, aopened, opened
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
     from langchain_core.messages import BaseMessage
     from langchain_core.rate_limiters import BaseRateLimiter
-    from langchain_core.runnables import Runnable, RunnableConfig
+    from langchain_core.runnables import RunnableConfig
 
+    from langchain_hybrid.asked import Heard
+    from langchain_hybrid.targets import Target
     from shared_router.deciding.attempts import Attempt
     from shared_router.deciding.escalation import Answer
     from shared_router.deciding.guards import RoutingRequest
@@ -32,8 +34,8 @@ class RoutedCall:
 
     engine: RoutingEngine
     """Decides, and says whom to ask."""
-    target: Callable[[Attempt], Runnable[Any, Any]]
-    """Returns what to call for an attempt."""
+    target: Target
+    """Finds what to call for an attempt."""
     name: str
     """Name of the chain run."""
     value: Any = field(repr=False)
@@ -55,8 +57,8 @@ class RoutedCall:
         try:
             run.deciding(self.request)
             call, asked = self._called(run, streams=False)
-            output = annotated(call.answer, call.stable())
-            asked.show(self, call)
+            output = asked.given(call)
+            asked.show(call)
         except BaseException as error:
             run.fail(error)
             raise
@@ -69,8 +71,8 @@ class RoutedCall:
         try:
             await run.deciding(self.request)
             call, asked = await self._acalled(run, streams=False)
-            output = annotated(call.answer, call.stable())
-            await asked.ashow(self, call)
+            output = asked.given(call)
+            await asked.ashow(call)
         except BaseException as error:
             await run.fail(error)
             raise
@@ -92,8 +94,8 @@ class RoutedCall:
         try:
             run.deciding(self.request)
             call, asked = self._called(run, streams=True)
-            asked.show(self, call)
-            chunks = _chunks(call)
+            asked.show(call)
+            chunks = _chunks(call, asked)
             for chunk in run.tap(chunks):
                 if run.traced:
                     seen.append(chunk)
@@ -114,8 +116,8 @@ class RoutedCall:
         try:
             await run.deciding(self.request)
             call, asked = await self._acalled(run, streams=True)
-            await asked.ashow(self, call)
-            chunks = _achunks(call)
+            await asked.ashow(call)
+            chunks = _achunks(call, asked)
             async for chunk in run.tap(chunks):
                 if run.traced:
                     seen.append(chunk)
@@ -132,16 +134,16 @@ class RoutedCall:
     # -- what is done for the engine ------------------------------------------------------------
 
     def _called(self, run: RoutedRun, *, streams: bool) -> tuple[Call, Asked]:
-        asked = Asked()
+        asked = self.asking()
         self.pace()
 
         def attempt(step: Attempt) -> Any:
-            config = asked.config(self, run.attempting(step, self.name_of(step)), step)
-            model = self.target(step)
+            heard = asked.begin(run.attempting(step, self.name_of(step)), step)
             if streams and not step.held:
+                model, config = self.target.of(step), heard.config
                 chunks = run.iterate(lambda: model.stream(self.messages, config, **self.kwargs))
                 return opened(chunks, is_blank)
-            return run.within(lambda: model.invoke(self.messages, config, **self.kwargs))
+            return self.whole(run, step, heard)
 
         try:
             return self.engine.call(self.request, self.hands(attempt, asked, streams)), asked
@@ -150,18 +152,57 @@ class RoutedCall:
             raise
 
     async def _acalled(self, run: AsyncRoutedRun, *, streams: bool) -> tuple[Call, Asked]:
-        asked = Asked()
+        asked = self.asking()
         await self.apace()
 
         async def attempt(step: Attempt) -> Any:
-            config = asked.config(self, await run.attempting(step, self.name_of(step)), step)
-            model = self.target(step)
+            heard = asked.begin(await run.attempting(step, self.name_of(step)), step)
             if streams and not step.held:
+                model, config = self.target.of(step), heard.config
                 chunks = run.iterate(lambda: model.astream(self.messages, config, **self.kwargs))
                 return await aopened(chunks, is_blank)
-            return await run.within(lambda: model.ainvoke(self.messages, config, **self.kwargs))
+            return await self.awhole(run, step, heard)
 
         return await self.engine.acall(self.request, self.hands(attempt, asked, streams)), asked
+
+    def asking(self) -> Asked:
+        """Begin to keep what is heard of the attempts."""
+        recorded = self.request.needs_structured_output and bool(self.engine.on_call)
+        return Asked(self.target, self.messages, recorded=recorded)
+
+    def whole(self, run: RoutedRun, step: Attempt, heard: Heard) -> Any:
+        """Ask for a whole answer; a model that refuses log-probabilities, once without them."""
+
+        def ask(step: Attempt) -> Any:
+            model = self.target.of(step)
+            return run.within(lambda: model.invoke(self.messages, heard.config, **self.kwargs))
+
+        try:
+            return self._came_to(ask(step), step, heard)
+        except Exception:
+            if not heard.refused:
+                raise
+        return self._came_to(ask(replace(step, logprobs=False)), step, heard)
+
+    async def awhole(self, run: AsyncRoutedRun, step: Attempt, heard: Heard) -> Any:
+        """Ask for a whole answer without blocking the event loop; see `whole`."""
+
+        async def ask(step: Attempt) -> Any:
+            model, kwargs = self.target.of(step), self.kwargs
+            return await run.within(lambda: model.ainvoke(self.messages, heard.config, **kwargs))
+
+        try:
+            return self._came_to(await ask(step), step, heard)
+        except Exception:
+            if not heard.refused:
+                raise
+        return self._came_to(await ask(replace(step, logprobs=False)), step, heard)
+
+    def _came_to(self, output: Any, step: Attempt, heard: Heard) -> Any:
+        """Keep an answer, and who gave it only without log-probabilities."""
+        if heard.refused:
+            self.target.refused(step)
+        return heard.came_to(output)
 
     def pace(self) -> None:
         """Wait for the wrapper's rate limiter: it spaces calls, not the attempts of one."""
@@ -193,72 +234,15 @@ class RoutedCall:
             self.messages,
             structured=self.request.needs_structured_output,
             tools_offered=self.request.needs_tools,
-            heard=asked.hearing.message if asked.hearing else None,
+            heard=asked.message_of(output),
         )
 
 
-@dataclass
-class Asked:
-    """What is heard of the attempt under way."""
-
-    hearing: Hearing | None = None
-    """Listens where tokens may be shown, or an answer may be rejected."""
-    hushed: Hushed = field(default_factory=Hushed)
-    """Handlers that hear of the answer once it is accepted."""
-
-    def config(self, call: RoutedCall, config: RunnableConfig, step: Attempt) -> RunnableConfig:
-        """Return the config of an attempt, with what has to be heard of it."""
-        self.give_up()
-        self.hushed = Hushed()
-        if step.held:
-            config, self.hushed = hushed(config)
-        elif not self._needed(call, config):
-            self.hearing = None
-            return config
-        self.hearing = Hearing()
-        return heard(config, self.hearing)
-
-    def give_up(self) -> None:
-        """Let an attempt that is under way, or was, show nothing any more."""
-        if self.hearing is not None:
-            self.hearing.given_up = True
-
-    def _needed(self, call: RoutedCall, config: RunnableConfig) -> bool:
-        """Tell whether a token may be shown, or a record wants the message behind an answer."""
-        if call.request.needs_structured_output and call.engine.on_call:
-            return True
-        handlers = getattr(config.get("callbacks"), "handlers", ())
-        return any(hears_tokens(handler) for handler in handlers)
-
-    def committed(self) -> bool:
-        """Tell whether a token of the attempt under way has been shown."""
-        return self.hearing is not None and self.hearing.shown and not self.hushed.handlers
-
-    def _showing(self, routed: RoutedCall, call: Call) -> Showing | None:
-        """Return what handlers that show tokens are still to be told."""
-        if not self.hushed.handlers or self.hearing is None or self.hearing.message is None:
-            return None
-        model = routed.engine.candidates[call.index].model
-        return Showing(self.hushed, model, routed.messages, self.hearing.message)
-
-    def show(self, routed: RoutedCall, call: Call) -> None:
-        """Tell handlers that show tokens of an answer that was held back."""
-        showing = self._showing(routed, call)
-        if showing is not None:
-            showing.show()
-
-    async def ashow(self, routed: RoutedCall, call: Call) -> None:
-        """Tell handlers that show tokens of an answer that was held back."""
-        showing = self._showing(routed, call)
-        if showing is not None:
-            await showing.ashow()
-
-
-def _chunks(call: Call) -> Generator[Any, None, None]:
+def _chunks(call: Call, asked: Asked) -> Generator[Any, None, None]:
     """Yield the chunks of the answer that is given, the first with who gave it."""
     told: dict[str, Any] | None = call.stable()
     if not isinstance(call.answer, Opened):
-        yield annotated(as_chunk(call.answer), told or {})
+        yield as_chunk(asked.given(call))
         return
     with closing(call.chunks()) as chunks:
         for chunk in chunks:
@@ -266,11 +250,11 @@ def _chunks(call: Call) -> Generator[Any, None, None]:
             told = None
 
 
-async def _achunks(call: Call) -> AsyncGenerator[Any, None]:
+async def _achunks(call: Call, asked: Asked) -> AsyncGenerator[Any, None]:
     """Yield the chunks of the answer that is given, the first with who gave it."""
     told: dict[str, Any] | None = call.stable()
     if not isinstance(call.answer, AsyncOpened):
-        yield annotated(as_chunk(call.answer), told or {})
+        yield as_chunk(asked.given(call))
         return
     async with aclosing(call.achunks()) as chunks:
         async for chunk in chunks:

@@ -17,8 +17,6 @@ from langchain_core.language_models._compat_bridge import message_to_events
 from langchain_core.language_models.chat_model_stream import AsyncChatModelStream, ChatModelStream
 from langchain_core.runnables import RunnableWithFallbacks
 
-from langchain_hybrid.answers import annotated
-from langchain_hybrid.dispatch import Asked
 from langchain_hybrid.hearing import shows
 from langchain_hybrid.runs import AsyncRoutedRun, RoutedRun
 from shared_router.engine.streams import Live
@@ -39,21 +37,21 @@ if TYPE_CHECKING:
 
 def chat_stream(routed: RoutedCall) -> ChatModelStream:
     """Route a call and return the v3 stream of the model that answers."""
-    run, asked = RoutedRun(routed.name, routed.value, routed.config, always=True), Asked()
+    run, asked = RoutedRun(routed.name, routed.value, routed.config, always=True), routed.asking()
     closers: list[_Closer] = []
 
     def attempt(step: Attempt) -> Any:
-        config = asked.config(routed, run.attempting(step, routed.name_of(step)), step)
-        model = routed.target(step)
+        heard = asked.begin(run.attempting(step, routed.name_of(step)), step)
         if step.held:
-            return run.within(lambda: model.invoke(routed.messages, config, **routed.kwargs))
-        return Live(_first_shown(routed, model, config, closers, run))
+            return routed.whole(run, step, heard)
+        model = routed.target.of(step)
+        return Live(_first_shown(routed, model, heard.config, closers, run))
 
     try:
         run.deciding(routed.request)
         routed.pace()
         call = routed.engine.call(routed.request, routed.hands(attempt, asked, streams=True))
-        asked.show(routed, call)
+        asked.show(call)
     except BaseException as error:
         run.fail(error)
         raise
@@ -61,7 +59,7 @@ def chat_stream(routed: RoutedCall) -> ChatModelStream:
         closers[-1].commit(call, call.answer.stream)
         _limit(call.answer.stream, call.left_s(), closers[-1])
         return cast("ChatModelStream", call.answer.stream)
-    message = annotated(call.answer, call.stable())
+    message = asked.given(call)
     run.end(message, call)
     return cast("ChatModelStream", _replayed(ChatModelStream(message_id=message.id), message))
 
@@ -69,21 +67,21 @@ def chat_stream(routed: RoutedCall) -> ChatModelStream:
 async def achat_stream(routed: RoutedCall) -> AsyncChatModelStream:
     """Route a call and return the v3 stream of the model that answers, asynchronously."""
     run = await AsyncRoutedRun.open(routed.name, routed.value, routed.config, always=True)
-    asked, closers = Asked(), list[_AsyncCloser]()
+    asked, closers = routed.asking(), list[_AsyncCloser]()
 
     async def attempt(step: Attempt) -> Any:
-        config = asked.config(routed, await run.attempting(step, routed.name_of(step)), step)
-        model = routed.target(step)
+        heard = asked.begin(await run.attempting(step, routed.name_of(step)), step)
         if step.held:
-            return await run.within(lambda: model.ainvoke(routed.messages, config, **routed.kwargs))
-        return Live(await _afirst_shown(routed, model, config, closers, run))
+            return await routed.awhole(run, step, heard)
+        model = routed.target.of(step)
+        return Live(await _afirst_shown(routed, model, heard.config, closers, run))
 
     try:
         await run.deciding(routed.request)
         await routed.apace()
         hands = routed.hands(attempt, asked, streams=True)
         call = await routed.engine.acall(routed.request, hands)
-        await asked.ashow(routed, call)
+        await asked.ashow(call)
     except BaseException as error:
         await run.fail(error)
         raise
@@ -91,7 +89,7 @@ async def achat_stream(routed: RoutedCall) -> AsyncChatModelStream:
         await closers[-1].commit(call, call.answer.stream)
         _alimit(call.answer.stream, call.left_s(), closers[-1])
         return cast("AsyncChatModelStream", call.answer.stream)
-    message = annotated(call.answer, call.stable())
+    message = asked.given(call)
     await run.end(message, call)
     made = _replayed(AsyncChatModelStream(message_id=message.id), message)
     return cast("AsyncChatModelStream", made)

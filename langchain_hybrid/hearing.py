@@ -6,7 +6,6 @@ of its runs, and hear of the accepted answer afterwards, as of a run of its own.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from langchain_core.tracers._streaming import (
 
 from langchain_hybrid.answers import as_chunk
 from langchain_hybrid.children import base_models, map_models
+from langchain_hybrid.logprobs import refuses_logprobs
 from langchain_hybrid.queries import text_of
 from shared_router.errors import CallTimeoutError
 
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import BaseMessage
     from langchain_core.runnables import Runnable, RunnableConfig
-
-    from shared_router.records import Candidate
 
 
 class Hearing(BaseCallbackHandler):
@@ -52,6 +50,8 @@ class Hearing(BaseCallbackHandler):
         """Whether a token has been shown."""
         self.message: AIMessage | None = None
         """What the last model run came to."""
+        self.refused = False
+        """Whether a model run failed because it gives no log-probabilities."""
 
     def on_llm_new_token(self, token: Any, *, chunk: Any = None, **kwargs: Any) -> None:
         """Note that something is shown."""
@@ -74,6 +74,11 @@ class Hearing(BaseCallbackHandler):
         message = getattr(first, "message", None)
         if isinstance(message, AIMessage):
             self.message = message
+
+    def on_llm_error(self, error: BaseException, **kwargs: Any) -> None:
+        """Note that log-probabilities are refused; a fallback of the model's own may hide it."""
+        del kwargs
+        self.refused = self.refused or refuses_logprobs(error)
 
     def _check(self) -> None:
         if self.given_up:
@@ -155,12 +160,6 @@ def without_streaming(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
         return base.model_copy(update={"disable_streaming": True})
 
     return map_models(model, quiet)
-
-
-def with_whole_answers(candidate: Candidate) -> Candidate:
-    """Return a candidate whose model answers whole, where it streams by a setting of its own."""
-    model = without_streaming(candidate.model)
-    return candidate if model is candidate.model else dataclasses.replace(candidate, model=model)
 
 
 @dataclass(frozen=True)

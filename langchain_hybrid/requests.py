@@ -8,7 +8,9 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.messages.utils import count_tokens_approximately
+from langchain_core.runnables.config import ensure_config, merge_configs
 
+from langchain_hybrid.hearing import unheard
 from langchain_hybrid.queries import (
     find_query,
     has_pictures,
@@ -16,6 +18,7 @@ from langchain_hybrid.queries import (
     open_tool_call,
     text_of,
 )
+from langchain_hybrid.settings import answer_settings
 from shared_router.context import current_options
 from shared_router.deciding.guarantee import Claim, limit_of
 from shared_router.deciding.guards import RoutingRequest
@@ -29,12 +32,14 @@ from shared_router.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import BaseMessage
     from langchain_core.runnables import RunnableConfig
 
     from shared_router.engine.engine import RoutingEngine
+    from shared_router.records import AnswerSettings
 
 logger = logging.getLogger("hybrid_llm")
 
@@ -115,23 +120,32 @@ def routing_request(
     options: CallOptions,
     engine: RoutingEngine,
     extractors: Any,
-    *,
-    needs_tools: bool,
-    needs_structured_output: bool,
+    kwargs: Mapping[str, Any],
+    schemas: Sequence[Any],
 ) -> RoutingRequest:
-    """Convert one call."""
+    """Convert one call.
+
+    Args:
+        messages: The input.
+        options: The call's routing options.
+        engine: Who decides.
+        extractors: The user's, of queries.
+        kwargs: The keywords for the model.
+        schemas: The one that is asked for in structured output, if it is.
+    """
     kept = open_tool_call(messages)
     return RoutingRequest(
         query=_query(messages, _several(extractors)),
         options=options,
-        needs_tools=needs_tools,
-        needs_structured_output=needs_structured_output,
+        needs_tools=bool(kwargs.get("tools")),
+        needs_structured_output=bool(schemas),
         input_tokens=_input_tokens(messages, engine),
         has_pictures=has_pictures(messages),
         later_turn=is_later_turn(messages),
         sticky_to=kept.get("answered_by") or kept.get("candidate"),
         sticky_claim=Claim.read(kept),
         sticky_limit=limit_of(*map(kept.get, ("dial", "dial_value", "confidence"))),
+        settings=_settings(messages, engine, kwargs, schemas) if engine.looks else None,
     )
 
 
@@ -140,6 +154,19 @@ def _query(messages: list[BaseMessage], extractors: Any) -> Any:
         return find_query(messages, extractors)
     except Exception as error:  # noqa: BLE001  (a chain never breaks because the router did)
         logger.warning("Finding the query raised %s.", type(error).__name__)
+        return None
+
+
+def _settings(
+    messages: list[BaseMessage],
+    engine: RoutingEngine,
+    kwargs: Mapping[str, Any],
+    schemas: Sequence[Any],
+) -> AnswerSettings | None:
+    try:
+        return answer_settings(engine.candidates[0].model, messages, kwargs, schemas)
+    except Exception as error:  # noqa: BLE001  (a chain never breaks because the router did)
+        logger.warning("Reading a call's settings raised %s.", type(error).__name__)
         return None
 
 
@@ -156,3 +183,19 @@ def _input_tokens(messages: list[BaseMessage], engine: RoutingEngine) -> int | N
     if not windows or sum(len(text_of(message)) for message in messages) <= min(windows):
         return None
     return int(count_tokens_approximately(messages))
+
+
+def merged_config(model: BaseChatModel, config: RunnableConfig | None) -> RunnableConfig:
+    """Merge a model's own callbacks, tags and metadata into a call's config."""
+    config = ensure_config(config)
+    callbacks = unheard(model.callbacks, config.get("callbacks"))
+    own = {"callbacks": callbacks, "tags": model.tags, "metadata": model.metadata}
+    given = cast("RunnableConfig", {k: v for k, v in own.items() if v})
+    if given.keys() == {"metadata"}:  # as nearly always: LangChain notes its version there
+        return {**config, "metadata": {**given["metadata"], **(config.get("metadata") or {})}}
+    return merge_configs(given, config) if given else config
+
+
+def with_stop(kwargs: dict[str, Any], stop: list[str] | None) -> dict[str, Any]:
+    """Put the words that end an answer among the call's keywords."""
+    return kwargs if stop is None else {**kwargs, "stop": stop}

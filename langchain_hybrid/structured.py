@@ -66,7 +66,7 @@ class HybridStructuredOutput(Dialled, RunnableSerializable[Any, Any]):
     def _call(
         self, value: Any, config: RunnableConfig | None, kwargs: dict[str, Any]
     ) -> RoutedCall:
-        call: RoutedCall = self.model.routed_call(value, config, kwargs, structured=self.chain)
+        call: RoutedCall = self.model.routed_call(value, config, kwargs, structured=self)
         return call
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from langchain_hybrid.hearing import with_whole_answers
+from langchain_hybrid.hearing import without_streaming
+from langchain_hybrid.logprobs import NAME, with_logprobs
 from langchain_hybrid.tools import bind_late, split_tools
+from shared_router.support.once import warn_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -15,45 +20,108 @@ if TYPE_CHECKING:
     from shared_router.deciding.attempts import Attempt
     from shared_router.records import Candidate
 
-    Target = Callable[[Attempt], Runnable[Any, Any]]
+    Made = Callable[[Candidate], Runnable[Any, Any]]
+
+logger = logging.getLogger("hybrid_llm")
 
 
 class Targets:
-    """Finds what is called for each attempt, and keeps the candidates that answer whole."""
+    """Keeps the candidates that answer whole, and who gives no log-probabilities.
+
+    Calls in several threads share it: each entry is written whole, and twice is no harm.
+    """
 
     def __init__(self) -> None:
-        self._whole: dict[int, tuple[Candidate, Candidate]] = {}
+        self._held: dict[tuple[int, bool], tuple[Candidate, Candidate]] = {}
+        self._refused: dict[int, Candidate] = {}
 
     def __reduce__(self) -> tuple[type[Targets], tuple[()]]:
         return Targets, ()  # ids are those of this process
 
     def of(
-        self,
-        candidates: Sequence[Candidate],
-        kwargs: dict[str, Any],
-        structured: Callable[[Candidate], Runnable[Any, Any]] | None,
+        self, candidates: Sequence[Candidate], kwargs: dict[str, Any], structured: Made | None
     ) -> tuple[Target, dict[str, Any]]:
-        """Return what is called for an attempt, and the keywords that remain for it.
+        """Return what finds what is called for an attempt, and the keywords that remain for it.
 
         Args:
             candidates: As bound.
             kwargs: The call's keywords.
             structured: Returns a candidate's structured chain, for structured output.
         """
+        told = NAME in kwargs
         if structured is not None:
-            return (lambda step: structured(self._asked(candidates, step))), kwargs
+            return Target(self, candidates, structured, told), kwargs
         if not kwargs.get("tools"):
-            return (lambda step: self._asked(candidates, step).model), kwargs
+            return Target(self, candidates, _plain, told), kwargs
         tools, options, rest = split_tools(kwargs)
-        return (lambda step: bind_late(self._asked(candidates, step).model, tools, options)), rest
 
-    def _asked(self, candidates: Sequence[Candidate], step: Attempt) -> Candidate:
+        def bound(candidate: Candidate) -> Runnable[Any, Any]:
+            return bind_late(candidate.model, tools, options)
+
+        return Target(self, candidates, bound, told), rest
+
+    def held(self, candidate: Candidate, *, logprobs: bool) -> Candidate:
+        """Return a candidate that answers whole, with log-probabilities where it gives them."""
+        logprobs = logprobs and id(candidate.model) not in self._refused
+        key = id(candidate.model), logprobs
+        if key not in self._held:
+            whole = self.held(candidate, logprobs=False) if logprobs else candidate
+            change = with_logprobs if logprobs else without_streaming
+            model = change(whole.model)
+            same = model is whole.model
+            made = whole if same else dataclasses.replace(whole, model=model)
+            self._held[key] = candidate, made  # both kept: ids of living objects
+        return self._held[key][1]
+
+    def refused(self, candidate: Candidate) -> None:
+        """Remember that a candidate gives no log-probabilities; said once in the log."""
+        self._refused[id(candidate.model)] = candidate
+        warn_once(
+            logger,
+            f"Candidate {candidate.name!r} refuses to give log-probabilities: from now on it is "
+            "asked without them.",
+        )
+
+
+@dataclass(frozen=True)
+class Target:
+    """Finds what is called for each attempt of one call."""
+
+    targets: Targets
+    """What lasts from call to call."""
+    candidates: Sequence[Candidate]
+    """As bound."""
+    made: Made
+    """Makes of a candidate what is called."""
+    told: bool = False
+    """Whether the call itself says whether log-probabilities are given."""
+
+    def of(self, step: Attempt) -> Runnable[Any, Any]:
+        """Return what is called for an attempt."""
+        return self.made(self._asked(step))
+
+    def adds_logprobs(self, step: Attempt) -> bool:
+        """Tell whether an answer comes with log-probabilities that its caller did not ask for."""
+        if not step.held or not self._wanted(step):
+            return False
+        plain = self.targets.held(self.candidates[step.index], logprobs=False)
+        return self._asked(step).model is not plain.model
+
+    def refused(self, step: Attempt) -> None:
+        """Remember that the candidate of an attempt gives no log-probabilities."""
+        self.targets.refused(self.candidates[step.index])
+
+    def _wanted(self, step: Attempt) -> bool:
+        return step.logprobs and not self.told
+
+    def _asked(self, step: Attempt) -> Candidate:
         """Return the candidate of an attempt; one that may be rejected answers whole."""
-        candidate = candidates[step.index]
+        candidate = self.candidates[step.index]
         if not step.held:
             return candidate
-        known = self._whole.get(id(candidate.model))
-        if known is None:
-            known = candidate, with_whole_answers(candidate)  # both kept: ids of living objects
-            self._whole[id(candidate.model)] = known
-        return known[1]
+        return self.targets.held(candidate, logprobs=self._wanted(step))
+
+
+def _plain(candidate: Candidate) -> Runnable[Any, Any]:
+    model: Runnable[Any, Any] = candidate.model
+    return model
