@@ -12,6 +12,7 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
 )
 from llama_index.core.chat_engine.types import AgentChatResponse
+from llama_index.core.program.utils import FlexibleModel
 from pydantic import BaseModel
 
 from shared_router.deciding.escalation import Answer
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 _READ = ("prompt_tokens", "input_tokens", "prompt_eval_count")
 _WRITTEN = ("completion_tokens", "output_tokens", "eval_count")
 _FINISH = ("finish_reason", "stop_reason", "done_reason")
+_WHOLE = "stop"
+_SHOWS_NOTHING: tuple[Any, ...] = (None, "", [], {})
 FAILED = ("encountered error", "error:")
 """How a tool's message begins that tells of its failure."""
 
@@ -38,9 +41,11 @@ def read_answer(
         structured: Whether an answer in a schema was asked for.
         tools_offered: Whether the call brought tools.
     """
-    told = {}
+    told: dict[str, Any] = {}
     if isinstance(answer, ChatResponse | CompletionResponse):
         told = _of_response(answer)
+    elif isinstance(answer, BaseModel) and not isinstance(answer, FlexibleModel):
+        told = {"finish_reason": _WHOLE}  # it fits its schema, if only by the defaults
     return Answer(
         text=_text(answer),
         tool_calls=_tool_calls(answer),
@@ -141,14 +146,22 @@ def failed_tools(messages: Sequence[ChatMessage]) -> dict[str, int]:
 
 
 def is_blank(chunk: Any) -> bool:
-    """Tell whether a chunk shows nothing: neither text nor a tool call."""
+    """Tell whether a chunk shows nothing: no text, no tool call, no field of a schema."""
     if isinstance(chunk, CompletionResponse):
         return not (chunk.delta or chunk.text)
     if not isinstance(chunk, ChatResponse):
-        return isinstance(chunk, str) and not chunk
+        empty_object = isinstance(chunk, BaseModel) and _shows_no_field(chunk)
+        return empty_object or (isinstance(chunk, str) and not chunk)
     message = chunk.message
     blocks = any(getattr(block, "text", True) for block in message.blocks)
     return not (chunk.delta or blocks or message.additional_kwargs.get("tool_calls"))
+
+
+def _shows_no_field(found: BaseModel) -> bool:
+    """Tell whether an object in a schema is empty: LlamaIndex makes one before anything is said."""
+    if not isinstance(found, FlexibleModel):
+        return not found.model_fields_set
+    return all(value in _SHOWS_NOTHING for _, value in found)
 
 
 def as_chunk(answer: Any) -> Any:
