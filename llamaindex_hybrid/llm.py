@@ -25,6 +25,7 @@ from llamaindex_hybrid.children import combined_metadata, known_metadata
 from llamaindex_hybrid.construction import OWNER, REFUSED, build_engine, check_assignment
 from llamaindex_hybrid.dispatch import RoutedCall
 from llamaindex_hybrid.kinds import Kind, check_policy
+from llamaindex_hybrid.listening import Hearing, Refusals
 from llamaindex_hybrid.operations import RoutedOperations
 from llamaindex_hybrid.pickling import parts, rebuilt
 from llamaindex_hybrid.queries import QUERY_VARIABLES, Asked
@@ -129,6 +130,7 @@ class HybridLLM(RoutedOperations):
     _without_query: dict[Kind, str] = PrivateAttr(default_factory=dict)
     _turns: TurnMemory[Answering] = PrivateAttr(default_factory=TurnMemory)
     _options: CallOptions = PrivateAttr(default_factory=CallOptions)
+    _refusals: Refusals = PrivateAttr(default_factory=Refusals)
 
     def __init__(self, **kwargs: Any) -> None:
         try:
@@ -315,7 +317,11 @@ class HybridLLM(RoutedOperations):
         """Forget all failures of the models: none rests any more."""
         self.engine.reset()
 
-    def asked(self, index: int) -> LLM:
+    def hearing(self, index: int, *, logprobs: bool) -> Hearing:
+        """Begin to listen to a model, which may have refused to tell log-probabilities."""
+        return self._refusals.hearing(self.engine.candidates[index].model, logprobs=logprobs)
+
+    def asked(self, index: int, hearing: Hearing | None = None) -> LLM:
         """Return a model that is asked: what the wrapper says holds, and its handlers hear."""
         model: LLM = self.engine.candidates[index].model
         unsaid = (None, PydanticProgramMode.DEFAULT)
@@ -324,7 +330,7 @@ class HybridLLM(RoutedOperations):
         manager = merged_callbacks(self.callback_manager, model.callback_manager)
         if manager is not model.callback_manager:
             seen["callback_manager"] = manager
-        return view(model, seen)
+        return view(model, seen, hearing)
 
     def route(
         self,

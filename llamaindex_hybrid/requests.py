@@ -57,21 +57,25 @@ def prompt_options(
     return split_options(prompt_args, kept=own)
 
 
-def asked_in_messages(messages: Sequence[ChatMessage]) -> Asked:
-    """Read a chat."""
-    return Asked(read=lambda: messages)
+def asked_in_messages(messages: Sequence[ChatMessage], **how: Any) -> Asked:
+    """Read a chat; `how` are the `keywords` and `tools` of an `Asked`."""
+    return Asked(read=lambda: messages, **how)
 
 
-def asked_in_text(prompt: Any) -> Asked:
+def asked_in_text(prompt: Any, **how: Any) -> Asked:
     """Read a completion: the prompt is what a user said."""
-    return Asked(read=lambda: [ChatMessage(role=MessageRole.USER, content=str(prompt))])
+    return Asked(read=lambda: [ChatMessage(role=MessageRole.USER, content=str(prompt))], **how)
 
 
-def asked_in_prompt(prompt: BasePromptTemplate, prompt_args: Mapping[str, Any]) -> Asked:
+def asked_in_prompt(
+    prompt: BasePromptTemplate, prompt_args: Mapping[str, Any], **how: Any
+) -> Asked:
     """Read a prompt with its variables; it is formatted only where it has to be looked at."""
-    variables: Mapping[str, Any] = ChainMap(dict(prompt_args), dict(prompt.kwargs))
     return Asked(
-        read=lambda: prompt.format_messages(**prompt_args), prompt=prompt, variables=variables
+        read=lambda: prompt.format_messages(**prompt_args),
+        prompt=prompt,
+        variables=ChainMap(dict(prompt_args), dict(prompt.kwargs)),
+        **how,
     )
 
 
