@@ -25,6 +25,7 @@ from langchain_hybrid.construction import OWNER, REFUSED, build_engine
 from langchain_hybrid.dispatch import RoutedCall
 from langchain_hybrid.events import achat_stream, chat_stream
 from langchain_hybrid.generating import call_configs, llm_result
+from langchain_hybrid.hearing import unheard
 from langchain_hybrid.requests import Bound, call_options, routing_request
 from langchain_hybrid.structured import HybridStructuredOutput
 from langchain_hybrid.targets import Targets
@@ -113,6 +114,9 @@ class HybridChatModel(Dialled, BaseChatModel):
     """Seconds for a whole call: the decision and all attempts."""
     breaker: bool = True
     """Whether a model that fails again and again rests: it is asked last then."""
+    second_look: bool | Literal["auto"] = "auto"
+    """Whether a small model's answer is scored where the question leaves it open: `auto` where the
+    router can and it pays, streams left alone; `True` for streams too; `False` never."""
     is_mendable: Any = Field(default=None, exclude=True)
     """A function of an error: `True` where another model may mend it, `False` where not, `None`
     for the usual rule."""
@@ -281,7 +285,7 @@ class HybridChatModel(Dialled, BaseChatModel):
     def _merged(self, config: RunnableConfig | None) -> RunnableConfig:
         """Merge the instance's callbacks, tags and metadata into the config."""
         config = ensure_config(config)
-        callbacks = _unheard(self.callbacks, config.get("callbacks"))
+        callbacks = unheard(self.callbacks, config.get("callbacks"))
         own = {"callbacks": callbacks, "tags": self.tags, "metadata": self.metadata}
         given = cast("RunnableConfig", {k: v for k, v in own.items() if v})
         if given.keys() == {"metadata"}:  # as nearly always: LangChain notes its version there
@@ -484,14 +488,6 @@ class HybridChatModel(Dialled, BaseChatModel):
         for candidate in able:
             structured.chain(candidate)  # a wrong argument shows here, not at the first call
         return structured
-
-
-def _unheard(own: Callbacks, given: Callbacks) -> Callbacks:
-    """Leave out handlers of the instance that the config brings too: each hears once."""
-    if not isinstance(own, list):
-        return own
-    there = given if isinstance(given, list) else getattr(given, "handlers", [])
-    return [handler for handler in own if handler not in there]
 
 
 def _with_stop(kwargs: dict[str, Any], stop: list[str] | None) -> dict[str, Any]:

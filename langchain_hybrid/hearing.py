@@ -28,6 +28,7 @@ from shared_router.errors import CallTimeoutError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from langchain_core.callbacks import Callbacks
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import BaseMessage
     from langchain_core.runnables import Runnable, RunnableConfig
@@ -135,6 +136,14 @@ def hushed(config: RunnableConfig) -> tuple[RunnableConfig, Hushed]:
     for handler in handlers:
         quiet.remove_handler(handler)
     return {**config, "callbacks": quiet}, Hushed(manager, handlers)
+
+
+def unheard(own: Callbacks, given: Callbacks) -> Callbacks:
+    """Leave out handlers of the instance that the config brings too: each hears once."""
+    if not isinstance(own, list):
+        return own
+    there = given if isinstance(given, list) else getattr(given, "handlers", [])
+    return [handler for handler in own if handler not in there]
 
 
 def without_streaming(model: Runnable[Any, Any]) -> Runnable[Any, Any]:

@@ -120,6 +120,9 @@ class HybridLLM(RoutedOperations):
     """Seconds for a whole call: the decision and all attempts."""
     breaker: bool = True
     """Whether a model that fails again and again rests: it is asked last then."""
+    second_look: bool | Literal["auto"] = "auto"
+    """Whether the small model's answer is looked at where the question leaves it open: `auto` where
+    the router can and it pays, streams left alone; `True` for streams too; `False` never."""
     is_mendable: Any = Field(default=None, exclude=True)
     """A function of an error: `True` where another model may mend it, `False` where not, `None`
     for the usual rule."""

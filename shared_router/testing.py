@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shared_router.router.router import Router
+from shared_router.serving.second_look import SecondLook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
+
+    from shared_router.serving.answers import Answered
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,32 @@ class FixedScorer:
         return [float(found)] if isinstance(found, int | float) else [float(x) for x in found]
 
 
+@dataclass(frozen=True)
+class FixedAnswerScorer:
+    """Scores answers by a constant, or by a function of the answer's text.
+
+    A list gives several columns; an exception is raised; `delay_s` waits first.
+    """
+
+    value: float | Sequence[float] | Exception | Callable[[str], float | Sequence[float]] = 0.0
+    """The score, the scores, what to raise, or a function that gives the score of an answer."""
+    needs_logprobs: bool = False
+    """Whether it says that it reads log-probabilities."""
+    delay_s: float = 0.0
+    """Seconds to wait before each score."""
+
+    def score(self, answers: Sequence[Answered]) -> NDArray[np.float32]:
+        """Score answers; shape (n, k - 1)."""
+        return FixedScorer(self.value, self.delay_s).score([each.answer for each in answers])
+
+
 def fixed_router(
     value: float | Sequence[float] | Exception | Callable[[str], float | Sequence[float]] = 0.0,
     *,
     candidates: Sequence[str] = ("small", "large"),
     delay_s: float = 0.0,
+    answers: FixedAnswerScorer | None = None,
+    width: float = 0.1,
 ) -> Router:
     """Make a router that scores by a constant or a function.
 
@@ -60,8 +84,16 @@ def fixed_router(
         value: As in `FixedScorer`.
         candidates: Names, the reference last.
         delay_s: Seconds each score takes.
+        answers: Scores answers: then those are looked at whose query scores within `width` of the
+            threshold.
+        width: Of the band within which answers are looked at.
 
     Returns:
         An uncalibrated router.
     """
-    return Router(candidates=tuple(candidates), scorer=FixedScorer(value, delay_s), name="fixed")
+    return Router(
+        candidates=tuple(candidates),
+        scorer=FixedScorer(value, delay_s),
+        name="fixed",
+        second_look=None if answers is None else SecondLook(scorer=answers, width=width, pays=True),
+    )

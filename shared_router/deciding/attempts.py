@@ -13,10 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from shared_router.deciding.escalation import first_rejection
+from shared_router.deciding.escalation import CHECKS, first_rejection
 from shared_router.deciding.failures import OF_THE_SET_UP, Failure, are_alike, failure_of
 from shared_router.deciding.guards import allowed_candidates
+from shared_router.deciding.looks import LookAt
 from shared_router.deciding.order import next_of, others, widest_first
+from shared_router.deciding.taking import LOOKED, Looks, Taken
 from shared_router.errors import AllCandidatesFailedError, CallTimeoutError
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from shared_router.deciding.escalation import Answer, Check
     from shared_router.deciding.guards import RoutingRequest
+    from shared_router.deciding.looks import Looking
     from shared_router.deciding.policy import Score
     from shared_router.options import Fallback
     from shared_router.records import Candidate, RoutingDecision, Why
@@ -34,6 +37,8 @@ KEPT_BACK_SHARE = 1 / 3
 LONGEST_KEPT_BACK_S = 20.0
 """Of the time that is left, so large a share and at most so many seconds are kept for the
 candidates behind: one that hangs leaves them time to answer."""
+LEAST_TO_LOOK = 1 / 2
+"""Of a call's time, what must be left to ask a cheaper candidate first and look at its answer."""
 NOTE = "Raised by candidate {name!r}."
 NOT_ANSWERED: Any = object()
 
@@ -120,12 +125,19 @@ class Tried:
     error: Exception | None = None
     failure: Failure | None = None
     rejected: str | None = None
+    look: Taken | None = None
+    """What came of looking at its answer."""
     answer: Any = field(default=NOT_ANSWERED, repr=False)
 
     @property
     def answered(self) -> bool:
         """Whether the candidate answered."""
         return self.answer is not NOT_ANSWERED
+
+    @property
+    def passed_on(self) -> bool:
+        """Whether a second look passed its answer on."""
+        return self.look is not None and self.look.passed_on
 
 
 def always(_: object) -> bool:
@@ -142,6 +154,7 @@ class Attempts:
         terms: What holds for its attempts.
         read: Reads an answer for the checks.
         started: When the call began, by the terms' clock.
+        looking: What looking at an answer needs, where the decision is to look.
         committed: Tells whether something of an attempt that failed is seen outside already.
     """
 
@@ -153,6 +166,7 @@ class Attempts:
         read: Callable[[Any], Answer],
         started: float,
         committed: Callable[[], bool] | None = None,
+        looking: Looking | None = None,
     ) -> None:
         self.decision, self.request, self.terms, self.read = decision, request, terms, read
         self.started, self._committed = started, committed
@@ -166,6 +180,7 @@ class Attempts:
         self._rejected_at = -1
         self._again: list[tuple[float, int]] = []
         self._able: tuple[int, ...] | None = None
+        self._looks = None if looking is None else Looks(looking, decision.index, self.able)
 
     # -- what is done next ----------------------------------------------------------------------
 
@@ -188,11 +203,21 @@ class Attempts:
         if self._over():
             raise self._late()
         watch, chosen = self.terms.watch, self.decision.index
+        if self._looks is not None and self._too_late_to_look():
+            self._looks = None
+            return self._attempt(self.able[-1], "no_time")
         if watch is None or watch.ready(chosen):
             return self._attempt(chosen, "chosen")
         self._waiting = [chosen, *self._others()]
         first = self._next(self._waiting)
         return self._attempt(first, "chosen" if first == chosen else "resting")
+
+    def _too_late_to_look(self) -> bool:
+        """Tell whether the time that is left is the reference's: two answers would not fit."""
+        limit = self.terms.call_timeout_s
+        if self.until is None or limit is None or self.able[-1] == self.decision.index:
+            return False
+        return self.until - self.terms.clock() < limit * LEAST_TO_LOOK
 
     @property
     def able(self) -> tuple[int, ...]:
@@ -213,20 +238,25 @@ class Attempts:
         return "escalated" if self._rejected_at >= 0 else "fallback"
 
     def _dearer(self) -> list[int]:
-        """List who may give a better answer than the one that was rejected."""
+        """List who may give a better answer than the one that was rejected, in order."""
         asked = {tried.attempt.index for tried in self.tried}
-        return [index for index in self.able if index > self._rejected_at and index not in asked]
+        found = [index for index in self.able if index > self._rejected_at and index not in asked]
+        wanted = -1 if self._looks is None else self._looks.plan.index
+        return sorted(found, key=lambda index: index != wanted)
 
     def _attempt(self, index: int, why: Why) -> Attempt:
         if self._waiting and index in self._waiting:
             self._waiting.remove(index)
+        look = self._looks is not None and self._looks.at(index)
         return Attempt(
             index,
             self.decision,
             why,
             len(self.tried) + 1,
-            held=bool(self.terms.checks) and index < self.able[-1],
+            held=look or (bool(self.terms.checks) and index < self.able[-1]),
             left_s=None if self.until is None else self._left_s(index, self.until),
+            look=look,
+            logprobs=look and self._looks is not None and self._looks.looking.needs_logprobs,
         )
 
     def _left_s(self, index: int, until: float) -> float:
@@ -309,27 +339,65 @@ class Attempts:
         asked = [tried.attempt.index for tried in self.tried]
         return len(set(asked)) == len(asked) and not self.terms.retries(index)
 
-    def accepted(self, tried: Tried, answer: Any) -> bool:
-        """Note an answer, and tell whether it is given."""
+    def answered(self, tried: Tried, answer: Any) -> LookAt | None:
+        """Note an answer and check it; return what is to be scored of it, if it is looked at."""
         tried.answer = answer
         if self.terms.watch is not None:
             self.terms.watch.answered(tried.attempt.index)
-        if tried.attempt.held and not self._is_committed():
-            tried.rejected = self._rejection(answer)
+        if not tried.attempt.held or self._is_committed():
+            return None
+        read = self._read(answer)
+        if read is not None:
+            tried.rejected = first_rejection(read, self._checks(tried))
+        if not tried.attempt.look or self._looks is None:
+            return None
+        index = tried.attempt.index
+        if tried.rejected is not None:
+            self._noted(tried, self._looks.rejected(index))
+            return None
+        asked = self._looks.asked(index, read)
+        if isinstance(asked, LookAt):
+            return asked
+        self._noted(tried, asked)
+        return None
+
+    def _read(self, answer: Any) -> Answer | None:
+        """Read an answer; one that cannot be read is not lost because of that."""
+        try:
+            return self.read(answer)
+        except Exception as error:  # noqa: BLE001  (see above)
+            logger.warning("Reading an answer raised %s: not checked.", type(error).__name__)
+            return None
+
+    def _checks(self, tried: Tried) -> tuple[Check, ...]:
+        """Return what an answer must pass; one that says nothing is not scored."""
+        checks, empty = self.terms.checks, CHECKS["empty"]
+        return (*checks, empty) if tried.attempt.look and empty not in checks else checks
+
+    def scored(self, tried: Tried, score: Any) -> None:
+        """Note the score of an answer."""
+        if self._looks is not None:
+            self._noted(tried, self._looks.scored(tried.attempt.index, score))
+
+    def not_scored(self, tried: Tried, error: Exception) -> None:
+        """Note that an answer could not be scored: the reference answers."""
+        kind = type(error).__name__
+        logger.warning("Scoring an answer raised %s: the reference answers.", kind)
+        if self._looks is not None:
+            self._noted(tried, self._looks.failed(kind))
+
+    def _noted(self, tried: Tried, taken: Taken) -> None:
+        tried.look = taken
+        if taken.passed_on and tried.rejected is None:
+            tried.rejected = LOOKED
+
+    def accepted(self, tried: Tried) -> bool:
+        """Tell whether an answer is given."""
         if tried.rejected is not None:
             self._rejected_at = tried.attempt.index
             return False
         self.given = tried
         return True
-
-    def _rejection(self, answer: Any) -> str | None:
-        """Check an answer; one that cannot be read is not lost because of that."""
-        try:
-            read = self.read(answer)
-        except Exception as error:  # noqa: BLE001  (see above)
-            logger.warning("Reading an answer raised %s: not checked.", type(error).__name__)
-            return None
-        return first_rejection(read, self.terms.checks)
 
     def end(self) -> None:
         """Give the best answer in hand, or raise what came of the attempts.
@@ -386,7 +454,7 @@ def note(error: BaseException, name: str) -> None:
 def attempting(
     deciding: Generator[Score, Any, RoutingDecision],
     begin: Callable[[RoutingDecision], Attempts],
-) -> Generator[Score | Attempt | Pause, Any, Attempts]:
+) -> Generator[Score | Attempt | LookAt | Pause, Any, Attempts]:
     """Decide, then ask candidates until one answers; the one loop over attempts there is.
 
     Args:
@@ -412,7 +480,19 @@ def attempting(
             attempts.failed(tried, error)
         else:
             tried.ended = clock()
-            if attempts.accepted(tried, answer):
+            asked = attempts.answered(tried, answer)
+            if asked is not None:
+                yield from _looking_at(attempts, tried, asked)
+            if attempts.accepted(tried):
                 return attempts
     attempts.end()
     return attempts
+
+
+def _looking_at(attempts: Attempts, tried: Tried, asked: LookAt) -> Generator[LookAt, Any, None]:
+    try:
+        score = yield asked
+    except Exception as error:  # noqa: BLE001  (a chain never breaks because a scorer did)
+        attempts.not_scored(tried, error)
+    else:
+        attempts.scored(tried, score)

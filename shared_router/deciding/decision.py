@@ -96,6 +96,7 @@ def _whole_record(
         dial=dial.name,
         dial_value=dial.value,
         **_claimed(verdict, request, policy),
+        with_second_look=verdict.with_looks,
         query_source=query.source if query else "none",
         task=verdict.task,
         task_source=verdict.task_source,

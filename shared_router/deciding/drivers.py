@@ -11,21 +11,28 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import Any, TypeVar
 
 from shared_router.deciding.attempts import Attempt, Pause
+from shared_router.deciding.looks import LookAt
 from shared_router.deciding.policy import Score
 
 R = TypeVar("R")
-Steps = Generator[Score | Attempt | Pause, Any, R] | Generator[Score, Any, R]
+Steps = Generator[Score | Attempt | LookAt | Pause, Any, R] | Generator[Score, Any, R]
 Attempted = Callable[[Attempt], Any]
 AsyncAttempted = Callable[[Attempt], Awaitable[Any]]
 
 
-def drive(steps: Steps[R], score: Callable[..., Any], attempt: Attempted | None = None) -> R:
+def drive(
+    steps: Steps[R],
+    score: Callable[..., Any],
+    attempt: Attempted | None = None,
+    look: Callable[[LookAt], Any] | None = None,
+) -> R:
     """Drive a generator to its end, synchronously.
 
     Args:
         steps: Yields what to do.
         score: Scores a text.
         attempt: Calls a candidate; needed where candidates are tried.
+        look: Scores an answer; needed where answers are looked at.
     """
     try:
         step = next(steps)
@@ -35,6 +42,8 @@ def drive(steps: Steps[R], score: Callable[..., Any], attempt: Attempted | None 
                     outcome = score(*step.asked())
                 elif isinstance(step, Attempt):
                     outcome = _able(attempt)(step)
+                elif isinstance(step, LookAt):
+                    outcome = _able(look)(step)
                 else:
                     time.sleep(step.seconds)
                     outcome = None
@@ -49,7 +58,10 @@ def drive(steps: Steps[R], score: Callable[..., Any], attempt: Attempted | None 
 
 
 async def adrive(
-    steps: Steps[R], score: Callable[..., Awaitable[Any]], attempt: AsyncAttempted | None = None
+    steps: Steps[R],
+    score: Callable[..., Awaitable[Any]],
+    attempt: AsyncAttempted | None = None,
+    look: Callable[[LookAt], Awaitable[Any]] | None = None,
 ) -> R:
     """Drive a generator to its end, asynchronously; see `drive`."""
     try:
@@ -60,6 +72,8 @@ async def adrive(
                     outcome = await score(*step.asked())
                 elif isinstance(step, Attempt):
                     outcome = await _able(attempt)(step)
+                elif isinstance(step, LookAt):
+                    outcome = await _able(look)(step)
                 else:
                     await _wait(step.seconds)
                     outcome = None
@@ -79,7 +93,10 @@ async def _wait(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
-def _able(attempt: Callable[[Attempt], Any] | None) -> Callable[[Attempt], Any]:
-    if attempt is None:
-        raise TypeError("This generator tries candidates: give the driver an `attempt`.")
-    return attempt
+def _able(hand: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
+    if hand is None:
+        raise TypeError(
+            "This generator tries candidates, or looks at answers: give the driver an `attempt`, "
+            "or a `look`."
+        )
+    return hand

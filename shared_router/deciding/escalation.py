@@ -131,6 +131,11 @@ def _is_no_refusal(answer: Answer) -> bool:
     return not (_REFUSALS.match(text) and _DECLINES.search(text))
 
 
+def is_refusal(answer: Answer) -> bool:
+    """Tell whether an answer is a refusal, as the check `refused` sees it."""
+    return not _is_no_refusal(answer)
+
+
 def _calls_tools_properly(answer: Answer) -> bool:
     """Look for a tool call that is written as text, which nobody runs."""
     if answer.tool_calls or not answer.tools_offered:

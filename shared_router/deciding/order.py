@@ -64,13 +64,25 @@ def widest_first(waiting: Sequence[int], candidates: Sequence[Candidate]) -> lis
     return sorted(waiting, key=lambda index: -(candidates[index].context_window or math.inf))
 
 
-def call_claim(decision: RoutingDecision, index: int, why: Why, reference: int) -> Claim:
+def call_claim(
+    decision: RoutingDecision, index: int, why: Why, reference: int, *, passed_on: bool = False
+) -> Claim:
     """Say what holds of an answer, by who gave it; see the table in `guarantee`.
 
     The reference adds no loss; a dearer model that is not the reference was not measured in this
     place, and is taken to be no worse; a cheaper one stands for nothing that was measured.
+
+    Args:
+        decision: What the router chose.
+        index: Who answered.
+        why: Why that one was asked.
+        reference: Position of the reference.
+        passed_on: Whether a second look passed the answer on, and nobody else gave one: that was
+            not measured either.
     """
     claimed = Claim(decision.guarantee, decision.guarantee_reason)
+    if passed_on:
+        return claim_of("fallback", claimed, to_reference=index == reference)
     if index == decision.index:
         return claimed
     if decision.index < index < reference and claimed.guarantee in ("promised", "estimated"):

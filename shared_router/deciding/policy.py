@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shared_router.deciding.guarantee import UNRESOLVED
+from shared_router.deciding.guarantee import OTHER_SETTINGS, UNRESOLVED
 from shared_router.deciding.guards import (
     RoutingRequest,
     allowed_candidates,
     position_of,
     unmeasured,
 )
+from shared_router.deciding.looks import Looking
 from shared_router.deciding.settings import check_promisable
 from shared_router.deciding.stickiness import sticky_position
 from shared_router.errors import ConfigurationError, ScoringError
-from shared_router.options import Asked
+from shared_router.options import AUTO, Asked
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -29,10 +30,12 @@ if TYPE_CHECKING:
     from shared_router.deciding.by_task import Setting
     from shared_router.deciding.guarantee import Claim
     from shared_router.deciding.guards import Allowed
+    from shared_router.deciding.looks import Band
     from shared_router.deciding.rule import Rule
     from shared_router.deciding.settings import Dialling
-    from shared_router.options import CallOptions, Dial
+    from shared_router.options import CallOptions, Dial, SecondLook
     from shared_router.records import (
+        AnswerSettings,
         Candidate,
         Reason,
         RoutingQuery,
@@ -91,6 +94,33 @@ class Verdict:
     """What the query was narrowed to."""
     truncated: bool = False
     """Whether what was scored is longer than the router reads."""
+    with_looks: bool = False
+    """Whether the line with second looks is in force."""
+    looking: Looking | None = field(default=None, repr=False)
+    """What looking at the answer needs, where it is looked at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookRules:
+    """The line with second looks, for one router over its candidates."""
+
+    band: Band
+    """Within which answers are looked at."""
+    dialling: Dialling
+    """Resolves dials along the line with looks."""
+    pays: bool
+    """Whether looks paid on the router's own training data."""
+    needs_logprobs: bool = False
+    """Whether its scorer of answers was made with log-probabilities."""
+    settings: AnswerSettings | None = None
+    """How the answers were made that it was calibrated on, where known."""
+
+    def differs(self, request: RoutingRequest) -> str | None:
+        """Say why a call's answer is none that was measured."""
+        own, asked = self.settings, request.settings
+        if own is None or asked is None or own.alike(asked):
+            return None
+        return OTHER_SETTINGS
 
 
 MOST_SETTINGS = 1024
@@ -109,6 +139,10 @@ class Policy:
     """Resolves dials."""
     default: Asked
     """The dial of a call that brings none, and the confidence of one that says none."""
+    looks: LookRules | None = None
+    """The line with second looks; `None` where the router has no scorer of answers."""
+    second_look: SecondLook = AUTO
+    """Whether answers are looked at where a call does not say."""
     _settings: dict[Any, Setting] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -135,7 +169,8 @@ class Policy:
     def claim(self, request: RoutingRequest) -> Claim:
         """Say what the dial in force claims, where none was resolved for the call."""
         try:
-            return self._setting(request, request.task).claim
+            looks = self._looks(request, request.task)
+            return self._setting(request, request.task, looks).claim
         except Exception:  # noqa: BLE001  (a router that is broken: the decision says so)
             return UNRESOLVED
 
@@ -145,10 +180,41 @@ class Policy:
         Raises:
             ConfigurationError: If the route names no candidate, or the dial cannot be resolved.
         """
+        if options.second_look is True:
+            self.check_looks(self.asked(options).dial)
         if options.route is not None:
             position_of(options.route, self.candidates)
         elif options.dial is not None or options.confidence is not None:
             self._resolved(options, options.task)
+
+    def check_looks(self, dial: Dial) -> None:
+        """Refuse looks that cannot be taken.
+
+        Raises:
+            ConfigurationError: If the router has no scorer of answers, or the dial needs a
+                calibration of looks that it has not.
+        """
+        if self.looks is None:
+            raise ConfigurationError(
+                "second_look=True needs a router with a scorer of answers: fit it on outcomes with "
+                "`response`, as `hybrid-llm collect` records them, and labels='gap'; or leave "
+                "second_look at 'auto'."
+            )
+        if self.looks.dialling.curve is None and dial.name != "threshold":
+            raise ConfigurationError(
+                f"second_look=True with {dial.name} needs a calibration with answers: calibrate "
+                "the router with outcomes that have `response`, or leave second_look at 'auto'."
+            )
+
+    def refuses(self) -> bool:
+        """Tell whether the default dial is a limit that no line in force can promise."""
+        if self.dialling.resolve(self.default).refused is False:
+            return False
+        looks = self.looks
+        served = looks is not None and self.second_look is not False and looks.pays
+        if looks is None or not served or looks.dialling.curve is None:
+            return True
+        return looks.dialling.resolve(self.default).refused
 
     def deciding(self, request: RoutingRequest) -> Generator[Score, Any, Verdict]:
         """Decide one call: forced > capability and context window > sticky > score.
@@ -175,11 +241,37 @@ class Policy:
             index = self.reference
         return Verdict(index=index, reason="router_error", error=type(error).__name__)
 
-    def _setting(self, request: RoutingRequest, task: str | None) -> Setting:
+    def _looks(self, request: RoutingRequest, task: str | None) -> LookRules | None:
+        """Return the line with looks where it is in force.
+
+        Left to the router, it is where looks pay and it keeps the limit as surely as the other.
+        """
+        looks, options = self.looks, request.options
+        wanted = self.second_look if options.second_look is None else options.second_look
+        if options.second_look is True:
+            self.check_looks(self.dial(request))
+        if looks is None or wanted is False:
+            return None
+        dial = self.dial(request)
+        if looks.dialling.curve is None and dial.name != "threshold":
+            return None
+        if wanted is True:
+            return looks
+        if request.streams or not looks.pays:
+            return None
+        refused = self._setting(request, task, looks).refused
+        return None if refused and not self._setting(request, task, None).refused else looks
+
+    def _setting(
+        self, request: RoutingRequest, task: str | None, looks: LookRules | None
+    ) -> Setting:
         """Resolve the dial in force; where the call brought none, it is not at fault."""
         options = request.options
+        why_void = unmeasured(request) or self._unlike(request)
+        if looks is not None and why_void is None:
+            why_void = looks.differs(request)
         try:
-            return self._resolved(options, task, unmeasured(request) or self._unlike(request))
+            return self._resolved(options, task, why_void, looks)
         except ConfigurationError as error:
             if options.dial is not None or options.confidence is not None:
                 raise
@@ -192,15 +284,20 @@ class Policy:
         return self.dialling.unlike(with_retrieval=facts is not None, with_task=bool(task))
 
     def _resolved(
-        self, options: CallOptions, task: str | None, why_void: str | None = None
+        self,
+        options: CallOptions,
+        task: str | None,
+        why_void: str | None = None,
+        looks: LookRules | None = None,
     ) -> Setting:
         asked = self.asked(options)
         if options.confidence is not None:
             check_promisable(asked, self.dialling.void)
-        key = asked, task, why_void
+        key = asked, task, why_void, looks is None
         found = self._settings.get(key)
         if found is None:
-            found = self.dialling.resolve(asked, task, why_void)
+            dialling = self.dialling if looks is None else looks.dialling
+            found = dialling.resolve(asked, task, why_void)
             if len(self._settings) >= MOST_SETTINGS:
                 self._settings.clear()
             self._settings[key] = found
@@ -213,11 +310,12 @@ class Policy:
             index = position_of(request.options.route, self.candidates)
             return Verdict(index=index, reason="forced")
         dial = self.dial(request)
-        setting = self._setting(request, task)
+        looks = self._looks(request, task)
+        setting = self._setting(request, task, looks)
         allowed = allowed_candidates(request, self.candidates)
         settled = self._settled(request, setting, allowed)
         if settled is not None:
-            return settled
+            return replace(settled, with_looks=looks is not None)
         try:
             label = self.label_for(dial, setting, task)
             scored = self._checked((yield _score_of(request.query, label)))
@@ -225,9 +323,10 @@ class Policy:
             verdict = _verdict(allowed.indices[-1], "router_error", setting)
             return replace(verdict, error=type(error).__name__)
         if task is not None or scored.task is None:
-            return self._by_score(scored, setting, allowed)
-        setting = self._setting(request, scored.task)
-        verdict = self._by_score(scored, setting, allowed)
+            return self._by_score(scored, setting, allowed, looks, request)
+        looks = self._looks(request, scored.task)
+        setting = self._setting(request, scored.task, looks)
+        verdict = self._by_score(scored, setting, allowed, looks, request)
         return replace(verdict, task=scored.task, task_source="predicted")
 
     def _settled(
@@ -277,7 +376,29 @@ class Policy:
             )
         return replace(found, scores=row)
 
-    def _by_score(self, scored: Scored, setting: Setting, allowed: Allowed) -> Verdict:
+    def _by_score(
+        self,
+        scored: Scored,
+        setting: Setting,
+        allowed: Allowed,
+        looks: LookRules | None,
+        request: RoutingRequest,
+    ) -> Verdict:
+        plain = self._by_score_alone(scored, setting, allowed)
+        if looks is None:
+            return plain
+        plan = looks.band.plan(scored.scores, setting.threshold, allowed.indices)
+        if not plan.looks:
+            return replace(plain, with_looks=True)
+        return replace(
+            plain,
+            index=plan.index,
+            reason="second_look",
+            with_looks=True,
+            looking=_looking(scored, setting.threshold, looks, request.query),
+        )
+
+    def _by_score_alone(self, scored: Scored, setting: Setting, allowed: Allowed) -> Verdict:
         scores = scored.scores
         masked = [s if i in allowed.indices else -math.inf for i, s in enumerate(scores)]
         index = self.rule.choose_one(masked, setting.threshold)
@@ -298,6 +419,20 @@ def _score_of(query: RoutingQuery | None, label: str | None) -> Score:
     if query is None:
         return Score("", label)
     return Score(query.text, label, query.retrieval, narrow=query.ways is not None)
+
+
+def _looking(
+    scored: Scored, threshold: float, looks: LookRules, query: RoutingQuery | None
+) -> Looking:
+    text = "" if query is None else query.text
+    return Looking(
+        text=text if scored.question is None else scored.question,
+        scores=tuple(scored.scores),
+        threshold=threshold,
+        band=looks.band,
+        needs_logprobs=looks.needs_logprobs,
+        retrieval=None if query is None else query.retrieval,
+    )
 
 
 def _verdict(index: int, reason: Reason, setting: Setting) -> Verdict:

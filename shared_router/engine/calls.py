@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from shared_router.deciding.attempts import Attempt, Terms, Tried
     from shared_router.deciding.escalation import Answer
     from shared_router.deciding.guards import RoutingRequest
+    from shared_router.deciding.looks import Looking
     from shared_router.records import RoutingDecision, Why
 
 logger = logging.getLogger("hybrid_llm")
@@ -75,6 +76,8 @@ class Call:
         self.request, self.hands, self.terms = request, hands, terms
         self._decided, self._listeners = decided, listeners
         self.attempts: Attempts | None = None
+        self.looking: Looking | None = None
+        """What looking at an answer needs; told before `begin`."""
         self._started = terms.clock()
         self._ended: float | None = None
         self._error: BaseException | None = None
@@ -85,7 +88,13 @@ class Call:
         self._decided(decision)
         hands = self.hands
         self.attempts = Attempts(
-            decision, self.request, self.terms, hands.read, self._started, hands.committed
+            decision,
+            self.request,
+            self.terms,
+            hands.read,
+            self._started,
+            hands.committed,
+            self.looking,
         )
         return self.attempts
 
@@ -166,8 +175,9 @@ class Call:
 
     def answering(self) -> dict[str, Any]:
         """Return who answered and why, and what holds of that."""
-        given = self._given.attempt
-        claim = call_claim(given.decision, given.index, given.why, len(self.terms.candidates) - 1)
+        given, reference = self._given.attempt, len(self.terms.candidates) - 1
+        passed_on = self._given.passed_on
+        claim = call_claim(given.decision, given.index, given.why, reference, passed_on=passed_on)
         return {
             "guarantee": claim.guarantee,
             "guarantee_reason": claim.reason,
@@ -293,7 +303,13 @@ def _record(call: Call, attempts: Attempts) -> CallRecord:
         "guarantee_reason": decision.guarantee_reason,
     }
     if given is not None:
-        found = call_claim(decision, given.attempt.index, given.attempt.why, len(names) - 1)
+        found = call_claim(
+            decision,
+            given.attempt.index,
+            given.attempt.why,
+            len(names) - 1,
+            passed_on=given.passed_on,
+        )
         claim = {"guarantee": found.guarantee, "guarantee_reason": found.reason}
     return CallRecord(
         decision=decision.without_text(),
@@ -317,6 +333,8 @@ def _attempt_record(call: Call, tried: Tried, names: list[str]) -> AttemptRecord
         error=tried.failure.kind if tried.failure else None,
         error_type=type(tried.error).__name__ if tried.error is not None else None,
         rejected=tried.rejected,
+        answer_score=tried.look.score if tried.look else None,
+        look_error=tried.look.error if tried.look else None,
         ms=max(0.0, tried.ended - tried.started) * 1e3,
         model=answer.model if answer else None,
         usage=answer.usage if answer else None,

@@ -7,6 +7,7 @@ import inspect
 import logging
 import secrets
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from shared_router.asking.questions import GuessedQueryWarning, warn_of_guess
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
 
     from shared_router.deciding.guards import RoutingRequest
+    from shared_router.deciding.looks import LookAt
     from shared_router.deciding.policy import Score, Verdict
     from shared_router.engine.breaker import Health
     from shared_router.engine.calls import Hands
@@ -61,7 +63,7 @@ class RoutingEngine:
             names.
         record_query: Whether decisions hold the query's text, for listeners and events.
         on_decision: Called with every decision; what one raises is logged, not raised.
-        settings: How calls are made: fallback, escalation, time limit and breakers.
+        settings: How calls are made: fallback, escalation, second looks, time limit, breakers.
         on_call: Called with the record of every call, at its end; what one raises is logged.
         breakers: Breakers to go on with, as a copy does; new ones where `None`.
         retries: Tells of a candidate's model whether it tries again by itself.
@@ -110,7 +112,10 @@ class RoutingEngine:
         self.asked = Asked(self.dial, dial is not None, sure)
         if confidence is not None:
             check_promisable(self.asked, self.void or self.router.void)
-        self.policy = self.router.policy(self.candidates, self.asked, self.void)
+        calls = settings or CallSettings()
+        self.policy = self.router.policy(self.candidates, self.asked, self.void, calls.second_look)
+        if calls.second_look is True:
+            self.policy.check_looks(self.dial)
         self._say_limit()
         if dial is None:
             logger.info(
@@ -125,9 +130,7 @@ class RoutingEngine:
         _check_listeners("on_decision", self.on_decision)
         _check_listeners("on_call", self.on_call)
         self.breakers = breakers or Breakers([candidate.name for candidate in self.candidates])
-        self._terms = TermsOf(
-            self.candidates, self.asked, settings or CallSettings(), self.breakers, retries
-        )
+        self._terms = TermsOf(self.candidates, self.asked, calls, self.breakers, retries)
         self._deadline = Deadline(timeout_s)
         self._said_unknown = False
         self._hash_key = (hash_key or secrets.token_bytes(32))[:64]
@@ -150,8 +153,7 @@ class RoutingEngine:
         Raises:
             NotCalibratedError: If the dial needs a calibration and there is none.
         """
-        setting = self.policy.dialling.resolve(self.asked)
-        if setting.refused:
+        if self.policy.refuses():
             warn_once(logger, said_of_limit(self.router, self.asked))
 
     def _void(self, candidates: Sequence[Candidate], same_models: bool) -> str | None:
@@ -204,9 +206,9 @@ class RoutingEngine:
             ConfigurationError: If the call's own options are wrong.
         """
         call = self._call(request, hands)
-        steps = attempting(self._deciding(request), call.begin)
+        steps = attempting(self._deciding(call.request, call), call.begin)
         try:
-            drive(steps, self._score, call.attempt)
+            drive(steps, self._score, call.attempt, self._look)
         except BaseException as error:
             call.failed(error)
             raise
@@ -215,15 +217,22 @@ class RoutingEngine:
     async def acall(self, request: RoutingRequest, hands: Hands) -> Call:
         """Decide one call, then make it, without blocking the event loop; see `call`."""
         call = self._call(request, hands)
-        steps = attempting(self._deciding(request), call.begin)
+        steps = attempting(self._deciding(call.request, call), call.begin)
         try:
-            await adrive(steps, self._ascore, call.aattempt)
+            await adrive(steps, self._ascore, call.aattempt, self._alook)
         except BaseException as error:
             call.failed(error)
             raise
         return call.settled()
 
+    @property
+    def looks(self) -> bool:
+        """Whether answers may be looked at: then calls tell how they would be made."""
+        return self.policy.looks is not None
+
     def _call(self, request: RoutingRequest, hands: Hands) -> Call:
+        if hands.streams:
+            request = replace(request, streams=True)
         terms = self._terms.of(request, streams=hands.streams)
         return Call(request, hands, terms, self._tell, self.on_call)
 
@@ -236,9 +245,13 @@ class RoutingEngine:
         for breaker in self.breakers:
             breaker.reset()
 
-    def _deciding(self, request: RoutingRequest) -> Generator[Score, Any, RoutingDecision]:
+    def _deciding(
+        self, request: RoutingRequest, call: Call | None = None
+    ) -> Generator[Score, Any, RoutingDecision]:
         started = time.perf_counter()
         verdict = yield from self.policy.deciding(request)
+        if call is not None:
+            call.looking = verdict.looking
         if verdict.question is not None and request.query and request.query.ways:
             _warn_of_guess(request.query.ways)
         return self._record(verdict, request, (time.perf_counter() - started) * 1e3)
@@ -284,6 +297,12 @@ class RoutingEngine:
 
     async def _ascore(self, *asked: Any) -> Any:
         return await self._deadline.arun(lambda: self.router.scored(*asked))
+
+    def _look(self, asked: LookAt) -> Any:
+        return self._deadline.run(lambda: self.router.look(asked))
+
+    async def _alook(self, asked: LookAt) -> Any:
+        return await self._deadline.arun(lambda: self.router.look(asked))
 
 
 def _warn_of_guess(ways: str) -> None:

@@ -10,7 +10,14 @@ from shared_router.deciding.attempts import Terms
 from shared_router.deciding.escalation import checks_from
 from shared_router.deciding.guards import position_of
 from shared_router.errors import ConfigurationError
-from shared_router.options import QUALITY_DIALS, call_timeout_from, escalate_from, fallback_from
+from shared_router.options import (
+    AUTO,
+    QUALITY_DIALS,
+    call_timeout_from,
+    escalate_from,
+    fallback_from,
+    second_look_from,
+)
 from shared_router.support.once import warn_once
 
 if TYPE_CHECKING:
@@ -19,7 +26,7 @@ if TYPE_CHECKING:
     from shared_router.deciding.failures import Failure
     from shared_router.deciding.guards import RoutingRequest
     from shared_router.engine.breaker import Breakers
-    from shared_router.options import Asked, CallOptions, Fallback
+    from shared_router.options import Asked, CallOptions, Fallback, SecondLook
     from shared_router.records import Candidate
 
 logger = logging.getLogger("hybrid_llm")
@@ -48,6 +55,8 @@ class CallSettings:
     """Whether a candidate that fails again and again rests."""
     is_mendable: Callable[[Exception], bool | None] | None = None
     """Which errors another candidate may mend."""
+    second_look: SecondLook = AUTO
+    """Whether answers are looked at."""
 
     @classmethod
     def read(cls, wrapper: Any) -> CallSettings:
@@ -65,6 +74,7 @@ class CallSettings:
             call_timeout_s=None if limit is None else call_timeout_from(limit),
             breaker=wrapper.breaker,
             is_mendable=rule,
+            second_look=second_look_from(wrapper.second_look),
         )
 
 

@@ -18,12 +18,13 @@ from shared_router.deciding.decision import decision_record
 from shared_router.deciding.drivers import drive
 from shared_router.deciding.guarantee import OTHER_ARITHMETIC, OTHER_CANDIDATES
 from shared_router.deciding.guards import RoutingRequest
-from shared_router.deciding.policy import Policy, Scored
+from shared_router.deciding.policy import LookRules, Policy, Scored
 from shared_router.deciding.pooling import check_out_of_fold, pooled_curve
 from shared_router.deciding.rule import rule_of
 from shared_router.deciding.settings import Dialling
 from shared_router.errors import ConfigurationError, ScoringError
 from shared_router.options import (
+    AUTO,
     USUAL_CONFIDENCE,
     Asked,
     CallOptions,
@@ -32,7 +33,8 @@ from shared_router.options import (
     only_dial,
 )
 from shared_router.records import Candidate, RoutingDecision, RoutingQuery
-from shared_router.serving.probes import same_arithmetic
+from shared_router.serving.answers import Answered
+from shared_router.serving.probes import same_answers, same_arithmetic
 from shared_router.serving.scorer import GraphScorer, Scorer, telling
 from shared_router.serving.tokens import DEFAULT_MAX_TOKENS
 from shared_router.support.names import (
@@ -51,13 +53,16 @@ if TYPE_CHECKING:
     from shared_router.data.labels import LabelKind
     from shared_router.deciding.by_task import Setting, TaskCurves
     from shared_router.deciding.curve import CalibrationCurve
+    from shared_router.deciding.looks import LookAt
     from shared_router.deciding.pooling import OutOfFold
     from shared_router.deciding.rule import Rule
     from shared_router.deciding.settings import Promises
     from shared_router.options import Confidence
+    from shared_router.options import SecondLook as SecondLookOption
     from shared_router.retrieval import RetrievalFacts
     from shared_router.serving.memory import TrainMemory
     from shared_router.serving.probes import Probes
+    from shared_router.serving.second_look import SecondLook
 
 CHARACTERS_PER_TOKEN = 4
 """A rough rule, for scorers without a tokenizer."""
@@ -99,6 +104,8 @@ class RouterState:
     """The training queries as heads scored them that had not seen them."""
     probes: Probes | None = field(default=None, repr=False)
     """Texts with their scores, which tell another machine's arithmetic apart."""
+    second_look: SecondLook | None = None
+    """Its second looks at answers; `None` where it was fitted without recorded answers."""
     default_dial: Dial | None = None
     """The dial of a call that brings none; see `dial`."""
     train_memory: TrainMemory | None = field(default=None, repr=False)
@@ -167,6 +174,46 @@ class RouterState:
             models=len(self.candidates),
             void=void or self.void,
         )
+
+    @cached_property
+    def looks_estimate(self) -> CalibrationCurve | None:
+        """The curve that estimates of the line with looks go by; see `estimate`."""
+        looks = self.second_look
+        if looks is None or looks.line is None:
+            return None
+        return pooled_curve(self.rule, looks.line.curve, looks.out_of_fold(self.rule))
+
+    def look_rules(self, void: str | None = None) -> LookRules | None:
+        """Return the line with looks; `None` where it has none.
+
+        Args:
+            void: Why nothing that was measured holds for the models bound to it.
+        """
+        looks = self.second_look
+        if looks is None or looks.width <= 0:
+            return None
+        line = looks.line
+        dialling = Dialling(
+            curve=self.looks_estimate,
+            tasks=line.task_curves if line else None,
+            promises=line.promises if line else None,
+            models=len(self.candidates),
+            void=void or self.void or self._looks_void,
+        )
+        return LookRules(
+            band=looks.band(self.rule),
+            dialling=dialling,
+            pays=looks.pays,
+            needs_logprobs=looks.scorer.needs_logprobs,
+            settings=looks.settings,
+        )
+
+    @cached_property
+    def _looks_void(self) -> str | None:
+        looks = self.second_look
+        if looks is None or same_answers(looks.probes, looks.scorer):
+            return None
+        return OTHER_ARITHMETIC
 
     def setting_of(
         self,
@@ -281,6 +328,27 @@ class RouterState:
             found = self._scored(read, task, retrieval)
         return dataclasses.replace(found, question=question, truncated=truncated)
 
+    def look(self, asked: LookAt) -> float:
+        """Score one answer, for a decision about it.
+
+        Args:
+            asked: The answer, and whose it is.
+
+        Returns:
+            The score, in the units of `score`.
+
+        Raises:
+            ScoringError: If the scorer gives something else than a finite number.
+            ConfigurationError: If the router looks at no answers.
+        """
+        if self.second_look is None:
+            raise ConfigurationError(f"Router {self.name!r} looks at no answers.")
+        given = Answered(asked.query, asked.answer, asked.logprobs, asked.retrieval)
+        found = self._as_scores(self.second_look.scorer.score([given]), 1)[0, asked.index]
+        if not np.isfinite(found):
+            raise ScoringError(f"A scorer of answers gives finite numbers; got {found}.")
+        return float(found)
+
     def _scored(self, text: str, task: str | None, retrieval: RetrievalFacts | None) -> Scored:
         facts = None if retrieval is None else [retrieval]
         if self.task_curves is None or self.task_curves.by != "predicted":
@@ -307,7 +375,7 @@ class RouterState:
         Args:
             query: The user's query.
             retrieval: What was retrieved for it, where known.
-            **options: One dial, `confidence`, `route`, `task`.
+            **options: One dial, `confidence`, `route`, `task`, `second_look`.
 
         Returns:
             The decision.
@@ -330,10 +398,15 @@ class RouterState:
         return tuple(Candidate(name, aliases=known.get(name, ())) for name in self.candidates)
 
     def policy(
-        self, candidates: tuple[Candidate, ...], asked: Asked, void: str | None = None
+        self,
+        candidates: tuple[Candidate, ...],
+        asked: Asked,
+        void: str | None = None,
+        second_look: SecondLookOption = AUTO,
     ) -> Policy:
         """Make the rules of deciding over bound candidates."""
-        return Policy(candidates, self.rule, self.dialling(void), asked)
+        looks = self.look_rules(void)
+        return Policy(candidates, self.rule, self.dialling(void), asked, looks, second_look)
 
     def threshold_of(
         self,

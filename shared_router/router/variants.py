@@ -37,7 +37,8 @@ def with_costs(router: R, costs_usd: Mapping[str, float]) -> R:
     walked = tasks and replace(
         tasks, curves={name: own.under(priced.rule) for name, own in tasks.curves.items()}
     )
-    return replace(priced, curve=curve.under(priced.rule), task_curves=walked)
+    looks = router.second_look and replace(router.second_look, line=None)  # followed at its costs
+    return replace(priced, curve=curve.under(priced.rule), task_curves=walked, second_look=looks)
 
 
 def for_candidates(router: R, candidates: Sequence[str], name: str | None) -> R:
@@ -61,6 +62,7 @@ def for_candidates(router: R, candidates: Sequence[str], name: str | None) -> R:
         promises=None,
         out_of_fold=None,
         probes=None,
+        second_look=None,
         default_dial=None,
         train_memory=_without_gaps(router.train_memory),
         calibrated_ids=frozenset(),
@@ -130,6 +132,7 @@ def _grown(
         promises=None,
         out_of_fold=None,
         probes=None,
+        second_look=None,
         default_dial=None,
         train_memory=_without_gaps(router.train_memory, columns=len(names) - 1),
         fitted_ids=router.fitted_ids | ids,

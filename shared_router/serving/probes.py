@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shared_router.serving.answers import Answered, GraphAnswerScorer
 from shared_router.serving.scorer import GraphScorer
 from shared_router.support.processes import native_work
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from shared_router.serving.answers import AnswerScorer
     from shared_router.serving.scorer import Scorer
 
 PROBES = (
@@ -39,6 +41,38 @@ class Probes:
     """Shape (probes, k - 1)."""
     spread: float
     """Spread of the calibration's scores: standard deviation, the least over columns."""
+
+
+PROBE_LOGPROBS = (-0.1, -0.5, -0.02, -1.5)
+"""Log-probabilities that a probe of an answer has, where its scorer reads them."""
+
+
+def probe_answers(scorer: AnswerScorer, served: NDArray[np.floating]) -> Probes | None:
+    """Score the probes as answers to each other; `None` for a scorer that is no graph.
+
+    Args:
+        scorer: The scorer of answers.
+        served: Its scores of the calibration's answers, shape (n, k - 1).
+    """
+    if not isinstance(scorer, GraphAnswerScorer):
+        return None
+    return Probes(_answers_scored(scorer), float(np.std(served, axis=0).min()))
+
+
+def _answers_scored(scorer: GraphAnswerScorer) -> NDArray[np.float32]:
+    pairs = zip(PROBES, reversed(PROBES), strict=True)
+    return np.vstack([scorer.score([Answered(*pair, PROBE_LOGPROBS)]) for pair in pairs])
+
+
+def same_answers(probes: Probes | None, scorer: AnswerScorer) -> bool:
+    """Tell whether a scorer of answers scores here as where it was calibrated."""
+    if probes is None or not isinstance(scorer, GraphAnswerScorer):
+        return True
+    try:
+        found = _answers_scored(scorer)
+    except Exception:  # noqa: BLE001  (a graph that fails says so where it decides)
+        return False
+    return _is_near(found, probes)
 
 
 def probe(scorer: Scorer, served: NDArray[np.floating]) -> Probes | None:
@@ -66,6 +100,10 @@ def same_arithmetic(probes: Probes | None, scorer: Scorer) -> bool:
         found = _scored(scorer)
     except Exception:  # noqa: BLE001  (a graph that fails says so where it decides)
         return False
+    return _is_near(found, probes)
+
+
+def _is_near(found: NDArray[np.float32], probes: Probes) -> bool:
     if found.shape != probes.scores.shape:
         return False
     return bool(np.abs(found - probes.scores).max() <= NEAR * probes.spread)
