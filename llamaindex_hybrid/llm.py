@@ -18,6 +18,7 @@ from pydantic import (
     PrivateAttr,
     ValidationError,
     computed_field,
+    field_validator,
     model_validator,
 )
 
@@ -38,7 +39,7 @@ from shared_router.context import current_options
 from shared_router.engine.breaker import Health
 from shared_router.engine.engine import RoutingEngine
 from shared_router.engine.fronts import check_parameters, own_error
-from shared_router.options import CallOptions, split_options
+from shared_router.options import CallOptions, SecondLook, second_look_from, split_options
 from shared_router.records import CallRecord, Candidate, RoutingDecision
 
 
@@ -146,6 +147,11 @@ class HybridLLM(RoutedOperations):
     def _check_parameters(cls, values: Any) -> Any:
         check_parameters(OWNER, values, set(cls.model_fields), REFUSED)
         return values
+
+    @field_validator("second_look", mode="before")
+    @classmethod
+    def _read_second_look(cls, given: Any) -> SecondLook:
+        return second_look_from(given)
 
     def model_post_init(self, context: Any, /) -> None:
         """Bind the models to the router."""
@@ -301,6 +307,7 @@ class HybridLLM(RoutedOperations):
             needs_tools=needs_tools or (needs_structured_output and by_function),
             needs_structured_output=needs_structured_output,
             sticky_to=self._turns.recall(place.asks),
+            system_prompt=self.system_prompt,
         )
         return RoutedCall(
             owner=self,

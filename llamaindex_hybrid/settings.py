@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from functools import lru_cache
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,23 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hybrid_llm")
 
+MOST_SCHEMAS = 256
+"""Schemas whose hash is kept: the same comes again call after call."""
 _MOST_WRITTEN = ("max_tokens", "max_completion_tokens", "max_new_tokens", "num_predict")
 """What providers call the most tokens of an answer."""
+
+
+UNREAD = AnswerSettings(system_sha256="unread")
+"""Of a call that cannot be read: it differs from every call that was measured."""
+
+
+def known_settings(asked: Asked, model: LLM, system_prompt: str | None = None) -> AnswerSettings:
+    """Tell how an answer would be made, whatever the call is; see `settings_of`."""
+    try:
+        return settings_of(asked, model, system_prompt)
+    except Exception as error:  # noqa: BLE001  (a chain never breaks because the router did)
+        logger.warning("Reading how an answer is made raised %s.", type(error).__name__)
+        return UNREAD
 
 
 def settings_of(asked: Asked, model: LLM, system_prompt: str | None = None) -> AnswerSettings:
@@ -43,7 +59,7 @@ def settings_of(asked: Asked, model: LLM, system_prompt: str | None = None) -> A
         max_tokens=_whole(_number(asked, model, _MOST_WRITTEN)),
         system_sha256=text_sha256(system) if system else None,
         tools_sha256=_hashed(sorted(map(_tool, asked.tools), key=repr)),
-        schema_sha256=_hashed(asked.schema.model_json_schema() if asked.schema else None),
+        schema_sha256=_of_schema(asked.schema) if asked.schema else None,
     )
 
 
@@ -85,6 +101,11 @@ def _tool(tool: Any) -> dict[str, Any]:
         "description": told.description,
         "parameters": told.get_parameters_dict(),
     }
+
+
+@lru_cache(maxsize=MOST_SCHEMAS)
+def _of_schema(kind: Any) -> str | None:
+    return _hashed(kind.model_json_schema())
 
 
 def _hashed(told: Any) -> str | None:
