@@ -176,6 +176,8 @@ SecondLook = bool | Literal["auto"]
 """Whether answers are looked at: `auto` where the router's scorer of answers pays on its own
 training data, streams left alone; `True` for streams too; `False` never."""
 AUTO: Literal["auto"] = "auto"
+LOOK_SHARE = 0.3
+"""Greatest share of queries whose answers are looked at, where nobody says."""
 
 
 def second_look_from(given: Any) -> SecondLook:

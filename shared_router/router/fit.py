@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from shared_router.data.costs import call_costs, names_of
 from shared_router.deciding.rule import savings_from_costs
-from shared_router.errors import DataError
+from shared_router.errors import ConfigurationError, DataError
 from shared_router.records import joined_names
 from shared_router.router.state import RouterState
 from shared_router.support.model_names import joined
@@ -39,6 +39,7 @@ def fit(
     train_memory: bool,
     retrieval: bool,
     words: bool,
+    look_share: float,
     seed: int,
     cache: bool,
     progress: Progress | None,
@@ -46,6 +47,7 @@ def fit(
     """Train a router; see `Router.fit`."""
     if not data.records:
         raise DataError(f"{data.name}: empty; a router is fitted on at least one query.")
+    check_share(look_share)
     names = names_of(candidates)
     complete = data.candidates(names)
     costs = call_costs(candidates, complete, costs_usd)
@@ -64,6 +66,8 @@ def fit(
         seed=seed,
         cache=cache,
         progress=progress,
+        costs_usd=costs.usd,
+        look_share=look_share,
     )
     return kind(
         candidates=tuple(names),
@@ -74,6 +78,20 @@ def fit(
         costs_usd=costs.usd,
         train_memory=fitted.train_memory,
         out_of_fold=fitted.out_of_fold,
+        second_look=fitted.second_look,
         fitted_ids=frozenset(complete.ids),
         facts={"training": fitted.facts | {"costs": costs.source}},
     )
+
+
+def check_share(look_share: object) -> None:
+    """Check the greatest share of queries whose answers are looked at.
+
+    Raises:
+        ConfigurationError: If it is no share.
+    """
+    number = isinstance(look_share, int | float) and not isinstance(look_share, bool)
+    if not number or not 0 <= look_share <= 1:  # type: ignore[operator]
+        raise ConfigurationError(
+            f"look_share is a share of queries between 0 and 1; got {look_share!r}."
+        )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from shared_router.deciding.by_task import LEAST_PER_TASK
 from shared_router.measuring.bootstrap import RESAMPLES
-from shared_router.options import USUAL_CONFIDENCE, confidence_from, only_dial
+from shared_router.options import LOOK_SHARE, USUAL_CONFIDENCE, confidence_from, only_dial
 from shared_router.router import files, variants
 from shared_router.router.read import BUNDLED
 from shared_router.router.state import RouterState
@@ -54,6 +54,7 @@ class Router(RouterState):
         train_memory: bool = True,
         retrieval: bool = True,
         words: bool = True,
+        look_share: float = LOOK_SHARE,
         seed: int = 0,
         cache: bool = True,
         progress: Progress | None = None,
@@ -78,6 +79,9 @@ class Router(RouterState):
                 `False` leaves them out.
             words: Whether a table of hashed words may be a part, where it helps. Who guesses a word
                 can look up whether training queries may have held it; `False` keeps none.
+            look_share: Greatest share of queries for which a cheaper candidate's answer is looked
+                at before it is given, where the data have `response`s and the labels are gaps; 0
+                for none. How wide the band is, is chosen on the training queries.
             seed: Seed of folds, landmarks and fine-tuning.
             cache: Whether to use the embedding cache on disk.
             progress: Told of long work: stage, done, total.
@@ -111,6 +115,7 @@ class Router(RouterState):
             train_memory=train_memory if reference is None else reference,
             retrieval=retrieval,
             words=words,
+            look_share=look_share,
             seed=seed,
             cache=cache,
             progress=progress,

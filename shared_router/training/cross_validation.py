@@ -106,7 +106,7 @@ def train_head(
         The head, fitted on all rows.
     """
     recipe = _Recipe(tasks_to_tell(batch.tasks), neighbours, seed)
-    folds = _folds(groups, seed)
+    folds = folds_of(groups, seed)
     tasks: tuple[str, ...] = ()  # predictions of seen queries tell no offsets
     if len(batch) < LEAST_ROWS or len(set(folds)) < FOLDS:
         ridges, weights = {"kernel": RIDGES[-1]}, {"kernel": 1.0}
@@ -194,7 +194,7 @@ def _predict_rows(part: Head, batch: Batch) -> NDArray[np.float64]:
     return _predict(part, batch.embeddings, batch.features, batch.terms)
 
 
-def _folds(groups: Sequence[str], seed: int) -> NDArray[np.intp]:
+def folds_of(groups: Sequence[str], seed: int) -> NDArray[np.intp]:
     """Deal distinct groups to folds in a random order."""
     number = {group: i for i, group in enumerate(sorted(set(groups)))}
     fold_of_group = np.random.default_rng(seed).permutation(len(number)) % FOLDS
@@ -261,11 +261,11 @@ def _mixed(
     targets: NDArray[np.float64],
     ridges: dict[str, float],
 ) -> Mixture:
-    weights, predicted = _weigh(unseen, targets)
+    weights, predicted = weigh(unseen, targets)
     return Mixture(weights, predicted, ridges)
 
 
-def _weigh(
+def weigh(
     unseen: dict[str, NDArray[np.float64]], targets: NDArray[np.float64]
 ) -> tuple[dict[str, float], NDArray[np.float64]]:
     """Weigh heads by non-negative least squares around the mean label."""

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shared_router.errors import MissingExtraError
 from shared_router.training.blend import Blend
-from shared_router.training.heads import FEATURE_SCALE, KERNEL_GAMMA, KernelHead, TaskHead
+from shared_router.training.graph import Graph, kernel, linear, need_onnx, strip_traces
+from shared_router.training.heads import KernelHead, TaskHead
 from shared_router.training.join import join_graphs
 from shared_router.training.linear import LinearHead
 from shared_router.training.neighbours import NEIGHBOURS
@@ -26,61 +26,13 @@ from shared_router.training.term_head import TermHead
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from shared_router.training.cross_validation import TrainedHead
-    from shared_router.training.heads import NeighbourHead, Standardiser
+    from shared_router.training.heads import NeighbourHead
     from shared_router.training.task_signal import TaskSignal
 
 
 LEAST_CHANCE = 1e-6
 """Probabilities are kept this far from 0 and 1 where their logit is taken."""
-
-
-class _Graph:
-    """Collects nodes and constants; every method returns the name of its result."""
-
-    def __init__(self, onnx: Any, prefix: str = "") -> None:
-        self._onnx = onnx
-        self._prefix = prefix  # so that what is added to a graph twice never clashes
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-
-    def constant(self, value: NDArray[Any] | float) -> str:
-        name = f"{self._prefix}constant_{len(self.constants)}"
-        array = np.asarray(value)
-        if array.dtype not in (np.int64, np.float16):
-            array = array.astype(np.float32)
-        self.constants.append(self._onnx.numpy_helper.from_array(array, name))
-        return name
-
-    def __call__(self, operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
-        name = output or f"{self._prefix}head_{len(self.nodes)}"
-        self.nodes.append(
-            self._onnx.helper.make_node(operator, list(inputs), [name], name=name, **attributes)
-        )
-        return name
-
-    def rename(self, value: str, name: str) -> Any:
-        """A node that gives a value another name."""
-        return self._onnx.helper.make_node("Identity", [value], [name], name=name)
-
-    def floats(self, name: str, *shape: int | str) -> Any:
-        """Describe a float32 input or output."""
-        floats = self._onnx.TensorProto.FLOAT
-        return self._onnx.helper.make_tensor_value_info(name, floats, list(shape))
-
-    def rows(self, table: NDArray[np.float16], indices: str) -> str:
-        """Take rows of a table that is kept in half precision."""
-        taken = self("Gather", self.constant(table), indices, axis=0)
-        return self("Cast", taken, to=self._onnx.TensorProto.FLOAT)
-
-    def top(self, values: str, k: int) -> str:
-        """Indices of the k greatest values along the last axis."""
-        names = [f"{self._prefix}top_{what}_{len(self.nodes)}" for what in ("values", "indices")]
-        count = self.constant(np.array([k], dtype=np.int64))
-        self.nodes.append(self._onnx.helper.make_node("TopK", [values, count], names))
-        return names[1]
 
 
 def export_router_graph(encoder: Path, head: TrainedHead | Blend, n_features: int) -> bytes:
@@ -97,10 +49,10 @@ def export_router_graph(encoder: Path, head: TrainedHead | Blend, n_features: in
     Raises:
         MissingExtraError: If `onnx` is not installed.
     """
-    onnx = _onnx()
+    onnx = need_onnx()
     model = onnx.load(str(encoder))
     encoded = model.graph.output[0]
-    graph = _Graph(onnx)
+    graph = Graph(onnx)
     trained = head.head if isinstance(head, Blend) else head
     if isinstance(head, Blend):
         join_graphs(model, onnx.load_from_string(head.graph))
@@ -122,9 +74,9 @@ def export_router_graph(encoder: Path, head: TrainedHead | Blend, n_features: in
 
 def export_tuned_graph(tuned: bytes) -> bytes:
     """Make a fine-tuned encoder alone a router's graph: its label is the score."""
-    onnx = _onnx()
+    onnx = need_onnx()
     model = onnx.load_from_string(tuned)
-    graph = _Graph(onnx)
+    graph = Graph(onnx)
     columns, dimensions = (
         next(v for v in model.graph.output if v.name == name).type.tensor_type.shape.dim[-1]
         for name in ("tuned", "tuned_encoded")
@@ -133,20 +85,10 @@ def export_tuned_graph(tuned: bytes) -> bytes:
     return _finished(onnx, model, graph, columns.dim_value, dimensions.dim_value)
 
 
-def _onnx() -> Any:
-    try:
-        import onnx
-    except ImportError as error:
-        raise MissingExtraError(
-            "Exporting a router needs onnx: pip install 'hybrid-llm[train]'."
-        ) from error
-    return onnx
-
-
 def _finished(
     onnx: Any,
     model: Any,
-    graph: _Graph,
+    graph: Graph,
     columns: int,
     dimensions: int,
     signal: TaskSignal | None = None,
@@ -168,17 +110,6 @@ def _finished(
     return bytes(model.SerializeToString())
 
 
-def strip_traces(model: Any) -> None:
-    """Remove call stacks that torch's exporter notes at each node: they hold local paths."""
-    graph = model.graph
-    functions = list(model.functions)
-    noted = [model, graph, *graph.node, *graph.initializer, *graph.value_info]
-    noted += [*graph.input, *graph.output, *functions, *(n for f in functions for n in f.node)]
-    for part in noted:
-        part.doc_string = ""
-        del part.metadata_props[:]
-
-
 def append_column(
     router: bytes, head: TrainedHead, labels: tuple[str, ...], position: int
 ) -> bytes:
@@ -196,10 +127,10 @@ def append_column(
     Raises:
         MissingExtraError: If `onnx` is not installed.
     """
-    onnx = _onnx()
+    onnx = need_onnx()
     model = onnx.load_from_string(router)
     added = sum(node.name.endswith("scores_before") for node in model.graph.node)
-    graph = _Graph(onnx, f"added_{added}_")
+    graph = Graph(onnx, f"added_{added}_")
     before = f"added_{added}_scores_before"
     scoring = next(node for node in model.graph.node if "score" in node.output)
     scoring.output[list(scoring.output).index("score")], scoring.name = before, before
@@ -217,14 +148,14 @@ def append_column(
     return bytes(model.SerializeToString())
 
 
-def _score(graph: _Graph, head: TrainedHead) -> str:
+def _score(graph: Graph, head: TrainedHead) -> str:
     kept = 1.0 - sum(head.weights.values())
     total = graph.constant(kept * head.offset[None, :])
     for name, part in head.parts.items():
         if isinstance(part, KernelHead):
-            predicted = _kernel(graph, part)
+            predicted = kernel(graph, part)
         elif isinstance(part, LinearHead):
-            predicted = _linear(graph, part)
+            predicted = linear(graph, part)
         elif isinstance(part, TermHead):
             predicted = _terms(graph, part)
         elif isinstance(part, TaskHead):
@@ -242,7 +173,7 @@ def _score(graph: _Graph, head: TrainedHead) -> str:
     return total if head.link is None else graph("Sigmoid", total)
 
 
-def _blend(graph: _Graph, blend: Blend) -> str:
+def _blend(graph: Graph, blend: Blend) -> str:
     """Mix heads and the tuned encoder, then add what a label tells beyond the text.
 
     That is missing from both alike: each predicts from the text alone. So the mixture moves by the
@@ -257,42 +188,18 @@ def _blend(graph: _Graph, blend: Blend) -> str:
     return graph("Sigmoid", _labelled(graph, _logit(graph, mixed), signal))
 
 
-def _labelled(graph: _Graph, value: str, signal: TaskSignal) -> str:
+def _labelled(graph: Graph, value: str, signal: TaskSignal) -> str:
     return graph("Add", value, graph("MatMul", TASK, graph.constant(signal.offsets)))
 
 
-def _logit(graph: _Graph, probability: str) -> str:
+def _logit(graph: Graph, probability: str) -> str:
     least, most = graph.constant(LEAST_CHANCE), graph.constant(1 - LEAST_CHANCE)
     inside = graph("Clip", probability, least, most)
     other = graph("Sub", graph.constant(1.0), inside)
     return graph("Sub", graph("Log", inside), graph("Log", other))
 
 
-def _joined(graph: _Graph, standardiser: Standardiser) -> str:
-    centred = graph("Sub", "features", graph.constant(standardiser.mean[None, :]))
-    scaled = graph("Mul", centred, graph.constant(standardiser.scale[None, :]))
-    limit = 5 * FEATURE_SCALE
-    cut = graph("Clip", scaled, graph.constant(-limit), graph.constant(limit))
-    return graph("Concat", "embedding", cut, axis=1)
-
-
-def _linear(graph: _Graph, part: LinearHead) -> str:
-    product = graph("MatMul", _joined(graph, part.standardiser), graph.constant(part.weights))
-    return graph("Add", product, graph.constant(part.offset[None, :]))
-
-
-def _kernel(graph: _Graph, part: KernelHead) -> str:
-    joined = _joined(graph, part.standardiser)
-    own = graph("ReduceSumSquare", joined, graph.constant(np.array([1], dtype=np.int64)))
-    product = graph("MatMul", joined, graph.constant(-2.0 * part.landmarks.T))
-    norms = graph.constant((part.landmarks**2).sum(axis=1)[None, :])
-    distance = graph("Add", graph("Add", product, norms), own)
-    similarity = graph("Exp", graph("Mul", distance, graph.constant(-KERNEL_GAMMA / 2)))
-    weighted = graph("MatMul", similarity, graph.constant(part.weights))
-    return graph("Add", weighted, graph.constant(part.offset[None, :]))
-
-
-def _terms(graph: _Graph, part: TermHead) -> str:
+def _terms(graph: Graph, part: TermHead) -> str:
     along = graph.constant(np.array([1], dtype=np.int64))
     weighed = graph("Mul", "term_weights", graph.rows(part.idf, "terms"))
     length = graph("Sqrt", graph("ReduceSumSquare", weighed, along, keepdims=1))
@@ -305,13 +212,13 @@ def _terms(graph: _Graph, part: TermHead) -> str:
     return graph("Add", total, graph.constant(part.offset[None, :]))
 
 
-def _task_shares(graph: _Graph, part: TaskHead) -> str:
+def _task_shares(graph: Graph, part: TaskHead) -> str:
     logits = graph("MatMul", "embedding", graph.constant(part.weights))
     shifted = graph("Add", logits, graph.constant(part.offset[None, :]))
     return graph("Softmax", shifted, axis=1)
 
 
-def _neighbours(graph: _Graph, part: NeighbourHead) -> str:
+def _neighbours(graph: Graph, part: NeighbourHead) -> str:
     similarity = graph("MatMul", "embedding", "reference")
     nearest = graph.top(similarity, min(NEIGHBOURS, len(part.targets)))
     found = graph("Gather", graph.constant(part.targets), nearest, axis=0)

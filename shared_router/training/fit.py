@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shared_router.data.draws import drawn
 from shared_router.data.labels import make_labels
 from shared_router.deciding.pooling import OutOfFold
+from shared_router.options import LOOK_SHARE
 from shared_router.serving.memory import TrainMemory
 from shared_router.serving.scorer import GraphScorer
 from shared_router.serving.session import GraphSession
@@ -25,6 +27,12 @@ from shared_router.training.finetuning.tune import finetune
 from shared_router.training.heads import Batch
 from shared_router.training.quantisation import quantised
 from shared_router.training.retrieval import data_features, learned_means, named
+from shared_router.training.second_look import (
+    LEAST_ROWS,
+    Material,
+    fit_second_look,
+    why_no_look,
+)
 from shared_router.training.term_head import term_matrix
 
 if TYPE_CHECKING:
@@ -34,6 +42,7 @@ if TYPE_CHECKING:
 
     from shared_router.data.dataset import RoutingDataset
     from shared_router.data.labels import LabelKind, Labels
+    from shared_router.serving.second_look import SecondLook
     from shared_router.support.progress import Progress
     from shared_router.training.cross_validation import TrainedHead
     from shared_router.training.encoder import ExportedEncoder
@@ -50,6 +59,8 @@ class Fitted:
     """Measured facts, for the model card."""
     out_of_fold: OutOfFold | None
     """The training queries as heads scored them that had not seen them; `None` of too few."""
+    second_look: SecondLook | None = None
+    """Second looks at answers; `None` where the data have none, or nobody wants them."""
 
 
 def fit_scorer(
@@ -66,6 +77,8 @@ def fit_scorer(
     seed: int = 0,
     cache: bool = True,
     progress: Progress | None = None,
+    costs_usd: Sequence[float | None] | None = None,
+    look_share: float = LOOK_SHARE,
 ) -> Fitted:
     """Train and export a scorer.
 
@@ -83,6 +96,8 @@ def fit_scorer(
         seed: Seed of folds, landmarks and fine-tuning.
         cache: Whether to use the embedding cache on disk.
         progress: Told of long work.
+        costs_usd: Mean cost of a call per candidate, where known.
+        look_share: Greatest share of queries whose answers are looked at; 0 for none.
 
     Returns:
         The scorer, its train memory and the facts of its training.
@@ -126,6 +141,10 @@ def fit_scorer(
         facts |= {"parts": part_weights(mixed), "ridge": head.ridge}
     if int8:
         scorer, facts["int8"] = quantised(scorer, data.queries)
+    look = _Look(data, candidates, made.kind, unseen, kept, look_share)
+    facts["second_look"], second_look = look.fitted(
+        scorer, exported, costs_usd, int8=int8, seed=seed, cache=cache, progress=progress
+    )
     quality = data.quality(candidates)
     gaps = (quality[:, :-1] - quality[:, -1:]).astype(np.float32)
     return Fitted(
@@ -133,7 +152,55 @@ def fit_scorer(
         TrainMemory(kept.astype(np.float16), gaps) if train_memory else None,
         facts,
         None if unseen is None else unseen.with_outcomes(quality),
+        second_look,
     )
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What second looks are fitted on."""
+
+    data: RoutingDataset
+    candidates: Sequence[str]
+    kind: str
+    unseen: Unseen | None
+    embeddings: NDArray[np.float32]
+    look_share: float
+
+    def fitted(
+        self,
+        scorer: GraphScorer,
+        exported: ExportedEncoder,
+        costs_usd: Sequence[float | None] | None,
+        *,
+        int8: bool,
+        seed: int,
+        cache: bool,
+        progress: Progress | None,
+    ) -> tuple[dict[str, Any], SecondLook | None]:
+        """Fit second looks, or say why there are none."""
+        why = why_no_look(self.data, self.candidates, self.look_share, self.kind)
+        if why or self.unseen is None:
+            return {"why_not": why or "too few queries"}, None
+        rows = self.unseen.rows
+        names, kept = (
+            tuple(self.candidates),
+            drawn(self.data.take(rows.tolist()), self.candidates[:-1]),
+        )
+        if len(kept) < LEAST_ROWS:
+            return {"why_not": f"{len(kept)} queries that the encoder was not tuned on"}, None
+        made = fit_second_look(
+            Material(kept, names, self.embeddings[rows], self.unseen.scores),
+            scorer,
+            exported,
+            costs_usd,
+            self.look_share,
+            int8=int8,
+            seed=seed,
+            cache=cache,
+            progress=counter(progress, "answers", len(kept) * (len(names) - 1)),
+        )
+        return made.facts, made
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def quantised(scorer: GraphScorer, texts: Sequence[str]) -> tuple[GraphScorer, d
     if len(chosen) < LEAST_QUERIES:
         return scorer, facts | {"kept": False, "spearman": None}
     small = dataclasses.replace(scorer, session=GraphSession(int8_graph(scorer.session.bytes)))
-    spearman = _least_spearman(scorer.score(chosen), small.score(chosen))
+    spearman = least_spearman(scorer.score(chosen), small.score(chosen))
     kept = spearman >= LEAST_SPEARMAN
     return (small if kept else scorer), facts | {"kept": kept, "spearman": round(spearman, 5)}
 
@@ -84,7 +84,8 @@ def int8_graph(graph: bytes) -> bytes:
         root.setLevel(level)
 
 
-def _least_spearman(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+def least_spearman(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Return the least rank correlation over the columns of two tables of scores."""
     found = []
     for left, right in zip(one.T, other.T, strict=True):
         both = ranks(left), ranks(right)
