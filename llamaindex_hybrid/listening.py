@@ -121,7 +121,7 @@ class _Asking:
     def __init__(self, model: Any, kwargs: dict[str, Any]) -> None:
         self.model, self.kwargs = model, kwargs
         self.hearing: Hearing = getattr(model, "heard_by", None) or Hearing()  # a copy has none
-        self.asks = self.hearing.asks and not _asked_by_caller(model, kwargs)
+        self.asks = self.hearing.asks and not _said_by_caller(model, kwargs)
         self.was_refused = False
 
     def keywords(self) -> dict[str, Any]:
@@ -162,8 +162,9 @@ def has_fields(kind: Any) -> bool:
     return all(name in kind.model_fields for name in ASKED)
 
 
-def _asked_by_caller(model: Any, kwargs: dict[str, Any]) -> bool:
-    """Tell whether the caller asked for them: by a keyword, or when the model was made."""
-    own = getattr(model, "additional_kwargs", None)
-    extra = own if isinstance(own, dict) else {}
-    return NAME in kwargs or NAME in extra or bool(getattr(model, NAME, None))
+def _said_by_caller(model: Any, kwargs: dict[str, Any]) -> bool:
+    """Tell whether the caller has said whether it wants them: in the call, or in the model."""
+    own, said = getattr(model, "additional_kwargs", None), getattr(model, NAME, None)
+    if NAME in kwargs or (isinstance(own, dict) and NAME in own):
+        return True
+    return bool(said) or (said is not None and NAME in model.model_fields_set)

@@ -27,7 +27,13 @@ logger = logging.getLogger("hybrid_llm")
 
 MOST_SCHEMAS = 256
 """Schemas whose hash is kept: the same comes again call after call."""
-_MOST_WRITTEN = ("max_tokens", "max_completion_tokens", "max_new_tokens", "num_predict")
+_MOST_WRITTEN = (
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "max_new_tokens",
+    "num_predict",
+)
 """What providers call the most tokens of an answer."""
 
 
@@ -52,7 +58,7 @@ def settings_of(asked: Asked, model: LLM, system_prompt: str | None = None) -> A
         model: The model.
         system_prompt: The wrapper's, which stands in place of the model's own.
     """
-    system = "\n\n".join(_system(asked, model, system_prompt or model.system_prompt))
+    system = "\n".join(_system(asked, model, system_prompt or model.system_prompt))
     return AnswerSettings(
         model=model_name(model),
         temperature=_number(asked, model, ("temperature",)),

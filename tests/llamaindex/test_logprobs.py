@@ -197,6 +197,13 @@ async def test_what_the_caller_asked_for_stays(
     assert [each["top_logprobs"] for each in server.asked] == [3, 3, 3]
 
 
+def test_a_caller_who_wants_none_gets_none(server: Server, connections: dict[str, Any]) -> None:
+    llm, heard, _ = looking(client(server, connections, logprobs=False))
+    llm.chat(messages())
+    assert "logprobs" not in server.asked[0]
+    assert heard[0].attempts[0].look_error == "no_logprobs"
+
+
 def test_many_threads_remember_it_together(server: Server, connections: dict[str, Any]) -> None:
     server.refuses = REFUSAL
     llm, heard, _ = looking(client(server, connections))

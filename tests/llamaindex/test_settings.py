@@ -65,7 +65,7 @@ def test_a_system_prompt_is_told_by_its_hash() -> None:
     for model, own in ((Warm(), "Be short."), (Warm(system_prompt="Be short."), None)):
         assert settings_of(asked_in_prompt(PROMPT, VARIABLES), model, own).system_sha256 == short
     both = settings_of(asked_in_prompt(CHAT_PROMPT, VARIABLES), Warm(), "Be kind.").system_sha256
-    assert both == text_sha256("Be kind.\n\nAnswer shortly. Numbers can be added.")
+    assert both == text_sha256("Be kind.\nAnswer shortly. Numbers can be added.")
 
 
 def test_of_several_prompts_the_models_own_is_read() -> None:
