@@ -30,7 +30,7 @@ ENOUGH = 3
 """Words of its own that a turn has at least, to stand by itself."""
 ENOUGH_ASKED = 2
 """The same, where it begins with a question word: it is a whole sentence then."""
-ENOUGH_WITH_MARK = 5
+ENOUGH_WITH_MARK = 4
 """The same, where it begins by pointing at something said before."""
 ENOUGH_UNKNOWN = 5
 """The same, where no word of its language is known here."""
@@ -44,6 +44,8 @@ MOST_READ = 1_000
 """Characters read of each earlier turn, to see whether a word was met before."""
 
 _WORD = re.compile(r"\w+")
+_NAME = re.compile(r"(?<=[^\W_] )[A-Z]\w+")
+"""A word that begins with a capital within a sentence: it says more than another."""
 _ASIAN = re.compile(r"[\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]")
 _HANGUL = re.compile(r"[\uac00-\ud7a3]+")
 _HIRAGANA = re.compile(r"[\u3040-\u309f]+")
@@ -99,12 +101,13 @@ def weigh(text: str) -> Weight:
             marked = marked or language.points(word, following)
     numbers = [word for word in words if word.isnumeric()]
     content.update(dict.fromkeys(numbers if len(numbers) >= NUMBERS else ()))
+    names = 0 if marked else sum(folded(name) in content for name in _NAME.findall(text))
     asked = known and not ASKING.isdisjoint(words[:1])
     enough = _enough(text, marked=marked, known=known, asked=asked)
     return Weight(
         content=frozenset(content),
         points=marked or not content,
-        stands_alone=len(content) >= enough,
+        stands_alone=len(content) + names >= enough,
         approves=not text.rstrip().endswith(_QUESTION) and DENIALS.isdisjoint(words),
     )
 

@@ -27,14 +27,24 @@ import numpy as np
 
 from shared_router import Router, RoutingDataset
 from shared_router.asking.turns import in_context
+from shared_router.data.labels import make_labels
+from shared_router.data.schema import Outcome, RoutingRecord
 from shared_router.deciding.rule import Rule
 from shared_router.deciding.walk import Walk
 from shared_router.measuring.bootstrap import interval, resampled_weights
 from shared_router.measuring.metrics import trade_off
+from shared_router.serving.features import feature_matrix
+from shared_router.training.embedding import embed
+from shared_router.training.encoder import load_encoder
+from shared_router.training.fit import train_on_embeddings
+from shared_router.training.term_head import term_matrix
+from tests.benchmarks.out_of_fold import FOLDS, folds_of
 from tests.benchmarks.turn_texts import ANSWER, REPORTED, TUNED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+    from numpy.typing import NDArray
 
     from shared_router.asking.turns import Role
 
@@ -45,7 +55,9 @@ PAIRS = {
     "routellm_gsm8k": ("mixtral-8x7b", "gpt-4-1106"),
     "alpaca_eval": ("gpt-3.5-turbo-1106", "gpt-4-turbo"),
 }
-TURNS = ("structflow_multiturn", ("mistral-7b-instruct-v0-3", "gpt4o"))
+LARGE = ("gpt4o", "claude-3-5-sonnet-20241022", "gemini-1-5-pro", "deepseek-v3")
+GROUPS = ("small models", "large models")
+RESAMPLES = 300
 MOST = 20
 """Openers of each kind, routed large and routed small."""
 MOST_BACK = 3
@@ -196,32 +208,57 @@ def table(name: str, result: Agreement) -> str:
 # -- ranking with and without the earlier turns ---------------------------------------------------
 
 
-def ranking(keep: Path | None) -> str:
-    """Rank the turns of real dialogues by each text: APGR over all later turns, out of sample."""
-    name, pair = TURNS
-    data = data_of(name).candidates(list(pair))
-    router = router_of(name, pair, keep)
-    ids = router.fitted_ids
-    later = data.where(lambda r: r.id not in ids and "\n\n" in r.query)
-    quality = later.quality(list(pair))
-    ways = {
-        "the last turn alone": with_turns(0),
-        "with one turn": with_turns(1),
-        "with two turns": with_turns(2),
-        "with all turns": with_turns(99),
-        "the rule": by_rule,
-    }
-    rule = Rule("gap", np.array([1.0, 0.0]))
-    lines = [f"== {name}: APGR over {len(later)} later turns"]
-    for way, text_of in ways.items():
-        texts = [text_of(dialogue(query.split("\n\n"))) for query in later.queries]
-        scores = np.array([router.scored(text, narrow=True).scores for text in texts])
-        walk = Walk(rule, scores, quality)
-        whole = trade_off(walk).apgr
-        samples = [trade_off(walk, weights).apgr for weights in resampled_weights(len(later), 300)]
-        span = interval([each for each in samples if each is not None])
-        lines.append(f"  {way:20s} {whole:.3f} {span}")
+def ranking() -> str:
+    """Rank the later turns of real dialogues by each text: APGR, out of fold by dialogue."""
+    data = grouped(data_of("structflow_multiturn"))
+    turns = [record.query.split("\n\n") for record in data]
+    folds = folds_of([each[0] for each in turns])
+    later = np.flatnonzero([len(each) > 1 for each in turns])
+    quality = data.quality(GROUPS)[later]
+    lines = [f"== structflow_multiturn: APGR over {len(later)} later turns"]
+    walks = {}
+    for way, text_of in {**WAYS, "with all turns": with_turns(99)}.items():
+        scores = out_of_fold(data, [text_of(dialogue(each)) for each in turns], folds)
+        walks[way] = Walk(Rule("gap", np.array([1.0, 0.0])), scores[later], quality)
+    weights = list(resampled_weights(len(later), RESAMPLES))
+    alone = [trade_off(walks["the last turn alone"], each).apgr() for each in weights]
+    for way, walk in walks.items():
+        found = [trade_off(walk, each).apgr() for each in weights]
+        leads = [(a or 0.0) - (b or 0.0) for a, b in zip(found, alone, strict=True)]
+        low, high = interval(leads) or (0.0, 0.0)
+        lines.append(f"  {way:20s} {trade_off(walk).apgr():.3f}  lead [{low:+.3f}, {high:+.3f}]")
     return "\n".join(lines)
+
+
+def grouped(data: RoutingDataset) -> RoutingDataset:
+    """Average quality over small and over large models: one pair's verdict is mostly noise."""
+
+    def one(record: RoutingRecord) -> RoutingRecord:
+        by_name = {name: np.mean(each.quality) for name, each in record.outcomes.items()}
+        large = [quality for name, quality in by_name.items() if name in LARGE]
+        small = [quality for name, quality in by_name.items() if name not in LARGE]
+        means = zip(GROUPS, (np.mean(small), np.mean(large)), strict=True)
+        outcomes = {name: Outcome(quality=(float(quality),)) for name, quality in means}
+        return RoutingRecord(**record.model_dump(exclude={"outcomes"}), outcomes=outcomes)
+
+    return RoutingDataset(tuple(map(one, data)), data.name)
+
+
+def out_of_fold(
+    data: RoutingDataset, texts: list[str], folds: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Score each row by what was trained on other dialogues, on texts made in the same way."""
+    records = [r.model_copy(update={"query": t}) for r, t in zip(data, texts, strict=True)]
+    rows = RoutingDataset(tuple(records), data.name)
+    embeddings, features = embed(load_encoder("minilm"), texts), feature_matrix(texts)
+    scores = np.empty((len(texts), 1))
+    for fold in range(FOLDS):
+        inside, outside = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        train = rows.take(inside)
+        head = train_on_embeddings(train, make_labels(train, GROUPS), embeddings[inside])
+        words = term_matrix([texts[row] for row in outside])
+        scores[outside] = head.predict(embeddings[outside], features[outside], terms=words)
+    return scores
 
 
 def main() -> None:
@@ -232,7 +269,7 @@ def main() -> None:
     asked = parser.parse_args()
     for name in PAIRS:
         print(table(name, measure(name, asked.half, asked.keep)), flush=True)  # noqa: T201
-    print(ranking(asked.keep))  # noqa: T201
+    print(ranking())  # noqa: T201
 
 
 if __name__ == "__main__":
