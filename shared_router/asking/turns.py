@@ -95,10 +95,13 @@ def in_context(backwards: Iterable[tuple[Role, str]], said: str | None = None) -
     if last is None:
         return None
     last = last if said is None else said
+    before = next(turns, None)
+    if before is None:
+        return InContext(last)
     own = weigh(last)
     if own.stands_alone:
         return InContext(last)
-    earlier = list(islice(turns, TURNS_BACK))
+    earlier = [before, *islice(turns, TURNS_BACK - 1)]
     referred = _referred(earlier)
     if not referred or not (own.points or referred[0].weight.stands_alone):
         return InContext(last)

@@ -85,7 +85,8 @@ def weigh(text: str) -> Weight:
     if len(text) > LONG or text.strip().count("\n") + 1 >= LINES:
         return Weight(stands_alone=True)
     words = _WORD.findall(folded(text))
-    language = max(LANGUAGES, key=lambda each: sum(word in each.light for word in words))
+    distinct = frozenset(words)
+    language = max(LANGUAGES, key=lambda each: len(each.light & distinct))
     content: dict[str, None] = {}
     # A text that is brought is what is pointed at.
     brings = len(text.partition(":")[2]) >= BROUGHT

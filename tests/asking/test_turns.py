@@ -178,6 +178,7 @@ def test_only_as_much_is_drawn_as_is_needed() -> None:
     def said() -> Iterator[tuple[Role, str]]:
         yield "user", EASY
         yield "assistant", "An answer."
+        yield "user", HARD
         raise AssertionError("an earlier turn was drawn")
 
     assert in_context(said()) is not None

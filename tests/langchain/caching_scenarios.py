@@ -75,7 +75,7 @@ def stream(model: Any, value: Any) -> Any:
 def chat(model: Any, way: Callable[[Any, Any], Any]) -> None:
     """Talk for three turns, the second of which goes to the other model."""
     history: list[Any] = []
-    for text in ("Hello?", "Prove it", "Thanks"):
+    for text in ("Hello?", "Prove it", "Who wrote Hamlet?"):
         history.append(HumanMessage(text))
         history.append(way(model, history))
 
