@@ -12,8 +12,11 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
 )
 from llama_index.core.chat_engine.types import AgentChatResponse
+from llama_index.core.program.utils import FlexibleModel
 from pydantic import BaseModel
 
+from llamaindex_hybrid.logprobs import logprobs_of
+from llamaindex_hybrid.raw import first_choice, part_of
 from shared_router.deciding.escalation import Answer
 from shared_router.records import Usage
 
@@ -23,12 +26,19 @@ if TYPE_CHECKING:
 _READ = ("prompt_tokens", "input_tokens", "prompt_eval_count")
 _WRITTEN = ("completion_tokens", "output_tokens", "eval_count")
 _FINISH = ("finish_reason", "stop_reason", "done_reason")
+_WHOLE = "stop"
+_SHOWS_NOTHING: tuple[Any, ...] = (None, "", [], {})
 FAILED = ("encountered error", "error:")
 """How a tool's message begins that tells of its failure."""
 
 
 def read_answer(
-    answer: Any, messages: Sequence[ChatMessage], *, structured: bool, tools_offered: bool = False
+    answer: Any,
+    messages: Sequence[ChatMessage],
+    *,
+    structured: bool,
+    tools_offered: bool = False,
+    heard: ChatResponse | CompletionResponse | None = None,
 ) -> Answer:
     """Read an answer.
 
@@ -37,10 +47,14 @@ def read_answer(
         messages: What was said before, for tools that failed.
         structured: Whether an answer in a schema was asked for.
         tools_offered: Whether the call brought tools.
+        heard: The model's own response beneath the answer, where somebody listened.
     """
-    told = {}
-    if isinstance(answer, ChatResponse | CompletionResponse):
-        told = _of_response(answer)
+    told: dict[str, Any] = {}
+    response = answer if heard is None else heard
+    if isinstance(response, ChatResponse | CompletionResponse):
+        told = _of_response(response)
+    elif isinstance(answer, BaseModel) and not isinstance(answer, FlexibleModel):
+        told = {"finish_reason": _WHOLE}  # it fits its schema, if only by the defaults
     return Answer(
         text=_text(answer),
         tool_calls=_tool_calls(answer),
@@ -76,29 +90,26 @@ def _tool_calls(answer: Any) -> tuple[str, ...]:
 
 def _name_of(call: Any) -> str:
     """Read a provider's own tool call, an object or a dict."""
-    function = _of(call, "function") or call
-    return str(_of(function, "name") or "")
-
-
-def _of(holder: Any, name: str) -> Any:
-    return holder.get(name) if isinstance(holder, dict) else getattr(holder, name, None)
+    function = part_of(call, "function") or call
+    return str(part_of(function, "name") or "")
 
 
 def _of_response(answer: ChatResponse | CompletionResponse) -> dict[str, Any]:
     raw, extra = answer.raw, answer.additional_kwargs
-    choice = next(iter(_of(raw, "choices") or ()), None)
+    choice = first_choice(raw)
     said = [holder for holder in (choice, raw, extra) if holder is not None]
-    model = _of(raw, "model")
+    model = part_of(raw, "model")
     return {
         "finish_reason": _first(said, _FINISH),
-        "refusal": _text_or_none(_of(_of(choice, "message"), "refusal")),
+        "refusal": _text_or_none(part_of(part_of(choice, "message"), "refusal")),
         "model": model if isinstance(model, str) and model else None,
-        "usage": _usage([_of(raw, "usage"), extra, raw]),
+        "usage": _usage([part_of(raw, "usage"), extra, raw]),
+        "logprobs": logprobs_of(answer),
     }
 
 
 def _first(holders: list[Any], names: tuple[str, ...]) -> str | None:
-    found = (_of(holder, name) for holder in holders for name in names)
+    found = (part_of(holder, name) for holder in holders for name in names)
     return next((each for each in found if isinstance(each, str)), None)
 
 
@@ -115,7 +126,7 @@ def _usage(holders: list[Any]) -> Usage | None:
 
 
 def _count(holder: Any, names: tuple[str, ...]) -> int | None:
-    found = (_of(holder, name) for name in names)
+    found = (part_of(holder, name) for name in names)
     return next((each for each in found if isinstance(each, int)), None)
 
 
@@ -141,14 +152,22 @@ def failed_tools(messages: Sequence[ChatMessage]) -> dict[str, int]:
 
 
 def is_blank(chunk: Any) -> bool:
-    """Tell whether a chunk shows nothing: neither text nor a tool call."""
+    """Tell whether a chunk shows nothing: no text, no tool call, no field of a schema."""
     if isinstance(chunk, CompletionResponse):
         return not (chunk.delta or chunk.text)
     if not isinstance(chunk, ChatResponse):
-        return isinstance(chunk, str) and not chunk
+        empty_object = isinstance(chunk, BaseModel) and _shows_no_field(chunk)
+        return empty_object or (isinstance(chunk, str) and not chunk)
     message = chunk.message
     blocks = any(getattr(block, "text", True) for block in message.blocks)
     return not (chunk.delta or blocks or message.additional_kwargs.get("tool_calls"))
+
+
+def _shows_no_field(found: BaseModel) -> bool:
+    """Tell whether an object in a schema is empty: LlamaIndex makes one before anything is said."""
+    if not isinstance(found, FlexibleModel):
+        return not found.model_fields_set
+    return all(value in _SHOWS_NOTHING for _, value in found)
 
 
 def as_chunk(answer: Any) -> Any:

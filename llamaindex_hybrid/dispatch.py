@@ -10,8 +10,12 @@ from contextlib import aclosing, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from llama_index.core.base.llms.types import ChatResponse, CompletionResponse
+
 from llamaindex_hybrid.answers import as_chunk, is_blank, merged, read_answer
 from llamaindex_hybrid.events import annotated, announced, tell_of_call, tell_of_decision
+from llamaindex_hybrid.listening import Heard, Hearing
+from llamaindex_hybrid.logprobs import without_logprobs
 from shared_router.engine.calls import Hands
 from shared_router.engine.streams import AsyncOpened, Opened, aopened, opened
 
@@ -55,8 +59,12 @@ class Owner(Protocol):
         """Decides, and says whom to ask."""
         ...
 
-    def asked(self, index: int) -> LLM:
-        """Return the model at a position, heard by the wrapper's handlers."""
+    def asked(self, index: int, hearing: Hearing | None = None) -> LLM:
+        """Return the model at a position, heard by the wrapper's handlers and by `hearing`."""
+        ...
+
+    def hearing(self, index: int, *, logprobs: bool) -> Hearing:
+        """Begin to listen to a model, which may have refused to tell log-probabilities."""
         ...
 
 
@@ -89,14 +97,17 @@ class RoutedCall(Generic[T]):
             self.owner.rate_limiter.acquire()
 
         def attempt(step: Attempt) -> Any:
-            with self._announced(step) as model:
+            hearing = self._hearing(step)
+            with self._announced(step, hearing) as model:
                 answer = self.invoke(model, self._method(step))
+                if hearing is not None:
+                    return Heard.of(answer, hearing)
                 return opened(answer, is_blank) if self._streams(step) else answer
 
         call = self.owner.engine.call(self.request, self._hands(attempt))
         self.answered(call)
         if not self._wants_stream:
-            return annotated(call.answer, call.stable())
+            return annotated(_given(call.answer), call.stable())
         chunks = _chunks(call)
         return _begun(chunks) if self._is_empty(call) else chunks
 
@@ -105,14 +116,17 @@ class RoutedCall(Generic[T]):
             await self.owner.rate_limiter.async_acquire()
 
         async def attempt(step: Attempt) -> Any:
-            with self._announced(step) as model:
+            hearing = self._hearing(step)
+            with self._announced(step, hearing) as model:
                 answer = await self.invoke(model, self._method(step))
+                if hearing is not None:
+                    return Heard.of(answer, hearing)
                 return await aopened(answer, is_blank) if self._streams(step) else answer
 
         call = await self.owner.engine.acall(self.request, self._hands(attempt))
         self.answered(call)
         if not self._wants_stream:
-            return annotated(call.answer, call.stable())
+            return annotated(_given(call.answer), call.stable())
         chunks = _achunks(call)
         return await _abegun(chunks) if self._is_empty(call) else chunks
 
@@ -127,10 +141,17 @@ class RoutedCall(Generic[T]):
         """Return the method that an attempt calls: an answer that may be rejected is made whole."""
         return _WHOLE.get(self.name, self.name) if step.held else self.name
 
+    def _hearing(self, step: Attempt) -> Hearing | None:
+        """Listen to the whole answers of a call with a second look: all of them are paid for."""
+        looks = step.look or step.decision.reason == "second_look"
+        if not looks or self._streams(step):
+            return None
+        return self.owner.hearing(step.index, logprobs=step.logprobs)
+
     @contextmanager
-    def _announced(self, step: Attempt) -> Iterator[LLM]:
+    def _announced(self, step: Attempt, hearing: Hearing | None) -> Iterator[LLM]:
         """Tell of an attempt, of the decision at the first, and keep its trace open."""
-        model = self.owner.asked(step.index)
+        model = self.owner.asked(step.index, hearing)
         if step.number == 1:
             tell_of_decision(step.decision)
         first = step.decision if step.number == 1 else None
@@ -148,12 +169,15 @@ class RoutedCall(Generic[T]):
         )
 
     def _read(self, answer: Any) -> Answer:
-        request = self.request
+        request, heard = self.request, None
+        if isinstance(answer, Heard):
+            answer, heard = answer.answer, answer.response
         return read_answer(
             answer,
             self.said(),
             structured=request.needs_structured_output,
             tools_offered=request.needs_tools,
+            heard=heard,
         )
 
     @staticmethod
@@ -162,11 +186,20 @@ class RoutedCall(Generic[T]):
         return isinstance(call.answer, Opened | AsyncOpened) and not call.answer.head
 
 
+def _given(answer: Any) -> Any:
+    """Return what the caller gets of an answer: nothing that it did not ask for."""
+    if not isinstance(answer, Heard):
+        return answer
+    plain = answer.answer
+    told = answer.brought and isinstance(plain, ChatResponse | CompletionResponse)
+    return without_logprobs(plain) if told else plain
+
+
 def _chunks(call: Call) -> Generator[Any, None, None]:
     """Yield the chunks of the answer that is given, each with who gave it."""
     told = call.stable()
     if not isinstance(call.answer, Opened):
-        yield annotated(as_chunk(call.answer), told)
+        yield annotated(as_chunk(_given(call.answer)), told)
         return
     with closing(call.chunks()) as chunks:
         for chunk in chunks:
@@ -177,7 +210,7 @@ async def _achunks(call: Call) -> AsyncGenerator[Any, None]:
     """Yield the chunks of the answer that is given, each with who gave it."""
     told = call.stable()
     if not isinstance(call.answer, AsyncOpened):
-        yield annotated(as_chunk(call.answer), told)
+        yield annotated(as_chunk(_given(call.answer)), told)
         return
     async with aclosing(call.achunks()) as chunks:
         async for chunk in chunks:

@@ -46,6 +46,7 @@ class RoutingDecisionEvent(BaseEvent):
     confidence: float | None = None
     guarantee: str
     guarantee_reason: str | None = None
+    with_second_look: bool = False
     query_source: str
     task: str | None = None
     task_source: str | None = None
@@ -99,6 +100,9 @@ class RoutingCallEvent(BaseEvent):
     failures: str | None = None
     """Each attempt that gave no answer, as `small: rate_limit`."""
     escalated: bool
+    accepted: bool | None = None
+    answer_score: float | None = None
+    """Of the first answer that was looked at."""
     guarantee: str
     guarantee_reason: str | None = None
     broke_off: bool
@@ -138,6 +142,8 @@ def tell_of_call(call: Call) -> None:
             attempts=len(record.attempts),
             failures=", ".join(f"{name}: {why}" for name, why in failures if why) or None,
             escalated=record.escalated,
+            accepted=record.accepted,
+            answer_score=next((each.answer_score for each in record.attempts if each.looked), None),
             guarantee=record.guarantee,
             guarantee_reason=record.guarantee_reason,
             broke_off=record.broke_off,

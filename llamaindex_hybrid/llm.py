@@ -18,6 +18,7 @@ from pydantic import (
     PrivateAttr,
     ValidationError,
     computed_field,
+    field_validator,
     model_validator,
 )
 
@@ -25,6 +26,7 @@ from llamaindex_hybrid.children import combined_metadata, known_metadata
 from llamaindex_hybrid.construction import OWNER, REFUSED, build_engine, check_assignment
 from llamaindex_hybrid.dispatch import RoutedCall
 from llamaindex_hybrid.kinds import Kind, check_policy
+from llamaindex_hybrid.listening import Hearing, Refusals
 from llamaindex_hybrid.operations import RoutedOperations
 from llamaindex_hybrid.pickling import parts, rebuilt
 from llamaindex_hybrid.queries import QUERY_VARIABLES, Asked
@@ -37,7 +39,7 @@ from shared_router.context import current_options
 from shared_router.engine.breaker import Health
 from shared_router.engine.engine import RoutingEngine
 from shared_router.engine.fronts import check_parameters, own_error
-from shared_router.options import CallOptions, split_options
+from shared_router.options import CallOptions, SecondLook, second_look_from, split_options
 from shared_router.records import CallRecord, Candidate, RoutingDecision
 
 
@@ -132,6 +134,7 @@ class HybridLLM(RoutedOperations):
     _without_query: dict[Kind, str] = PrivateAttr(default_factory=dict)
     _turns: TurnMemory[Answering] = PrivateAttr(default_factory=TurnMemory)
     _options: CallOptions = PrivateAttr(default_factory=CallOptions)
+    _refusals: Refusals = PrivateAttr(default_factory=Refusals)
 
     def __init__(self, **kwargs: Any) -> None:
         try:
@@ -144,6 +147,11 @@ class HybridLLM(RoutedOperations):
     def _check_parameters(cls, values: Any) -> Any:
         check_parameters(OWNER, values, set(cls.model_fields), REFUSED)
         return values
+
+    @field_validator("second_look", mode="before")
+    @classmethod
+    def _read_second_look(cls, given: Any) -> SecondLook:
+        return second_look_from(given)
 
     def model_post_init(self, context: Any, /) -> None:
         """Bind the models to the router."""
@@ -299,6 +307,7 @@ class HybridLLM(RoutedOperations):
             needs_tools=needs_tools or (needs_structured_output and by_function),
             needs_structured_output=needs_structured_output,
             sticky_to=self._turns.recall(place.asks),
+            system_prompt=self.system_prompt,
         )
         return RoutedCall(
             owner=self,
@@ -318,7 +327,11 @@ class HybridLLM(RoutedOperations):
         """Forget all failures of the models: none rests any more."""
         self.engine.reset()
 
-    def asked(self, index: int) -> LLM:
+    def hearing(self, index: int, *, logprobs: bool) -> Hearing:
+        """Begin to listen to a model, which may have refused to tell log-probabilities."""
+        return self._refusals.hearing(self.engine.candidates[index].model, logprobs=logprobs)
+
+    def asked(self, index: int, hearing: Hearing | None = None) -> LLM:
         """Return a model that is asked: what the wrapper says holds, and its handlers hear."""
         model: LLM = self.engine.candidates[index].model
         unsaid = (None, PydanticProgramMode.DEFAULT)
@@ -327,7 +340,7 @@ class HybridLLM(RoutedOperations):
         manager = merged_callbacks(self.callback_manager, model.callback_manager)
         if manager is not model.callback_manager:
             seen["callback_manager"] = manager
-        return view(model, seen)
+        return view(model, seen, hearing)
 
     def route(
         self,

@@ -105,7 +105,7 @@ class RoutedOperations(FunctionCallingLLM):
 
     def _chat(self, name: str, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Any:
         options, rest = split_options(kwargs)
-        asked = asked_in_messages(messages)
+        asked = asked_in_messages(messages, keywords=rest)
         return self.delegated(
             name, asked, options, lambda m, way: getattr(m, way)(messages, **rest)
         )
@@ -138,7 +138,7 @@ class RoutedOperations(FunctionCallingLLM):
         options, rest = split_options(kwargs)
         if formatted:
             rest["formatted"] = True
-        asked = asked_in_text(prompt)
+        asked = asked_in_text(prompt, keywords=rest)
         return self.delegated(name, asked, options, lambda m, way: getattr(m, way)(prompt, **rest))
 
     def complete(
@@ -205,7 +205,7 @@ class RoutedOperations(FunctionCallingLLM):
             method = getattr(model, way)
             return method(output_cls, prompt, llm_kwargs=for_llm or None, **rest)
 
-        asked = asked_in_prompt(prompt, rest)
+        asked = asked_in_prompt(prompt, rest, keywords=for_llm, schema=output_cls)
         return self.delegated(
             name, asked, options.over(below), invoke, needs_structured_output=True
         )
@@ -261,7 +261,8 @@ class RoutedOperations(FunctionCallingLLM):
     def _with_tools(self, name: str, tools: Sequence[BaseTool], given: dict[str, Any]) -> Any:
         need_tools(self.can_call_tools)
         options, rest = split_options(given)
-        asked = asked_in_messages(with_user_message(given["user_msg"], given["chat_history"]))
+        said = with_user_message(given["user_msg"], given["chat_history"])
+        asked = asked_in_messages(said, keywords=rest, tools=tools)
         return self.delegated(
             name,
             asked,
@@ -333,7 +334,8 @@ class RoutedOperations(FunctionCallingLLM):
     def _and_call(self, name: str, tools: Sequence[BaseTool], given: dict[str, Any]) -> Any:
         watch = WatchedTools(tools)
         options, rest = split_options(given)
-        asked = asked_in_messages(with_user_message(given["user_msg"], given["chat_history"]))
+        said = with_user_message(given["user_msg"], given["chat_history"])
+        asked = asked_in_messages(said, keywords=rest, tools=tools)
         return self.delegated(
             name,
             asked,

@@ -54,6 +54,12 @@ class Asked:
     """The prompt, where the call has one."""
     variables: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """Its variables, the call's before its own."""
+    keywords: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What the call says to the model beside that, such as a temperature."""
+    tools: Sequence[Any] = ()
+    """The tools it brings."""
+    schema: Any = None
+    """The class that it wants an object of."""
 
     @cached_property
     def messages(self) -> Sequence[ChatMessage]:

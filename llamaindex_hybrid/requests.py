@@ -21,6 +21,7 @@ from llamaindex_hybrid.queries import (
     text_of,
     turn_of,
 )
+from llamaindex_hybrid.settings import known_settings
 from shared_router.deciding.guarantee import Claim, limit_of
 from shared_router.deciding.guards import RoutingRequest
 from shared_router.options import split_options
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from shared_router.engine.calls import Call
     from shared_router.engine.engine import RoutingEngine
     from shared_router.options import CallOptions
+    from shared_router.records import AnswerSettings
 
 logger = logging.getLogger("hybrid_llm")
 
@@ -57,21 +59,25 @@ def prompt_options(
     return split_options(prompt_args, kept=own)
 
 
-def asked_in_messages(messages: Sequence[ChatMessage]) -> Asked:
-    """Read a chat."""
-    return Asked(read=lambda: messages)
+def asked_in_messages(messages: Sequence[ChatMessage], **how: Any) -> Asked:
+    """Read a chat; `how` are the `keywords` and `tools` of an `Asked`."""
+    return Asked(read=lambda: messages, **how)
 
 
-def asked_in_text(prompt: Any) -> Asked:
+def asked_in_text(prompt: Any, **how: Any) -> Asked:
     """Read a completion: the prompt is what a user said."""
-    return Asked(read=lambda: [ChatMessage(role=MessageRole.USER, content=str(prompt))])
+    return Asked(read=lambda: [ChatMessage(role=MessageRole.USER, content=str(prompt))], **how)
 
 
-def asked_in_prompt(prompt: BasePromptTemplate, prompt_args: Mapping[str, Any]) -> Asked:
+def asked_in_prompt(
+    prompt: BasePromptTemplate, prompt_args: Mapping[str, Any], **how: Any
+) -> Asked:
     """Read a prompt with its variables; it is formatted only where it has to be looked at."""
-    variables: Mapping[str, Any] = ChainMap(dict(prompt_args), dict(prompt.kwargs))
     return Asked(
-        read=lambda: prompt.format_messages(**prompt_args), prompt=prompt, variables=variables
+        read=lambda: prompt.format_messages(**prompt_args),
+        prompt=prompt,
+        variables=ChainMap(dict(prompt_args), dict(prompt.kwargs)),
+        **how,
     )
 
 
@@ -95,6 +101,7 @@ def routing_request(
     needs_tools: bool = False,
     needs_structured_output: bool = False,
     sticky_to: Answering | None = None,
+    system_prompt: str | None = None,
 ) -> RoutingRequest:
     """Convert one call.
 
@@ -107,6 +114,7 @@ def routing_request(
         needs_tools: Whether it calls tools.
         needs_structured_output: Whether it wants an answer in a schema.
         sticky_to: Who made the tool calls that it answers.
+        system_prompt: The wrapper's own.
     """
     found = _found(asked, variables)
     said = _said(asked)
@@ -123,7 +131,12 @@ def routing_request(
         sticky_claim=sticky_to.claim if sticky_to else None,
         sticky_limit=sticky_to.limit if sticky_to else None,
         without_query_to=None if found.query else without_query.get(found.kind),
+        settings=_settings(asked, engine, system_prompt) if engine.looks else None,
     )
+
+
+def _settings(asked: Asked, engine: RoutingEngine, system_prompt: str | None) -> AnswerSettings:
+    return known_settings(asked, engine.candidates[0].model, system_prompt)
 
 
 def _found(asked: Asked, variables: Sequence[str]) -> Found:

@@ -13,11 +13,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 from llama_index.core.callbacks import CallbackManager
 
+from llamaindex_hybrid.listening import ENDPOINTS, has_fields, listening
+from llamaindex_hybrid.logprobs import ASKED
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from llama_index.core.callbacks.base_handler import BaseCallbackHandler
     from llama_index.core.llms import LLM
+
+    from llamaindex_hybrid.listening import Hearing
 
 APPLIED = ("system_prompt", "query_wrapper_prompt", "output_parser", "pydantic_program_mode")
 """What a wrapper may say for all its models; a view of the chosen one says it too."""
@@ -25,35 +30,54 @@ _SEEN = ("callback_manager", *APPLIED)
 _STATE = ("__dict__", "__pydantic_extra__", "__pydantic_fields_set__", "__pydantic_private__")
 
 
-def view(model: LLM, seen: Mapping[str, Any]) -> LLM:
+def view(model: LLM, seen: Mapping[str, Any], hearing: Hearing | None = None) -> LLM:
     """Return the model as one call sees it.
 
     Args:
         model: The model.
         seen: Attributes that differ: `callback_manager` and those of `APPLIED`.
+        hearing: Told of each whole response of the model, where somebody listens.
 
     Returns:
         An object of the model's own kind and state; the model itself where nothing differs.
     """
-    if not seen:
+    if not seen and hearing is None:
         return model
-    kind = _class_of(type(model))
+    kind = _class_of(type(model)) if hearing is None else _listening_class_of(type(model))
     made = kind.__new__(kind)
     for name in _STATE:
         object.__setattr__(made, name, getattr(model, name))
     kind.seen_as.__set__(made, dict(seen))
+    if hearing is not None:
+        kind.heard_by.__set__(made, hearing)
     return cast("LLM", made)
 
 
 @cache
 def _class_of(kind: type) -> Any:
     """Make the class of views of a kind of model, once."""
-    names = ("__module__", "__qualname__", "__doc__")
-    namespace = {name: getattr(kind, name) for name in names}
-    made = type(kind)(kind.__name__, (kind,), {**namespace, "__slots__": ("seen_as",)})
+    made = _extended(kind, "seen_as")
     for name in _SEEN:
         type.__setattr__(made, name, _attribute(name))
     return made
+
+
+@cache
+def _listening_class_of(kind: type) -> Any:
+    """Make the class of views that are listened to, once."""
+    made = _extended(_class_of(kind), "heard_by")
+    for name in ASKED if has_fields(kind) else ():
+        type.__setattr__(made, name, _attribute(name))
+    # Set afterwards: LlamaIndex would make a second span of a method that a class brings.
+    for name in ENDPOINTS:
+        type.__setattr__(made, name, listening(kind, name))
+    return made
+
+
+def _extended(kind: type, slot: str) -> Any:
+    names = ("__module__", "__qualname__", "__doc__")
+    namespace = {name: getattr(kind, name) for name in names}
+    return type(kind)(kind.__name__, (kind,), {**namespace, "__slots__": (slot,)})
 
 
 def _attribute(name: str) -> property:

@@ -11,6 +11,7 @@ from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 from llama_index.core.chat_engine import SimpleChatEngine
 from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.tools import FunctionTool
+from pydantic import BaseModel
 
 from llamaindex_hybrid import HybridLLM
 from shared_router import hybrid_options
@@ -21,12 +22,15 @@ from shared_router.errors import (
     ConfigurationError,
 )
 from shared_router.records import ROUTING_KEY, CallRecord
-from tests.llamaindex.fakes import FakeLLM, hybrid
+from tests.llamaindex.fakes import FakeLLM, PlainLLM, hybrid
 from tests.llamaindex.operations import (
     ALL,
+    PROMPT,
     QUESTION,
     STREAMS,
     STRUCTURED,
+    VARIABLES,
+    Answer,
     drawn,
     messages,
     run,
@@ -150,6 +154,63 @@ class NoChoices(FakeLLM):
 async def test_a_stream_that_says_nothing_is_answered_by_the_other_one(name: str) -> None:
     answers = await run(hybrid(NoChoices(name="small"), FakeLLM(name="large")), name)
     assert told(answers[-1])["answered_by"] == "large"
+
+
+STRUCTURED_STREAMS = [n for n in with_async(STRUCTURED) if "stream" in n]
+
+
+class Says(PlainLLM):
+    """Streams a text character by character, whatever it is asked; then it may break off."""
+
+    says: str = ""
+    breaks: bool = True
+
+    def _stream(self, *args: Any) -> Any:
+        for end in range(len(self.says) + 1):
+            said = ChatMessage(role="assistant", content=self.says[:end])
+            yield ChatResponse(message=said, delta=self.says[end - 1 : end])
+        if self.breaks:
+            raise ConnectionError("the provider is down")
+
+
+@pytest.mark.parametrize("name", STRUCTURED_STREAMS)
+@pytest.mark.parametrize("says", ["", "{", '{"tex', "Sure! Here"])
+async def test_an_empty_object_is_no_answer_yet(name: str, says: str) -> None:
+    heard: list[CallRecord] = []
+    small = Says(name="small", says=says)
+    llm = hybrid(small, FakeLLM(name="large"), on_call=[heard.append])
+    answers = await run(llm, name)
+    assert isinstance(answers[-1], Answer)
+    assert (heard[0].answered_by, heard[0].why) == ("large", "fallback")
+
+
+@pytest.mark.parametrize("name", STRUCTURED_STREAMS)
+async def test_an_object_with_a_field_is_shown_at_once(name: str) -> None:
+    large = FakeLLM(name="large")
+    small = Says(name="small", says='{"text": "four"')
+    with pytest.raises(ConnectionError):
+        await run(hybrid(small, large), name)
+    assert large.requests == []
+
+
+class Tags(BaseModel):
+    """What may be found, or not."""
+
+    tags: list[str] = []
+
+
+@pytest.mark.parametrize(
+    ("schema", "says", "answered_by"), [(Tags, "{}", "small"), (Answer, "Nothing.", "large")]
+)
+def test_only_a_schema_of_defaults_may_be_answered_with_nothing(
+    schema: type[BaseModel], says: str, answered_by: str
+) -> None:
+    heard: list[CallRecord] = []
+    small = Says(name="small", says=says, breaks=False)
+    llm = hybrid(small, FakeLLM(name="large"), on_call=[heard.append])
+    *_, last = llm.stream_structured_predict(schema, PROMPT, **VARIABLES)
+    assert isinstance(last, schema)
+    assert heard[0].answered_by == answered_by
 
 
 # -- tools ----------------------------------------------------------------------------------------
