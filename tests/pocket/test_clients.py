@@ -17,7 +17,9 @@ from llama_index.core.llms import ChatMessage
 from llama_index.llms.openai_like import OpenAILike
 
 from cookbook.pocket.chat import PocketChatModel
+from cookbook.pocket.llama_index import PocketLLM
 from langchain_hybrid import HybridChatModel
+from llamaindex_hybrid.logprobs import logprobs_of
 from shared_router.testing import fixed_router
 
 REVERSE = "Reverse the word bakolit."
@@ -130,6 +132,29 @@ def test_chat_openai_samples_repeat_with_their_seed(over_http):
     assert len({model.invoke(REVERSE).content for _ in range(12)}) > 1
 
 
+def told_by(message):
+    return [each["logprob"] for each in message.response_metadata["logprobs"]["content"]]
+
+
+@pytest.mark.parametrize("temperature", [0, 2])
+async def test_chat_openai_log_probabilities(over_http, temperature):
+    settings = {"temperature": temperature, "seed": 5}
+    there, here = over_http(**settings), PocketChatModel.small(**settings, logprobs=True)
+    own = here.invoke(REVERSE)
+    chunks = [chunk async for chunk in there.bind(logprobs=True).astream(REVERSE)]
+    for reply in (
+        there.invoke(REVERSE, logprobs=True),
+        await there.ainvoke(REVERSE, logprobs=True, top_logprobs=1),
+        over_http(logprobs=True, **settings).invoke(REVERSE),
+        merged(chunks),
+        merged(list(here.stream(REVERSE))),
+    ):
+        assert reply.text == own.text
+        assert told_by(reply) == told_by(own)
+        assert len(told_by(reply)) == reply.usage_metadata["output_tokens"]
+    assert "logprobs" not in PocketChatModel.small().invoke(REVERSE).response_metadata
+
+
 def test_chat_openai_errors(over_http):
     with pytest.raises(openai.NotFoundError, match="there are pocket-small, pocket-large"):
         over_http("huge").invoke("hi")
@@ -198,6 +223,24 @@ def test_openai_like_stop_max_tokens_and_seed(like_openai):
     assert found == [
         PocketChatModel.small(temperature=2, seed=seed).invoke(REVERSE).content for seed in range(8)
     ]
+
+
+@pytest.mark.parametrize("temperature", [0, 2])
+async def test_openai_like_log_probabilities(like_openai, temperature):
+    """LlamaIndex keeps the likeliest token of each step; what was sampled stands in `raw`."""
+    there = like_openai(temperature=temperature, logprobs=True, top_logprobs=1)
+    here = PocketLLM.small(temperature=temperature, seed=5, logprobs=True)
+    talk = [ChatMessage(role="user", content=REVERSE)]
+    own = here.chat(talk)
+    for reply in (there.chat(talk, seed=5), await there.achat(talk, seed=5)):
+        assert reply.message.content == own.message.content
+        likeliest = [tokens[0].logprob for tokens in reply.logprobs]
+        sampled = [tokens[0].logprob for tokens in own.logprobs]
+        assert all(map(float.__ge__, likeliest, sampled))
+        assert (likeliest == sampled) == (temperature == 0)
+        assert logprobs_of(reply) == logprobs_of(own) == tuple(sampled)
+    assert there.complete(REVERSE, seed=5).text == own.message.content
+    assert PocketLLM.small().chat(talk).logprobs is None
 
 
 def test_openai_like_errors(like_openai):
