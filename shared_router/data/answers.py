@@ -89,8 +89,8 @@ def kept_logprobs(told: Sequence[Any] | None) -> tuple[float, ...] | None:
     The answer beside them is paid for, and is not lost because of what a host tells of it.
     """
     try:
-        found = [float(each) for each in told or ()]
-    except (TypeError, ValueError):
+        found = [] if told is None else [float(each) for each in told]
+    except (TypeError, ValueError, OverflowError):
         return None
     if not found or not all(-math.inf < each <= ABOVE_0 for each in found):
         return None

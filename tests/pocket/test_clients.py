@@ -16,11 +16,20 @@ from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 from llama_index.core.llms import ChatMessage
 from llama_index.llms.openai_like import OpenAILike
 
+from cookbook.pocket.batches import BatchedModel
 from cookbook.pocket.chat import PocketChatModel
+from cookbook.pocket.generation import LONGEST_ANSWER
 from cookbook.pocket.llama_index import PocketLLM
 from langchain_hybrid import HybridChatModel
+from langchain_hybrid.models import asking
+from langchain_hybrid.settings import answer_settings
 from llamaindex_hybrid.logprobs import logprobs_of
+from llamaindex_hybrid.models import asking as asking_llm
+from shared_router import RoutingDataset
+from shared_router.collecting.collect import collect
+from shared_router.data.answers import Sampling
 from shared_router.testing import fixed_router
+from tests.collecting.material import Right
 
 REVERSE = "Reverse the word bakolit."
 PAIR = ("small", "large")
@@ -246,6 +255,34 @@ async def test_openai_like_log_probabilities(like_openai, temperature):
 def test_openai_like_errors(like_openai):
     with pytest.raises(openai.NotFoundError, match="there are pocket-small"):
         like_openai("huge").complete("hi")
+
+
+# -- collected ------------------------------------------------------------------------------------
+
+
+async def collected(asked, model, out):
+    await collect(asked, {"small": model}, out, 1, Right())
+    return [record.outcomes["small"] for record in RoutingDataset.load(out)]
+
+
+async def test_every_client_records_the_same_of_an_answer(over_http, like_openai, asked, tmp_path):
+    greedy = {"temperature": 0, "max_tokens": LONGEST_ANSWER}
+    models = [
+        asking(over_http(**greedy)),
+        asking_llm(like_openai(**greedy)),
+        asking(PocketChatModel.small(), Sampling(temperature=0)),
+        asking_llm(PocketLLM.small()),
+    ]
+    in_batches = BatchedModel("small", temperature=0)
+    expected = await collected(asked, in_batches, tmp_path / "expected.jsonl")
+    served = answer_settings(PocketChatModel.small(), (), {})
+    for number, model in enumerate(models):
+        found = await collected(asked, model, tmp_path / f"{number}.jsonl")
+        for one, other in zip(found, expected, strict=True):
+            assert one.response == other.response
+            assert one.logprobs[0] == pytest.approx(other.logprobs[0], abs=2e-3)
+            assert one.settings == other.settings
+            assert one.settings.alike(served)
 
 
 # -- the routed whole -----------------------------------------------------------------------------
