@@ -7,19 +7,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from shared_router.deciding.by_task import TaskCurves
+from shared_router.deciding.by_task import TaskCurves, check_calibration
 from shared_router.deciding.checks import check_array
 from shared_router.deciding.curve import CalibrationCurve
 from shared_router.deciding.pooling import OutOfFold
 from shared_router.deciding.rule import rule_of
 from shared_router.errors import ArtifactError, ConfigurationError
 from shared_router.retrieval import RETRIEVAL_NAMES
+from shared_router.router.look_files import LINE as LOOKS
 from shared_router.router.promise_files import read_probes, read_promises
 from shared_router.router.read import (
+    ANSWER_GRAPH,
     BUNDLED,
     CALIBRATION,
     GRAPH,
     OUT_OF_FOLD,
+    PAIRS,
     SETTINGS,
     TOKENIZER,
     TRAIN_MEMORY,
@@ -29,9 +32,11 @@ from shared_router.router.read import (
 from shared_router.router.schema import WAY_OUT, parse_settings, said_of
 from shared_router.router.state import RouterState
 from shared_router.router.swap import found_again
+from shared_router.serving.answers import GraphAnswerScorer
 from shared_router.serving.features import feature_names
 from shared_router.serving.memory import TrainMemory, check_memory
 from shared_router.serving.scorer import GraphScorer
+from shared_router.serving.second_look import LooksLine, Pairs, SecondLook
 from shared_router.serving.session import GraphSession
 from shared_router.serving.task_names import TaskNames
 from shared_router.serving.tokens import Tokens
@@ -46,7 +51,7 @@ if TYPE_CHECKING:
     from shared_router.deciding.rule import Rule
     from shared_router.deciding.settings import Promises
     from shared_router.router.read import FileRead
-    from shared_router.router.schema import Settings, StoredCurve
+    from shared_router.router.schema import Settings, StoredCurve, StoredTasks
     from shared_router.serving.probes import Probes
 
 R = TypeVar("R", bound=RouterState)
@@ -92,6 +97,7 @@ def _fields(settings: Settings, files: Mapping[str, FileRead], folder: Path) -> 
     scorer = _scorer(settings, memory, files, folder)
     curve, task_curves = _curves(settings, scorer, files, folder)
     promises, probes = _promises(settings, files, folder)
+    looks = _second_look(settings, scorer, files, folder)
     with said_of(folder / OUT_OF_FOLD):
         unseen = _out_of_fold(files)
     return {
@@ -107,6 +113,7 @@ def _fields(settings: Settings, files: Mapping[str, FileRead], folder: Path) -> 
         "promises": promises,
         "out_of_fold": unseen,
         "probes": probes,
+        "second_look": looks,
         "default_dial": settings.default_dial and settings.default_dial.dial,
         "train_memory": memory,
         "fitted_ids": frozenset(settings.fitted_ids),
@@ -171,13 +178,80 @@ def _curves(
     rule = rule_of(settings.labels, settings.costs_usd, settings.candidates)
     with said_of(folder / CALIBRATION):
         whole = _curve(arrays, stored, "", rule)
-    about, curves = stored.by_task, {}
+    return whole, _task_curves(arrays, stored.by_task, "", rule, folder)
+
+
+def _task_curves(
+    arrays: Mapping[str, NDArray[Any]],
+    about: StoredTasks | None,
+    line: str,
+    rule: Rule,
+    folder: Path,
+) -> TaskCurves | None:
+    """Make the curves of tasks, under what names their line."""
     if about is None:
-        return whole, None
+        return None
+    curves = {}
     for at, own in enumerate(about.curves):
         with said_of(f"{folder / CALIBRATION}, task {shown(own.label)}"):
-            curves[own.label] = _curve(arrays, own, f"task {at}/", rule)
-    return whole, TaskCurves(curves=curves, too_few=about.too_few, least=about.least, by=about.by)
+            curves[own.label] = _curve(arrays, own, f"{line}task {at}/", rule)
+    return TaskCurves(curves=curves, too_few=about.too_few, least=about.least, by=about.by)
+
+
+def _second_look(
+    settings: Settings, scorer: GraphScorer, files: Mapping[str, FileRead], folder: Path
+) -> SecondLook | None:
+    """Read second looks; older routers have none."""
+    stored = settings.second_look
+    if stored is None:
+        return None
+    graph = _file(files, ANSWER_GRAPH, folder)
+    session = GraphSession(graph.path, graph.sha256, graph.content)
+    own = GraphAnswerScorer(session, scorer.tokens, scorer, stored.needs_logprobs)
+    line, probes = _looks_line(settings, session, files, folder)
+    with said_of(folder / PAIRS):
+        kept = arrays_from_file(files[PAIRS]) if PAIRS in files else None
+        pairs = kept and Pairs(*_named(kept, ("scores", "answers", "outcomes")))
+        if pairs and pairs.outcomes.shape[1] != len(settings.candidates):
+            raise ConfigurationError(
+                f"Its outcomes have a column per candidate, {len(settings.candidates)}; got "
+                f"{pairs.outcomes.shape[1]}."
+            )
+    return SecondLook(
+        scorer=own,
+        width=stored.width,
+        after=stored.after,
+        pays=stored.pays,
+        settings=stored.settings,
+        pairs=pairs or None,
+        probes=probes,
+        line=line,
+        facts=settings.facts.get("training", {}).get("second_look", {}),
+    )
+
+
+def _looks_line(
+    settings: Settings, session: GraphSession, files: Mapping[str, FileRead], folder: Path
+) -> tuple[LooksLine | None, Probes | None]:
+    stored = settings.second_look.line if settings.second_look else None
+    if stored is None or settings.calibration is None:
+        return None, None
+    if stored.graph_sha256 != session.sha256:
+        raise ArtifactError(
+            f"{files[ANSWER_GRAPH]}: not the graph this router was calibrated with; calibrate it "
+            "again."
+        )
+    arrays = arrays_from_file(_file(files, CALIBRATION, folder))
+    rule = rule_of(settings.labels, settings.costs_usd, settings.candidates)
+    with said_of(folder / CALIBRATION):
+        line = LooksLine(
+            curve=_curve(arrays, stored, LOOKS, rule),
+            task_curves=_task_curves(arrays, stored.by_task, LOOKS, rule, folder),
+            promises=read_promises(arrays, stored.promises, LOOKS),
+        )
+        k = len(settings.candidates)
+        check_calibration(line.curve, line.task_curves, k)
+        return line, read_probes(arrays, stored.probes_spread, k, LOOKS)
 
 
 def _promises(

@@ -37,14 +37,17 @@ def _parts(promises: Promises) -> Iterator[tuple[dict[str, Any], Promise]]:
         yield {"of": "rest"}, promises.rest
 
 
-def promise_arrays(promises: Promises | None, probes: Probes | None) -> dict[str, NDArray[Any]]:
-    """Name the arrays of promises and probes."""
+def promise_arrays(
+    promises: Promises | None, probes: Probes | None, line: str = ""
+) -> dict[str, NDArray[Any]]:
+    """Name the arrays of promises and probes, under what names their line."""
     arrays: dict[str, NDArray[Any]] = {}
     for at, (_, own) in enumerate(_parts(promises) if promises else ()):
-        arrays |= {f"promise {at}/thresholds": own.thresholds, f"promise {at}/shares": own.shares}
+        part = f"{line}promise {at}/"
+        arrays |= {f"{part}thresholds": own.thresholds, f"{part}shares": own.shares}
         for number, look in enumerate(own.looks):
-            arrays |= {f"promise {at}/look {number}/{name}": getattr(look, name) for name in LOOK}
-    return arrays if probes is None else arrays | {PROBES: probes.scores}
+            arrays |= {f"{part}look {number}/{name}": getattr(look, name) for name in LOOK}
+    return arrays if probes is None else arrays | {line + PROBES: probes.scores}
 
 
 def promise_settings(promises: Promises | None) -> dict[str, Any] | None:
@@ -59,8 +62,8 @@ def promise_settings(promises: Promises | None) -> dict[str, Any] | None:
     return {"parts": parts, "with_retrieval": promises.with_retrieval} | about
 
 
-def read_promises(arrays: Arrays, stored: StoredPromises | None) -> Promises | None:
-    """Make promises of their arrays.
+def read_promises(arrays: Arrays, stored: StoredPromises | None, line: str = "") -> Promises | None:
+    """Make promises of their arrays, under what names their line.
 
     Raises:
         ConfigurationError: If one is missing, or breaks a rule.
@@ -70,12 +73,15 @@ def read_promises(arrays: Arrays, stored: StoredPromises | None) -> Promises | N
     found: dict[tuple[str, str | None], Promise] = {}
     for at, part in enumerate(stored.parts):
         looks = tuple(
-            Look(n=n, **{name: _named(arrays, f"promise {at}/look {i}/{name}") for name in LOOK})
+            Look(
+                n=n,
+                **{name: _named(arrays, f"{line}promise {at}/look {i}/{name}") for name in LOOK},
+            )
             for i, n in enumerate(part.looks)
         )
         found[part.of, part.label] = Promise(
-            thresholds=_named(arrays, f"promise {at}/thresholds"),
-            shares=_named(arrays, f"promise {at}/shares"),
+            thresholds=_named(arrays, f"{line}promise {at}/thresholds"),
+            shares=_named(arrays, f"{line}promise {at}/shares"),
             looks=looks,
             method=part.method,
         )
@@ -89,15 +95,15 @@ def read_promises(arrays: Arrays, stored: StoredPromises | None) -> Promises | N
     )
 
 
-def read_probes(arrays: Arrays, spread: float | None, k: int) -> Probes | None:
-    """Make probes of their array.
+def read_probes(arrays: Arrays, spread: float | None, k: int, line: str = "") -> Probes | None:
+    """Make probes of their array, under what names their line.
 
     Raises:
         ConfigurationError: If it is missing, or not of k candidates.
     """
     if spread is None:
         return None
-    scores = _named(arrays, PROBES)
+    scores = _named(arrays, line + PROBES)
     check_array(PROBES, scores, 2, OWNER)
     check_finite(PROBES, scores, OWNER)
     shape = (len(TEXTS), k - 1)

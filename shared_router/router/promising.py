@@ -64,6 +64,7 @@ def promises_of(
     seen: TaskScores,
     bounds: tuple[float, float] | None,
     look: int,
+    error_share: float = 1.0,
 ) -> Promising:
     """Test what can be promised over all queries, and within tasks.
 
@@ -73,6 +74,7 @@ def promises_of(
         seen: Their scores.
         bounds: Least and greatest quality there can be, where stated.
         look: The how manieth look at growing labels it is.
+        error_share: Share of the error that this line has, where others are tested too.
     """
     if len(router.candidates) > 2:
         return Promising(None, "more than two models: the estimate alone")
@@ -80,7 +82,7 @@ def promises_of(
     known = quality_bounds([np.concatenate(own) for own in samples], check_bounds(bounds, samples))
     if known is None:
         return Promising(None, "quality without bounds: state quality_bounds=(least, greatest)")
-    trial = _Trial(router, data, seen.plain[:, 0], samples, known, look)
+    trial = _Trial(router, data, seen.plain[:, 0], samples, known, look, error_share)
     if len(trial.tested) < LEAST_TESTED:
         return Promising(None, f"too few queries: {len(trial.tested)} to test on")
     return Promising(trial.promises(seen), bounds=known)
@@ -121,13 +123,14 @@ class _Trial:
         self,
         router: RouterState,
         data: RoutingDataset,
-        plain: NDArray[np.float32],
+        plain: NDArray[np.floating],
         samples: Sequence[Sequence[NDArray[np.float64]]],
         bounds: tuple[float, float],
         look: int,
+        error_share: float,
     ) -> None:
         self._router, self._data, self._samples, self._bounds = router, data, samples, bounds
-        self._look = look
+        self._look, self._error_share = look, error_share
         self._plain = np.asarray(plain, dtype=np.float64)
         unseen = router.out_of_fold
         if unseen is None:
@@ -150,7 +153,7 @@ class _Trial:
             own[mine] = True
         others = np.array([row for row in self.tested if not own[row]], dtype=np.intp)
         parts = len(rows) + 1 + (bool(rows) and len(others) >= LEAST_TESTED)
-        share = error_of_look(self._look) / parts
+        share = error_of_look(self._look) * self._error_share / parts
         earlier, critical = self._earlier(seen), CriticalValues(errors_of(share))
         promise = partial(self._promise, share=share, critical=critical)
         tasks = {

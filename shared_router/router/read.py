@@ -26,6 +26,8 @@ MANIFEST, SETTINGS = "manifest.json", "router.json"
 GRAPH, TOKENIZER = "graph.onnx", "tokenizer.json"
 CALIBRATION, TRAIN_MEMORY, CARD = "calibration.safetensors", "reference.safetensors", "README.md"
 OUT_OF_FOLD = "out_of_fold.safetensors"
+ANSWER_GRAPH, PAIRS = "answer.onnx", "answers.safetensors"
+"""The graph that scores answers, and what the training queries' answers scored out of fold."""
 BUNDLED = "bundled"
 """The name of the router that ships with the package."""
 LONGEST_FILE_NAME = 255

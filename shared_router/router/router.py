@@ -130,6 +130,7 @@ class Router(RouterState):
         least_per_task: int = LEAST_PER_TASK,
         costs_usd: Mapping[str, float] | None = None,
         quality_bounds: tuple[float, float] | None = None,
+        second_look: bool | None = None,
         progress: Progress | None = None,
     ) -> Self:
         """Measure quality and cost along the line of thresholds, on queries not fitted on.
@@ -149,6 +150,9 @@ class Router(RouterState):
             costs_usd: Mean cost of one call by candidate, in place of those of the training.
             quality_bounds: Least and greatest quality there can be; 0 and 1 where all lies within,
                 and without bounds nothing can be promised.
+            second_look: Which line serves, of a router that looks at answers: `True` the one with
+                looks, `False` the one without. Where both may (`None`), each is tested at half of
+                the error: streams, and calls with `second_look=False`, go by the one without.
             progress: Told of long work.
 
         Returns:
@@ -170,6 +174,7 @@ class Router(RouterState):
             least_per_task=least_per_task,
             costs_usd=costs_usd,
             quality_bounds=quality_bounds,
+            second_look=second_look,
             progress=progress,
         )
 

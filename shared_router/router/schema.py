@@ -25,6 +25,7 @@ from shared_router.deciding.checks import check_costs
 from shared_router.deciding.evidence import Method  # noqa: TC001  (pydantic reads it)
 from shared_router.errors import ArtifactError, ConfigurationError
 from shared_router.options import Dial, DialName
+from shared_router.records import AnswerSettings  # noqa: TC001  (pydantic reads it)
 from shared_router.support.names import (
     LONGEST_ROUTER_NAME,
     check_candidate_names,
@@ -156,6 +157,26 @@ class StoredTaskNames(_Part):
     told: Labels = []
 
 
+class StoredLooksLine(StoredCurve):
+    """The calibration of the line with looks."""
+
+    graph_sha256: Sha256
+    by_task: StoredTasks | None = None
+    promises: StoredPromises | None = None
+    probes_spread: FiniteFloat | None = None
+
+
+class StoredSecondLook(_Part):
+    """Second looks at answers."""
+
+    width: Annotated[FiniteFloat, Field(ge=0)]
+    after: Annotated[FiniteFloat, Field(ge=1)] = 1.0
+    pays: bool = False
+    needs_logprobs: bool = False
+    settings: AnswerSettings | None = None
+    line: StoredLooksLine | None = None
+
+
 class _Training(_Part):
     """Of the facts of the training, what is read again."""
 
@@ -195,6 +216,7 @@ class Settings(_Part):
     reads_terms: bool = False  # older routers read none
     tasks: StoredTaskNames = StoredTaskNames()  # older routers take no labels
     calibration: StoredCalibration | None
+    second_look: StoredSecondLook | None = None  # older routers look at no answers
     fitted_ids: list[str]
     calibrated_ids: list[str]
     facts: Annotated[dict[str, Any], AfterValidator(_readable)]

@@ -35,7 +35,7 @@ class LabelScores:
 
     rows: NDArray[np.intp]
     """Their positions among all queries, shape (m,)."""
-    scores: NDArray[np.float32]
+    scores: NDArray[np.floating]
     """Their scores under the label, shape (m, k - 1)."""
 
 
@@ -43,7 +43,7 @@ class LabelScores:
 class TaskScores:
     """Scores of n queries, without and with labels."""
 
-    plain: NDArray[np.float32]
+    plain: NDArray[np.floating]
     """Without labels, shape (n, k - 1)."""
     labels: Mapping[str, LabelScores]
     """By task and suite; empty where tasks are off or none is named."""

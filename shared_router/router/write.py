@@ -11,6 +11,7 @@ from shared_router.data.schema import storable
 from shared_router.errors import ArtifactError, ConfigurationError
 from shared_router.router.card import model_card
 from shared_router.router.folder import arrays_to_bytes, write_folder
+from shared_router.router.look_files import LINE, look_arrays, look_files, look_settings
 from shared_router.router.promise_files import promise_arrays, promise_settings
 from shared_router.router.read import (
     CALIBRATION,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from shared_router.deciding.by_task import TaskCurves
     from shared_router.deciding.curve import CalibrationCurve
     from shared_router.router.state import RouterState
 
@@ -56,7 +58,9 @@ def _files(router: RouterState) -> dict[str, bytes]:
         for at, curve in enumerate(_curves_by_task(router).values()):
             arrays |= curve_arrays(curve, f"task {at}/")
         arrays |= promise_arrays(router.promises, router.probes)
+        arrays |= look_arrays(router.second_look, _look_curves(router))
         files[CALIBRATION] = arrays_to_bytes(arrays)
+    files |= look_files(router)
     if router.out_of_fold is not None:
         unseen = router.out_of_fold
         files[OUT_OF_FOLD] = arrays_to_bytes({"scores": unseen.scores, "outcomes": unseen.outcomes})
@@ -102,12 +106,30 @@ def _curves_by_task(router: RouterState) -> Mapping[str, CalibrationCurve]:
     return router.task_curves.curves if router.task_curves else {}
 
 
+def _look_curves(router: RouterState) -> dict[str, NDArray[Any]]:
+    """Name the arrays of the curves of the line with looks."""
+    line = router.second_look.line if router.second_look else None
+    if line is None:
+        return {}
+    arrays = curve_arrays(line.curve, LINE)
+    own = line.task_curves.curves if line.task_curves else {}
+    for at, curve in enumerate(own.values()):
+        arrays |= curve_arrays(curve, f"{LINE}task {at}/")
+    return arrays
+
+
+def _look_line(router: RouterState) -> dict[str, Any] | None:
+    line = router.second_look.line if router.second_look else None
+    if line is None:
+        return None
+    return _curve_settings(line.curve) | {"by_task": _task_settings(line.task_curves)}
+
+
 def _curve_settings(curve: CalibrationCurve) -> dict[str, Any]:
     return {"n": curve.n, "quality_range": list(curve.quality_range)}
 
 
-def _task_settings(router: RouterState) -> dict[str, Any] | None:
-    tasks = router.task_curves
+def _task_settings(tasks: TaskCurves | None) -> dict[str, Any] | None:
     if tasks is None:
         return None
     return {
@@ -141,10 +163,11 @@ def _settings(router: RouterState, scorer: GraphScorer) -> dict[str, Any]:
         | {
             "graph_sha256": scorer.session.sha256,
             "tokens_sha256": scorer.tokens.sha256,
-            "by_task": _task_settings(router),
+            "by_task": _task_settings(router.task_curves),
             "promises": promise_settings(router.promises),
             "probes_spread": router.probes.spread if router.probes else None,
         },
+        "second_look": look_settings(router.second_look, _look_line(router)),
         "fitted_ids": sorted(router.fitted_ids),
         "calibrated_ids": sorted(router.calibrated_ids),
         "facts": router.facts,
