@@ -14,13 +14,13 @@ from shared_router.deciding.pooling import OutOfFold
 from shared_router.deciding.rule import rule_of
 from shared_router.errors import ArtifactError, ConfigurationError
 from shared_router.retrieval import RETRIEVAL_NAMES
-from shared_router.router.look_files import LINE as LOOKS
 from shared_router.router.promise_files import read_probes, read_promises
 from shared_router.router.read import (
     ANSWER_GRAPH,
     BUNDLED,
     CALIBRATION,
     GRAPH,
+    LOOKS,
     OUT_OF_FOLD,
     PAIRS,
     SETTINGS,
