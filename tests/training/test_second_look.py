@@ -240,6 +240,33 @@ def test_no_more_than_a_share_is_looked_at_wherever_the_threshold_stands(
     assert looked <= found.share + 1e-9
 
 
+def pairs_of_three(n: int = 600) -> Pairs:
+    """Make pairs of three models; whoever is near one threshold is seldom near the other's."""
+    rng = np.random.default_rng(0)
+    chance = rng.uniform(0, 1, (n, 1))
+    each = np.hstack([chance * 0.8, 0.3 + chance * 0.6])
+    right = (rng.random((n, 2)) < each).astype(float)
+    before = each - 0.97 + 0.05 * rng.normal(size=(n, 2))
+    return Pairs(before, 0.8 * right + 0.2 * each - 0.97, np.hstack([right, np.ones((n, 1))]))
+
+
+@pytest.mark.parametrize("savings", [(1.0, 0.8, 0.0), (1.0, 1.0, 0.0), (1.0, 0.0, 0.0)])
+@pytest.mark.parametrize("look_share", [0.1, 0.3, 1.0])
+def test_of_three_models_too_no_more_than_a_share_is_looked_at(
+    look_share: float, savings: tuple[float, ...]
+) -> None:
+    pairs, band = pairs_of_three(), Band(0.0, savings, 1.02)
+    costs = 1 - 0.98 * np.array(savings)
+    found = choose_width(pairs, band, costs, look_share)
+    assert found.width > 0
+    own = Band(found.width, savings, band.after)
+    looked = [
+        follow(own, pairs.scores, pairs.answers, float(at)).looked.mean()
+        for at in np.linspace(-2, 1.5, 1500)
+    ]
+    assert max(looked) <= found.share + 0.01  # between the places where it is measured
+
+
 def test_where_answers_tell_looks_pay() -> None:
     found = choose_width(pairs_of(), BAND, COSTS, 0.5)
     assert found.width > 0
