@@ -58,9 +58,10 @@ FailureKind = Literal[
 ]
 """What kind of error an attempt ended with."""
 
-Why = Literal["chosen", "fallback", "resting", "escalated", "no_time"]
+Why = Literal["chosen", "fallback", "resting", "escalated", "no_time", "no_logprobs"]
 """Why a candidate was asked: the router chose it, another one failed, the chosen one rests after
-failures, the answer of a cheaper one was rejected, or there was no time to look at one."""
+failures, the answer of a cheaper one was rejected, or could not be looked at: there was no time, or
+it would have come without the log-probabilities that its scorer needs, as those before it."""
 
 TaskSource = Literal["given", "predicted"]
 """Who named the task: the call, or the router by the text."""

@@ -36,7 +36,9 @@ from shared_router.cli.options import (
     DropAbsolute,
     Folder,
     Force,
+    LookShare,
     OldTrainMemory,
+    SecondLookServes,
     Split,
     Task,
     Threshold,
@@ -46,6 +48,7 @@ from shared_router.cli.options import (
     given_dials,
 )
 from shared_router.cli.score import score
+from shared_router.options import LOOK_SHARE
 
 if TYPE_CHECKING:
     from shared_router.measuring.escalation import EscalationReport
@@ -142,12 +145,14 @@ def fit(
     words: Annotated[
         bool, typer.Option("--words/--no-words", help="Keep a table of hashed words, if it helps.")
     ] = True,
+    look_share: LookShare = LOOK_SHARE,
     reference: OldTrainMemory = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a router on the `train` split of DATA, and save it."""
     from shared_router.cli.tables import show_fit
+    from shared_router.cli.tables_looks import looks_of_fit
     from shared_router.router.folder import check_new_target
     from shared_router.router.router import Router
     from shared_router.router.write import save
@@ -171,6 +176,7 @@ def fit(
             train_memory=train_memory if reference is None else reference,
             retrieval=retrieval,
             words=words,
+            look_share=look_share,
             seed=seed,
             progress=progress,
         )
@@ -181,6 +187,7 @@ def fit(
         print_json(_about(router, out) | {"training": router.facts["training"]})
         return
     show_fit(stdout_console(), router)
+    stdout_console().print(looks_of_fit(router))
     _saved(out, f"hybrid-llm calibrate {shlex.join([str(out), *map(str, data)])}")
 
 
@@ -205,11 +212,13 @@ def calibrate(
         typer.Option(metavar="A,...,REFERENCE", help="Calibrate for these other models."),
     ] = None,
     quality_bounds: Bounds = None,
+    second_look: SecondLookServes = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure what the dials mean on the `validation` split of DATA, and save that in DIR."""
     from shared_router.cli.tables import calibration_facts, show_calibration
+    from shared_router.cli.tables_looks import looks_of_calibration
     from shared_router.router.folder import (
         check_new_target,
         check_same,
@@ -246,6 +255,7 @@ def calibrate(
             least_per_task=least_per_task,
             costs_usd=costs_from(cost),
             quality_bounds=bounds,
+            second_look=second_look,
             progress=progress,
         )
     save(router, target, check)
@@ -253,6 +263,8 @@ def calibrate(
         print_json(_about(router, target) | calibration_facts(router))
         return
     show_calibration(stdout_console(), router)
+    if told := looks_of_calibration(router):
+        stdout_console().print(told)
     _saved(target, f"hybrid-llm route {shlex.quote(str(target))} 'your query'")
 
 
@@ -343,11 +355,13 @@ def _show_escalation(report: "EscalationReport") -> None:
 
 def _show_evaluation(report: "RoutingReport", *, full: bool) -> None:
     from shared_router.cli.tables import show_report
+    from shared_router.cli.tables_looks import show_looks
     from shared_router.cli.tables_models import show_by_task, show_cost_quality
     from shared_router.cli.tables_verdict import show_verdict
 
     console = stdout_console()
     show_verdict(console, report)
+    show_looks(console, report.second_look)
     if not full:
         console.print("Baselines, costs and tasks: --full. All of it for programs: --json.")
         return

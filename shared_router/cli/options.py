@@ -31,6 +31,22 @@ Force = Annotated[
     bool, typer.Option("--force", help="Replace what stands there; never what is read.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+LookShare = Annotated[
+    float,
+    typer.Option(
+        metavar="SHARE",
+        help="Most of the queries whose small model's answer is looked at, where DATA have "
+        "responses; 0 for none.",
+    ),
+]
+SecondLookServes = Annotated[
+    bool | None,
+    typer.Option(
+        "--second-look/--no-second-look",
+        help="Which line serves; where neither is said both are tested, each at half the error.",
+        show_default=False,
+    ),
+]
 Threshold = Annotated[
     float | None, typer.Option(help="A score; higher keeps more calls.", rich_help_panel=DIALS)
 ]

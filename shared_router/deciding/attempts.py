@@ -91,6 +91,14 @@ class Watch(Protocol):
         """Say that the set-up of a candidate is wrong."""
         ...
 
+    def told(self, index: int, *, mute: bool) -> None:
+        """Note whether an answer that was to be looked at came without what its scorer needs."""
+        ...
+
+    def is_mute(self, index: int) -> bool:
+        """Tell whether a candidate's answers always come without."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
@@ -203,21 +211,29 @@ class Attempts:
         if self._over():
             raise self._late()
         watch, chosen = self.terms.watch, self.decision.index
-        if self._looks is not None and self._too_late_to_look():
+        if (why := self._why_no_look()) is not None:
             self._looks = None
-            return self._attempt(self.able[-1], "no_time")
+            return self._attempt(self.able[-1], why)
         if watch is None or watch.ready(chosen):
             return self._attempt(chosen, "chosen")
         self._waiting = [chosen, *self._others()]
         first = self._next(self._waiting)
         return self._attempt(first, "chosen" if first == chosen else "resting")
 
-    def _too_late_to_look(self) -> bool:
-        """Tell whether the time that is left is the reference's: two answers would not fit."""
-        limit = self.terms.call_timeout_s
-        if self.until is None or limit is None or self.able[-1] == self.decision.index:
-            return False
-        return self.until - self.terms.clock() < limit * LEAST_TO_LOOK
+    def _why_no_look(self) -> Why | None:
+        """Say why the reference is asked at once, where an answer was to be looked at.
+
+        The time that is left is its own, as two answers would not fit; or the answer would be
+        passed on for certain, as it comes without log-probabilities.
+        """
+        looks, watch, limit = self._looks, self.terms.watch, self.terms.call_timeout_s
+        if looks is None or not looks.at(self.decision.index):
+            return None
+        left_s = None if self.until is None else self.until - self.terms.clock()
+        if left_s is not None and limit is not None and left_s < limit * LEAST_TO_LOOK:
+            return "no_time"
+        needs = looks.looking.needs_logprobs and watch is not None
+        return "no_logprobs" if needs and watch.is_mute(self.decision.index) else None  # type: ignore[union-attr]
 
     @property
     def able(self) -> tuple[int, ...]:
@@ -356,6 +372,8 @@ class Attempts:
             self._noted(tried, self._looks.rejected(index))
             return None
         asked = self._looks.asked(index, read)
+        if self.terms.watch is not None:
+            self.terms.watch.told(index, mute=not isinstance(asked, LookAt))
         if isinstance(asked, LookAt):
             return asked
         self._noted(tried, asked)

@@ -33,6 +33,8 @@ logger = logging.getLogger("hybrid_llm")
 
 OF_STRUCTURED_OUTPUT = ("schema",)
 """Checks of calls for structured output, where the user said none."""
+MUTE_AFTER = 3
+"""Answers in a row without log-probabilities after which a candidate is taken to give none."""
 MOST_KEPT = 64
 """Sets of terms that are kept; past it, all are made anew."""
 
@@ -99,8 +101,10 @@ class TermsOf:
     breakers: Breakers
     retries: Callable[[Any], bool] | None = None
     _kept: dict[Any, Terms] = field(default_factory=dict, repr=False)
+    _mute: list[int] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
+        self._mute = self._mute or [0] * len(self.candidates)
         self._made(None, None, None, False, False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -166,7 +170,7 @@ class TermsOf:
             checks=checks_from(checks),
             call_timeout_s=call_timeout_s or own.call_timeout_s,
             up_first=up_first,
-            watch=Watching(self.candidates, self.breakers, resting=own.breaker),
+            watch=Watching(self.candidates, self.breakers, own.breaker, self._mute),
             is_mendable=own.is_mendable,
             retries=self._retries,
         )
@@ -199,6 +203,8 @@ class Watching:
     breakers: Breakers
     resting: bool = True
     """Whether one that fails rests."""
+    mute: list[int] = field(default_factory=list)
+    """How many answers in a row came without what their scorer needs, by position."""
 
     def ready(self, index: int) -> bool:
         """Tell whether a candidate may be asked in its turn."""
@@ -219,3 +225,19 @@ class Watching:
             f"Candidate {self.candidates[index].name!r} is set up wrongly ({failure.kind}): "
             "another one answers its calls.",
         )
+
+    def told(self, index: int, *, mute: bool) -> None:
+        """Note whether an answer came without the log-probabilities that its scorer needs."""
+        self.mute[index] = self.mute[index] + 1 if mute else 0
+        if self.mute[index] == MUTE_AFTER:
+            warn_once(
+                logger,
+                f"Candidate {self.candidates[index].name!r} gives no log-probabilities, which the "
+                "router's scorer of answers needs: no more of its answers are looked at, and the "
+                "reference answers in their place. Give it a client that takes `logprobs`, or "
+                "second_look=False.",
+            )
+
+    def is_mute(self, index: int) -> bool:
+        """Tell whether a candidate's answers always come without."""
+        return self.mute[index] >= MUTE_AFTER

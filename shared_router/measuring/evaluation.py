@@ -98,6 +98,9 @@ class RoutingReport:
     """The best coin that costs what the router costs, and the router's lead over it."""
     picture: Picture | None = field(default=None, repr=False)
     """What `plot` draws."""
+    second_look: dict[str, Any] | None = None
+    """What second looks buy and cost beside none, or why that was not measured; `None` of a router
+    that looks at no answers. All other figures are of the line without looks."""
     left_out: int = 0
     """Queries left out because the router had seen them, where that was asked."""
 
@@ -119,6 +122,7 @@ class RoutingReport:
             "picture": self.picture and self.picture.to_dict(),
             "dial": self.dial,
             "cost_quality": self.cost_quality,
+            "second_look": self.second_look,
             "left_out": self.left_out or None,
         }
         return found | {name: value for name, value in more.items() if value is not None}

@@ -35,6 +35,8 @@ def model_card(router: RouterState) -> str:
         parts.append(_told("Training", lambda: _training(training)))
     parts += [f"## {title}\n\n{text}\n" for title, text in router.facts.get("notes", {}).items()]
     parts.append(_calibration(router))
+    if router.second_look is not None:
+        parts.append(_told("Second look", lambda: _second_look(router)))
     parts.append(_use(router))
     return "\n".join(parts)
 
@@ -189,6 +191,50 @@ def _estimated(router: RouterState, limit: float) -> str:
         return f"{curve.cost_advantage_at(Dial('max_quality_drop', limit)):.3f}"
     low, high = found.interval
     return f"{found.share:.3f} ({found.drop:.3f} [{low:.3f}, {high:.3f}])"
+
+
+def _second_look(router: RouterState) -> str:
+    """Say when an answer is looked at, and what that brought."""
+    looks = router.second_look
+    if looks is None or looks.width <= 0:
+        return "## Second look\n\nNone: at no width did looks save dollars at equal quality.\n"
+    facts = looks.facts
+    low, high = facts["saved_interval"]
+    reads = "their words, form and log-probabilities" if facts["logprobs"] else "words and form"
+    assumed = "" if facts["costs_known"] else " (costs unknown: the cheapest taken at a tenth)"
+    return (
+        f"## Second look\n\nWhere a score lies within {looks.width:.3g} of the threshold, the "
+        f"cheaper model's answer is scored too, by {reads}, and accepted or passed on. Fitted on "
+        f"{facts['n']} recorded answers, with {len(facts['parts'])} column(s); at most "
+        f"{facts['share']:.0%} of the training queries are looked at wherever the threshold "
+        f"stands. At equal quality looks saved {facts['saved']:.1%} [{low:.1%}, {high:.1%}] of "
+        f"the reference's dollars there, out of fold{assumed}: "
+        f'`second_look="auto"` {"looks" if looks.pays else "does not look"}.\n\n'
+        f"{_looks_promised(router)}"
+    )
+
+
+def _looks_promised(router: RouterState) -> str:
+    line = router.second_look.line if router.second_look else None
+    if line is None:
+        why = router.facts.get("calibration", {}).get("second_look", {}).get("why_not")
+        return f"The line with looks is not calibrated{f': {why}' if why else ''}.\n"
+    if line.promises is None:
+        return "The line with looks is calibrated as an estimate; no limit is promised on it.\n"
+    both = router.promises is not None
+    rows = [
+        f"| `max_quality_drop={limit:g}` | "
+        f"{line.promises.whole.share_within(Dial('max_quality_drop', limit), USUAL_CONFIDENCE):.3f}"
+        " |"
+        for limit in LIMITS
+    ]
+    head = [
+        f"At confidence {USUAL_CONFIDENCE:g}, tested on {line.promises.whole.n} recorded answers"
+        + (", both lines at half of the error, so that they hold together:\n" if both else ":\n"),
+        "| limit | share kept from the reference with looks, promised |",
+        "|---|---|",
+    ]
+    return "\n".join([*head, *rows, ""])
 
 
 def _tasks(router: RouterState) -> str:

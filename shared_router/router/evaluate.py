@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shared_router.data.draws import have_answers
 from shared_router.deciding.curve import resolve_dial
 from shared_router.errors import DataError
 from shared_router.measuring.escalation import measure_escalation
 from shared_router.measuring.evaluation import OutcomeTable, RoutingReport, compare, figures_at_dial
+from shared_router.measuring.second_look import Recorded, measure_looks
 from shared_router.measuring.task_figures import figures_by_task
+from shared_router.options import Asked
 from shared_router.router.judged import judged
+from shared_router.router.looking import NO_ANSWERS, NO_PAY, look_at
 from shared_router.router.queries import finite, fresh, known_retrieval, unseen
 from shared_router.router.task_scores import score_by_task
 from shared_router.serving.scorer import GraphScorer
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 
     from shared_router.data.dataset import RoutingDataset
     from shared_router.deciding.curve import CalibrationCurve
+    from shared_router.deciding.settings import Dialling
     from shared_router.measuring.escalation import EscalationReport
     from shared_router.options import Confidence, Dial
     from shared_router.router.state import RouterState
@@ -70,8 +75,57 @@ def evaluate(
         else None,
         cost_quality=costs,
         left_out=len(given) - len(complete),
+        second_look=_looks(router, complete, scores, dial, confidence, resamples, progress),
         **judged(router, complete, scores, outcomes, dial, confidence, resamples),
     )
+
+
+def _looks(
+    router: RouterState,
+    data: RoutingDataset,
+    scores: NDArray[np.float32],
+    dial: Dial | None,
+    confidence: Confidence,
+    resamples: int,
+    progress: Progress | None,
+) -> dict[str, Any] | None:
+    """Measure second looks beside none, or say why that cannot be; `None` of a router without."""
+    looks, rules = router.second_look, router.look_rules()
+    if looks is None:
+        return None
+    if rules is None:
+        return {"why_not": NO_PAY}
+    if not have_answers(data, router.candidates[:-1]):
+        return {"why_not": NO_ANSWERS}
+    asked = Asked(dial or router.dial, dial is not None, confidence)
+    lines = [each for each in (rules.dialling, router.dialling()) if _resolves(each, asked.dial)]
+    if len(lines) < 2:
+        return {"why_not": "the line with looks is not calibrated"}
+    settings = [line.resolve(asked) for line in lines]
+    seen = look_at(router, looks, data, progress)
+    costs, unit = _call_costs(router, data)
+    found = Recorded(
+        np.asarray(scores, dtype=np.float64),
+        seen.answers,
+        seen.data.quality(router.candidates),
+        costs,
+    )
+    thresholds = settings[0].threshold, settings[1].threshold
+    claims = [(each.claim.guarantee, each.claim.reason) for each in settings]
+    report = measure_looks(found, rules.band, thresholds, (claims[0], claims[1]), unit, resamples)
+    return {"pays": looks.pays, "width": looks.width} | report.to_dict()
+
+
+def _resolves(line: Dialling, dial: Dial) -> bool:
+    return line.curve is not None or dial.name == "threshold"
+
+
+def _call_costs(router: RouterState, data: RoutingDataset) -> tuple[NDArray[np.float64], str]:
+    """Return what each call costs, and in which unit."""
+    recorded, means = data.costs_usd(router.candidates), _costs(router)
+    if recorded is not None:
+        return recorded, "usd"
+    return (1 - router.rule.savings, "saving") if means is None else (means, "usd")
 
 
 def escalation(

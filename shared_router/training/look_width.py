@@ -14,6 +14,7 @@ import numpy as np
 
 from shared_router.deciding.looks import follow
 from shared_router.measuring.bootstrap import resampled_weights
+from shared_router.measuring.second_look import cost_at_equal_quality
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,8 +28,6 @@ SHARES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Shares of queries that are tried, those below `look_share` beside it."""
 THRESHOLDS = 120
 """Points of a line."""
-LEVELS = 20
-"""Levels of quality at which dollars are compared, from the reference's down to half of the way."""
 RESAMPLES = 400
 SURE = 0.025
 """Share of resamples in which looks may cost more, for looks that pay."""
@@ -131,6 +130,4 @@ class _Line:
         total = weights.sum()
         quality, cost = self._quality @ weights / total, self._cost @ weights / total
         small, large = weights @ self._ends / total
-        levels = np.linspace(large, min(large, (small + large) / 2), LEVELS)
-        enough = quality[None, :] >= levels[:, None] - 1e-12
-        return float(np.where(enough, cost[None, :], np.inf).min(axis=1).mean())
+        return cost_at_equal_quality(quality, cost, float(small), float(large))

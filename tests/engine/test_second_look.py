@@ -283,3 +283,15 @@ def test_an_answer_passed_on_and_given_all_the_same_is_void() -> None:
     assert found.answer == "small says"
     assert (records[0].guarantee, records[0].guarantee_reason) == ("void", "fallback")
     assert found.stable()["guarantee"] == "void"
+
+
+def test_a_model_that_never_gives_log_probabilities_is_asked_no_more_in_vain(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    made, records = engine(looking(needs_logprobs=True))
+    models = Models()
+    for _ in range(5):
+        assert call("sync", made, models).answer == "large says"
+    assert [record.why for record in records] == ["escalated"] * 3 + ["no_logprobs"] * 2
+    assert [step.index for step in models.asked] == [0, 1, 0, 1, 0, 1, 1, 1]
+    assert "gives no log-probabilities" in caplog.text
