@@ -87,4 +87,4 @@ def _span(interval: tuple[float, float] | None, form: str) -> str:
 def _standing(found: Found) -> str:
     if found.development:
         return f"**Development figures**: {found.development} were chosen on these queries."
-    return "Nothing was chosen on these queries."
+    return "No constant is recorded as chosen on these queries (docs/figures.md)."

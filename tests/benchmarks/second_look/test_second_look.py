@@ -5,18 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shared_router import Candidate, RoutingDataset
+from shared_router import Candidate, Router, RoutingDataset
 from shared_router.data.schema import Outcome, RoutingRecord
 from tests.benchmarks.second_look.fits import (
+    FILES,
     FOLDS,
     WITHOUT,
     File,
     Scores,
+    fitted,
     folds_of,
     lines_of,
     pair_of,
     signals_of,
     source_of,
+    width_of,
 )
 from tests.benchmarks.second_look.lines import measure
 from tests.benchmarks.second_look.table import Found, Training, table
@@ -94,4 +97,21 @@ def test_the_table_tells_what_a_perfect_look_adds_and_which_figures_are_of_devel
         development="",
     )
     assert "`auto` looks in 0 of 5 fits" in table(found)
-    assert "Nothing was chosen on these queries" in table(found)
+    assert "No constant is recorded as chosen" in table(found)
+
+
+@pytest.mark.data
+@pytest.mark.benchmark
+def test_another_share_of_looks_moves_the_width_alone(data_folder):
+    """So that one fit serves both columns of the table."""
+    file = FILES["arena_bench"]
+    names = [file.small.name, file.reference.name]
+    data = RoutingDataset.load(data_folder / "arena_bench.jsonl.gz")
+    data = data.take([at for at, each in enumerate(data) if set(names) <= set(each.outcomes)])
+    usual = fitted(data, file, 0)
+    free = Router.fit(data, [file.small, file.reference], int8=False, look_share=1.0)
+    own = width_of(usual, 1.0)
+    assert usual.second_look is not None
+    assert free.second_look is not None
+    assert (free.second_look.width, free.second_look.pays) == (own.width, own.pays)
+    assert free.second_look.scorer.session.sha256 == usual.second_look.scorer.session.sha256
