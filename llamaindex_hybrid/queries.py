@@ -7,14 +7,14 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.agent.workflow.prompts import DEFAULT_STATE_PROMPT
-from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
+from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock, ToolCallBlock
 from llama_index.core.prompts import ChatPromptTemplate, SelectorPromptTemplate
 from llama_index_instrumentation.dispatcher import active_instrument_tags
 
 from llamaindex_hybrid.kinds import kind_of_prompt, kind_of_text
 from llamaindex_hybrid.spans import enclosing, text_of_query
+from shared_router.asking.conversations import Said
 from shared_router.asking.questions import is_tool_noise, query_of_message
-from shared_router.asking.texts import MAX_CHARACTERS, text_ends
 from shared_router.context import current_query
 from shared_router.records import RoutingQuery
 from shared_router.support.processes import cached_property
@@ -35,7 +35,9 @@ QUERY_VARIABLES = ("query_str", "question", "query")
 MEDIA = frozenset({"image", "audio", "video", "document"})
 """Types of content blocks that no calibration on texts has held."""
 _WAYS = "routing_query(...), a prompt with the variable query_str, or track_queries()"
-_ASSISTANT = (MessageRole.ASSISTANT, MessageRole.CHATBOT, MessageRole.MODEL)
+ASSISTANT = (MessageRole.ASSISTANT, MessageRole.CHATBOT, MessageRole.MODEL)
+"""Roles of what models say."""
+_SYSTEM = (MessageRole.SYSTEM, MessageRole.DEVELOPER)
 _BEFORE_STATE, _, _REST = DEFAULT_STATE_PROMPT.partition("{state}")
 _BEFORE_MESSAGE, _, _AFTER_MESSAGE = _REST.partition("{msg}")
 _TRANSCRIPT = "<current_conversation>"
@@ -67,14 +69,17 @@ class Asked:
         return self.read()
 
     @cached_property
+    def said(self) -> Sequence[Said]:
+        """What was said, each message read once."""
+        return [said_by(message, user_text(message)) for message in self.messages]
+
+    @cached_property
     def said_last(self) -> tuple[int, str] | None:
         """The last user message that is no tool noise: its position and its text."""
-        for position in range(len(self.messages) - 1, -1, -1):
-            message = self.messages[position]
-            if message.role == MessageRole.USER:
-                text = user_text(message)
-                if text.strip() and not is_tool_noise(text):
-                    return position, text
+        for position in range(len(self.said) - 1, -1, -1):
+            said = self.said[position]
+            if said.role == "user" and said.text.strip():
+                return position, said.text
         return None
 
 
@@ -199,7 +204,7 @@ def is_later_turn(messages: Sequence[ChatMessage]) -> bool:
     """
     if _is_transcript(next((m for m in reversed(messages) if m.role == MessageRole.USER), None)):
         return True
-    looked_for = iter(((MessageRole.USER,), _ASSISTANT, (MessageRole.USER,)))
+    looked_for = iter(((MessageRole.USER,), ASSISTANT, (MessageRole.USER,)))
     roles = next(looked_for)
     for message in reversed(messages):
         if message.role in roles:
@@ -229,35 +234,17 @@ def has_pictures(messages: Sequence[ChatMessage]) -> bool:
     return any(block.block_type in MEDIA for message in messages for block in message.blocks)
 
 
-@dataclass(frozen=True)
-class Turn:
-    """One turn of a conversation: a user's question and what was done about it since."""
-
-    said: tuple[str, ...] = field(repr=False)
-    """What was said up to the question, system messages left out, long ones by their ends."""
-    answers: int
-    """How often a model has answered since the question."""
-    is_open: bool
-    """Whether tools have answered the last of these."""
+def said_by(message: ChatMessage, text: str) -> Said:
+    """Read a message; what a harness says in the user's place is a tool's."""
+    role = message.role
+    if role in ASSISTANT:
+        return Said(role="assistant", text=text or _calls(message))
+    if role == MessageRole.USER:
+        return Said(role="tool" if is_tool_noise(text) else "user", text=text)
+    return Said(role="system" if role in _SYSTEM else "tool", text=text)
 
 
-def turn_of(asked: Asked) -> Turn | None:
-    """Find the turn a conversation is in; `None` where nobody asked anything."""
-    if asked.said_last is None:
-        return None
-    position, question = asked.said_last
-    history = [m for m in asked.messages[:position] if m.role != MessageRole.SYSTEM]
-    lines = [_line(message, user_text(message)) for message in history]
-    lines.append(_line(asked.messages[position], question))
-    # A retry repeats the question.
-    said = [line for i, line in enumerate(lines) if i == 0 or line != lines[i - 1]]
-    tail = [m.role for m in asked.messages[position + 1 :] if m.role != MessageRole.SYSTEM]
-    answers = sum(role in _ASSISTANT for role in tail)
-    return Turn(tuple(said), answers, answers > 0 and tail[-1] not in _ASSISTANT)
-
-
-def _line(message: ChatMessage, text: str) -> str:
-    """Return a message to know it by: all of it, or the length and the ends of a long one."""
-    if len(text) <= MAX_CHARACTERS:
-        return f"{message.role.value}: {text}"
-    return f"{message.role.value}, {len(text)} characters: {text_ends(text)}"
+def _calls(message: ChatMessage) -> str:
+    """Tell a message by the tools it calls, where it says nothing."""
+    calls = (block for block in message.blocks if isinstance(block, ToolCallBlock))
+    return " ".join(f"{call.tool_name} {call.tool_kwargs}" for call in calls)
