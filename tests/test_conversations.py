@@ -41,14 +41,14 @@ class LangChain:
 
     carries = True
 
-    def __init__(self, **options: Any) -> None:
-        self.options = options
+    def __init__(self, router: Router = ROUTER, **options: Any) -> None:
+        self.options = {"router": router, **options}
         self.models: dict[str, Any] = {name: FakeChat(model=name) for name in ("small", "large")}
         self.model = self.build()
         self.messages: list[Any] = []
 
-    def build(self, router: Router = ROUTER) -> HybridChatModel:
-        return HybridChatModel(**self.models, router=router, **self.options)
+    def build(self) -> HybridChatModel:
+        return HybridChatModel(**self.models, **self.options)
 
     def say(self, text: str, **options: Any) -> dict[str, Any]:
         self.messages.append(HumanMessage(text))
@@ -86,14 +86,14 @@ class LlamaIndex:
 
     carries = False
 
-    def __init__(self, **options: Any) -> None:
-        self.options = options
+    def __init__(self, router: Router = ROUTER, **options: Any) -> None:
+        self.options = {"router": router, **options}
         self.models: dict[str, Any] = {name: FakeLLM(name=name) for name in ("small", "large")}
         self.model = self.build()
         self.messages: list[Any] = []
 
-    def build(self, router: Router = ROUTER) -> HybridLLM:
-        return HybridLLM(**self.models, router=router, **self.options)
+    def build(self) -> HybridLLM:
+        return HybridLLM(**self.models, **self.options)
 
     def say(self, text: str, **options: Any) -> dict[str, Any]:
         self.messages.append(ChatMessage(role="user", content=text))

@@ -123,14 +123,16 @@ def _claimed(verdict: Verdict, request: RoutingRequest, policy: Policy) -> dict[
     setting = verdict.setting
     asked = policy.asked(request.options)
     limit = asked.dial.name, asked.dial.value, asked.confidence
+    to_reference = verdict.index == policy.reference
     kept, kept_limit = _kept_from(verdict, request, policy)
     if kept == PROMISED and kept_limit != limit:
-        kept = None  # what was promised at another limit is no promise at this one
+        # What was promised at another limit is no promise at this one.
+        kept = void(CONVERSATION) if verdict.kept and not to_reference else None
     claim = claim_of(
         # What is kept of an earlier turn is a later turn's: the claim says so itself.
         "score" if verdict.kept and kept is None else verdict.reason,
         policy.claim(request) if setting is None else setting.claim,
-        to_reference=verdict.index == policy.reference,
+        to_reference=to_reference,
         kept_from=kept,
     )
     return {
