@@ -27,6 +27,7 @@ from shared_router.options import (
     NO_OPTIONS,
     OPTION_NAMES,
     CallOptions,
+    numbers_of_texts,
     refuse_near_miss,
     split_options,
 )
@@ -102,7 +103,7 @@ def split_config(config: Mapping[str, Any]) -> tuple[CallOptions, RunnableConfig
     rest = {**config, "configurable": kept}
     if not kept:
         del rest["configurable"]
-    return CallOptions.parse(found), cast("RunnableConfig", rest)
+    return CallOptions.parse(numbers_of_texts(found)), cast("RunnableConfig", rest)
 
 
 def options_of_context(config: Mapping[str, Any]) -> CallOptions:
@@ -122,7 +123,7 @@ def options_of_context(config: Mapping[str, Any]) -> CallOptions:
     else:
         named = {name: getattr(context, CONFIGURABLE_PREFIX + name, None) for name in OPTION_NAMES}
         found = {name: value for name, value in named.items() if value is not None}
-    return CallOptions.parse(found) if found else NO_OPTIONS
+    return CallOptions.parse(numbers_of_texts(found)) if found else NO_OPTIONS
 
 
 def _configured(configurable: Mapping[str, Any]) -> dict[str, Any]:

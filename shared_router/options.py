@@ -164,10 +164,18 @@ def call_timeout_from(given: Any) -> float:
     return number
 
 
-def number_from_text(given: Any) -> Any:
-    """Make a number of a text that is one, as forms and configs send; all else is as given."""
-    found = _number(given) if isinstance(given, str) else None
-    return given if found is None else found
+def numbers_of_texts(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Make numbers of what a form or a config holds as text, where numbers are wanted."""
+    numeric = {*DIAL_NAMES, "confidence"}
+    return {
+        name: _number_or(value) if name in numeric and isinstance(value, str) else value
+        for name, value in options.items()
+    }
+
+
+def _number_or(text: str) -> Any:
+    found = _number(text)
+    return text if found is None else found
 
 
 def _number(given: Any) -> float | None:
@@ -299,11 +307,10 @@ class CallOptions:
             value = options.get(name)
             if value is not None and not isinstance(value, str):
                 raise ConfigurationError(f"{name} is a name (a string); got {value!r}.")
-        given = number_from_text(options.get("confidence"))
-        dials: dict[str, Any] = {name: number_from_text(options.get(name)) for name in DIAL_NAMES}
+        given = options.get("confidence")
         mode, conversation = _read(options, "conversation", conversation_from) or (None, None)
         return cls(
-            dial=dial_from(dials),
+            dial=dial_from(options),
             confidence=None if given is None else confidence_from(given),
             route=options.get("route"),
             task=options.get("task"),
