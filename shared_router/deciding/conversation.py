@@ -153,20 +153,23 @@ class Weighed:
         return self.cost if self.in_usd else None
 
 
-def weigh(now: Prices, other: Prices, so_far: Conversation) -> Weighed:
+def weigh(
+    now: Prices, other: Prices, so_far: Conversation, turns_ahead: int = TURNS_AHEAD
+) -> Weighed:
     """Weigh a switch of models at a new turn.
 
     Args:
         now: Prices of the model that answers so far.
         other: Those of the other one.
         so_far: The conversation.
+        turns_ahead: Turns that the switch must pay itself within.
     """
     history = so_far.history_tokens
     cost = history * (other.read - _reading(now, so_far))
     each = so_far.new_tokens * (now.read - other.read)
     each += so_far.answer_tokens * (now.written - other.written)
-    later = (TURNS_AHEAD - 1) * history * (now.cached - other.cached)
-    return Weighed(cost, TURNS_AHEAD * each + later, now.in_usd and other.in_usd)
+    later = (turns_ahead - 1) * history * (now.cached - other.cached)
+    return Weighed(cost, turns_ahead * each + later, now.in_usd and other.in_usd)
 
 
 def _reading(prices: Prices, so_far: Conversation) -> float:
