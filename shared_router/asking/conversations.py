@@ -67,7 +67,8 @@ def standing(said: Sequence[Said]) -> Standing | None:
     answers = tail.count("assistant")
     if answers > 0:  # a tool loop, or an answer that the model is to go on with
         in_turn = tail[-1] != "assistant"
-        return Standing(question, answers, in_turn, None if in_turn else question, answers)
+        before, earlier = (None, 0) if in_turn else (question, answers)
+        return Standing(question, answers, in_turn, before, earlier)
     before = _question(said, _row(said, question))
     if before is None:
         return Standing(question, 0, False)
@@ -135,9 +136,11 @@ class Sizes:
     history: int
     """What was said before the turn, which a model that answered it may have in its cache."""
     new: int
-    """What was said since."""
+    """What was said since, and what tools are likely to say in a turn."""
     answer: int
     """What an answer is likely to have."""
+    calls: float = 1.0
+    """How many calls of a model a turn is likely to take."""
 
 
 def sizes_of(said: Sequence[Said]) -> Sizes:
@@ -147,7 +150,19 @@ def sizes_of(said: Sequence[Said]) -> Sizes:
     answers = [tokens_of(each.text) for each in said if each.role == "assistant" and each.text]
     latest = answers[-MOST_AVERAGED:]
     answer = sum(latest) // len(latest) if latest else USUAL_ANSWER_TOKENS
-    return Sizes(_history(said, last), new, answer)
+    turns = max(1, _finished(said))
+    calls = max(1.0, sum(each.role == "assistant" for each in said) / turns)
+    tools = sum(tokens_of(each.text) for each in said[:last] if each.role == "tool")
+    return Sizes(_history(said, last), new + tools // turns, answer, calls)
+
+
+def _finished(said: Sequence[Said]) -> int:
+    """Count the turns that ended with an answer: what comes next is the user's, or nothing."""
+    roles = [each.role for each in said if each.role != "system"]
+    return sum(
+        role == "assistant" and following in ("user", None)
+        for role, following in zip(roles, [*roles[1:], None], strict=True)
+    )
 
 
 def _history(said: Sequence[Said], last: int) -> int:

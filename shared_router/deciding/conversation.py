@@ -60,9 +60,11 @@ class Conversation:
     history_tokens: int = 0
     """What was said before the turn."""
     new_tokens: int = 0
-    """What was said since."""
+    """What was said since, and what tools are likely to say in the turn."""
     answer_tokens: int = 0
     """What an answer is likely to have."""
+    calls: float = 1.0
+    """How many calls of a model the turn is likely to take, each of which reads the history."""
     idle_s: float | None = None
     """Seconds since the last answer, where they are known."""
     opening: RoutingQuery | None = None
@@ -138,7 +140,8 @@ class Weighed:
     """Reading the history anew, above what the model that knows it takes; below 0 where the other
     one reads it anew for less."""
     saving: float
-    """What the other one saves on what is new, and on the answer."""
+    """What the other one saves on what is new, on answers, and on reading all of it again for each
+    further call."""
     in_usd: bool
     """Whether both are dollars."""
 
@@ -167,9 +170,10 @@ def weigh(
     history = so_far.history_tokens
     cost = history * (other.read - _reading(now, so_far))
     each = so_far.new_tokens * (now.read - other.read)
-    each += so_far.answer_tokens * (now.written - other.written)
-    later = (turns_ahead - 1) * history * (now.cached - other.cached)
-    return Weighed(cost, turns_ahead * each + later, now.in_usd and other.in_usd)
+    each += so_far.calls * so_far.answer_tokens * (now.written - other.written)
+    again = turns_ahead * so_far.calls - 1  # both have read it once
+    each = turns_ahead * each + again * history * (now.cached - other.cached)
+    return Weighed(cost, each, now.in_usd and other.in_usd)
 
 
 def _reading(prices: Prices, so_far: Conversation) -> float:

@@ -111,6 +111,7 @@ class Conversations:
             history_tokens=sizes.history,
             new_tokens=sizes.new,
             answer_tokens=sizes.answer,
+            calls=sizes.calls,
             idle_s=None if at is None else max(0.0, self._clock() - at),
             opening=RoutingQuery(text=opening, source="last_user_message") if opening else None,
         )

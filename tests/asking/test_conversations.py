@@ -81,6 +81,14 @@ def test_sizes_are_reckoned_where_providers_do_not_tell() -> None:
     assert sizes_of(lines) == Sizes(900, 2, 20)
 
 
+def test_a_turn_is_likely_to_take_the_calls_that_turns_took() -> None:
+    tool = "t " + "x" * 80
+    lines = said("u a", "a b", tool, "a c", tool, "a d", "u e", "a f", tool, "a g", "u h")
+    found = sizes_of(lines)
+    assert (found.calls, found.new) == (2.5, 1 + 60 // 2)
+    assert sizes_of(said("u a", "a b", tool)).calls == 1.0
+
+
 @pytest.mark.parametrize(
     ("text", "least", "most"),
     [("word " * 100, 100, 130), ("这是一个关于路由的文档" * 10, 42, 90), ("", 0, 0)],

@@ -2,15 +2,15 @@
 
     python -m tests.benchmarks.conversations_replay [--keep DIR] [--sessions N]
 
-It reads `routellm_gsm8k`, `alpaca_eval` and `zeroeval` in the folder `HYBRID_LLM_DATA`. A router is
-fitted on each training split and calibrated on the validation split, whose queries, with the
-measured quality of their answers, make up the sessions; the dial is `cost_advantage=0.5`.
+It reads `routellm_gsm8k`, `alpaca_eval` and `routellm_mmlu` in the folder `HYBRID_LLM_DATA`. A
+router is fitted on each training split and calibrated on the validation split, whose queries, with
+the measured quality of their answers, make up the sessions; the dial is `cost_advantage=0.5`.
 
 A session is a chat (2,000 tokens of instructions and tools, answers of about 300 tokens, one call
-a turn) or an agent's (12,000 tokens, one to twelve calls a turn, 800 tokens of a tool's answer
-before each but the first). A turn follows up on the question before with probability 0.6, scored
-as that one or, one time in ten, as another; else it asks a new one. Between turns pass 60 seconds
-in the median, with a long tail.
+a turn), an agent's (12,000 tokens, one to twelve calls a turn, 800 tokens of a tool's answer before
+each but the first), or talk about a document (60,000 tokens, answers of about 150). A turn follows
+up on the question before with probability 0.6, scored as that one or, one time in ten, as another;
+else it asks a new one. Between turns pass 60 seconds in the median, with a long tail.
 
 Each provider's cache holds what its model last read, for its lifetime; a model that is left stays
 in its cache. Nothing is billed for writing a cache. The turns that a switch must pay itself within
@@ -46,17 +46,16 @@ if TYPE_CHECKING:
 DATA = {
     "routellm_gsm8k": ("mixtral-8x7b", "gpt-4-1106"),
     "alpaca_eval": ("gpt-3.5-turbo-1106", "gpt-4-turbo"),
-    "zeroeval": ("llama-3-8b", "claude-3-5-sonnet-20241022"),
+    "routellm_mmlu": ("mixtral-8x7b", "gpt-4-1106"),
 }
-PRICES = {
-    "1/5 and 5/25": ((1.0, 5.0), (5.0, 25.0)),
-    "0.25/1.25 and 5/25": ((0.25, 1.25), (5.0, 25.0)),
-}
+PRICES = {"1/5 and 5/25": ((1.0, 5.0), (5.0, 25.0)), "3/15 and 5/25": ((3.0, 15.0), (5.0, 25.0))}
 """Dollars per million tokens read / written, of the small model and of the large one; a cached
 token is a tenth of one read, for five minutes."""
-KINDS = {"chat": (2_000, 1), "agent": (12_000, 12)}
-"""Tokens before the first turn, and most calls a turn."""
+KINDS = {"chat": (2_000, 1, 300), "agent": (12_000, 12, 300), "document": (60_000, 1, 150)}
+"""Tokens before the first turn, most calls a turn, and tokens of an answer in the median."""
 FOLLOWS, ASTRAY, TOOL_TOKENS, ASKED_TOKENS = 0.6, 0.1, 800, 120
+Measured = tuple[float, float, float, tuple[float, float] | None]
+"""Dollars in those of `auto`, quality, switches a session, and the dollars' interval."""
 RESAMPLES = 300
 AHEAD = (1, 2, 4, 8)
 """Turns that a switch must pay itself within, as tried."""
@@ -137,13 +136,16 @@ def replayed(
     billing, history, now_s = Billing(prices), session.start_tokens, 0.0
     before: int | None = None
     quality, switches, answers, idle_s = 0.0, 0, [300], 0.0
+    calls: list[int] = []
     for turn in session.turns:
+        mean_calls = sum(calls) / len(calls) if calls else 1.0
         so_far = Conversation(
             answering=None if before is None else Answering(candidate=str(before)),
             is_later=before is not None,
             history_tokens=history,
-            new_tokens=ASKED_TOKENS,
+            new_tokens=ASKED_TOKENS + int((mean_calls - 1) * TOOL_TOKENS),
             answer_tokens=sum(answers[-8:]) // len(answers[-8:]),
+            calls=mean_calls,
             idle_s=idle_s,
         )
         at = rule(turn, before, so_far, prices)
@@ -155,6 +157,7 @@ def replayed(
             history += turn.answer_tokens
             now_s += 5.0
             answers.append(turn.answer_tokens)
+        calls.append(turn.calls)
         quality += turn.quality[at]
         before, idle_s = at, turn.pause_s
         now_s += turn.pause_s
@@ -166,7 +169,7 @@ def sessions_of(
 ) -> list[Session]:
     """Make sessions of queries."""
     rng = np.random.default_rng(seed)
-    start, most = KINDS[kind]
+    start, most, long = KINDS[kind]
     made = []
     for _ in range(n):
         question, turns = int(rng.integers(len(easy))), []
@@ -181,7 +184,7 @@ def sessions_of(
                     bool(easy[scored]),
                     quality[question],
                     int(rng.integers(1, most + 1)),
-                    int(rng.lognormal(np.log(300), 0.8)),
+                    int(rng.lognormal(np.log(long), 0.8)),
                     float(rng.lognormal(np.log(60), 1.2)),
                 )
             )
@@ -191,7 +194,7 @@ def sessions_of(
 
 def measured(
     sessions: Sequence[Session], rules: dict[str, Callable[..., int]], prices: tuple[Prices, ...]
-) -> dict[str, tuple[float, float, float, tuple[float, float] | None]]:
+) -> dict[str, Measured]:
     """Per rule: dollars in those of `auto` with their interval, quality, switches a session."""
     turns = sum(len(session.turns) for session in sessions)
     found = {
@@ -211,7 +214,7 @@ def measured(
     }
 
 
-def shown(found: dict[str, tuple[float, float, float, tuple[float, float] | None]]) -> str:
+def shown(found: dict[str, Measured]) -> str:
     """Format what was measured."""
     lines = []
     for rule, (cost, good, switches, span) in found.items():
@@ -229,7 +232,15 @@ def compared(every: Sequence[Session], prices: tuple[Prices, ...]) -> str:
     tuned = {n: measured(every[::2], own | {"n": auto(n)}, prices)["n"][0] for n in AHEAD}
     rules = own | {"never": never, "by score": by_score, "keep": keep}
     ahead = ", ".join(f"{n}: {cost:.4f}" for n, cost in tuned.items())
-    return f"  cost by turns ahead: {ahead}\n{shown(measured(every[1::2], rules, prices))}"
+    found = measured(every[1::2], rules, prices)
+    return f"  cost by turns ahead: {ahead}\n{shown(found)}\n  {mixed(found)}"
+
+
+def mixed(found: dict[str, Measured]) -> str:
+    """Say what `auto`'s quality costs by a coin between following the score and staying large."""
+    (score, low, *_), (large, high, *_) = found["by score"], found["never"]
+    share = (found["auto"][1] - low) / (high - low) if high != low else 0.0
+    return f"the same quality by a mix of by score and never: {score + share * (large - score):.3f}"
 
 
 def main() -> None:

@@ -85,8 +85,9 @@ def test_what_is_said_of_the_cache_counts() -> None:
         replace(LONG, idle_s=LIFETIME_S),
         replace(LONG, history_tokens=LEAST_CACHED - 1),
         replace(LONG, answer_tokens=10_000),
+        replace(LONG, calls=3.0),
     ],
-    ids=["cold cache", "too short for a cache", "long answers"],
+    ids=["cold cache", "too short for a cache", "long answers", "many calls a turn"],
 )
 def test_a_switch_pays_where_little_is_lost_or_much_is_saved(so_far: Conversation) -> None:
     assert weigh(*reversed(prices_of((SMALL, LARGE), None)), so_far).pays
