@@ -10,7 +10,7 @@ from langchain_core.runnables import ConfigurableFieldSpec
 
 from langchain_hybrid.queries import text_of
 from shared_router.asking.conversations import Said
-from shared_router.asking.questions import is_tool_noise
+from shared_router.asking.questions import is_tool_noise, without_harness
 from shared_router.engine.conversations import NOWHERE, Place
 from shared_router.options import CONFIGURABLE_PREFIX
 from shared_router.records import ROUTING_KEY
@@ -82,7 +82,10 @@ def said_of(messages: Sequence[BaseMessage]) -> list[Said]:
 def _said(message: BaseMessage) -> Said:
     text = text_of(message)
     if not isinstance(message, AIMessage):
-        return Said(role=_role(message, text), text=text)
+        own = without_harness(text)
+        by_harness = is_tool_noise(own) or (bool(text.strip()) and not own.strip())
+        role = _role(message)
+        return Said(role="tool" if role == "user" and by_harness else role, text=own or text)
     metadata = message.response_metadata
     routed, usage = metadata.get(ROUTING_KEY), message.usage_metadata
     return Said(
@@ -99,11 +102,11 @@ def _model(metadata: Mapping[str, Any]) -> str | None:
     return next((name for name in named if isinstance(name, str)), None)
 
 
-def _role(message: BaseMessage, text: str) -> Role:
+def _role(message: BaseMessage) -> Role:
     if isinstance(message, SystemMessage):
         return "system"
     if isinstance(message, HumanMessage):
-        return "tool" if is_tool_noise(text) else "user"
+        return "user"
     return _ROLES.get(getattr(message, "role", ""), "tool")
 
 

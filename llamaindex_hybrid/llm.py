@@ -23,9 +23,10 @@ from pydantic import (
 )
 
 from llamaindex_hybrid.children import combined_metadata, known_metadata
+from llamaindex_hybrid.condensed import CondensedQuestions
 from llamaindex_hybrid.construction import OWNER, REFUSED, build_engine, check_assignment
 from llamaindex_hybrid.conversations import place_of
-from llamaindex_hybrid.dispatch import RoutedCall
+from llamaindex_hybrid.dispatch import RoutedCall, given
 from llamaindex_hybrid.kinds import Kind, check_policy
 from llamaindex_hybrid.listening import Hearing, Refusals
 from llamaindex_hybrid.operations import RoutedOperations
@@ -37,6 +38,7 @@ from llamaindex_hybrid.tools import able_model, need_tools, tool_calls
 from llamaindex_hybrid.views import APPLIED, merged_callbacks, view
 from shared_router.context import current_options
 from shared_router.engine.breaker import Health
+from shared_router.engine.calls import Call
 from shared_router.engine.conversations import Conversations
 from shared_router.engine.engine import RoutingEngine
 from shared_router.engine.fronts import check_parameters, own_error
@@ -138,6 +140,7 @@ class HybridLLM(RoutedOperations):
     _engine: Any = PrivateAttr(default=None)
     _without_query: dict[Kind, str] = PrivateAttr(default_factory=dict)
     _conversations: Conversations = PrivateAttr(default_factory=Conversations)
+    _condensed: CondensedQuestions = PrivateAttr(default_factory=CondensedQuestions)
     _options: CallOptions = PrivateAttr(default_factory=CallOptions)
     _refusals: Refusals = PrivateAttr(default_factory=Refusals)
 
@@ -314,13 +317,19 @@ class HybridLLM(RoutedOperations):
             needs_structured_output=needs_structured_output,
             place=place,
             system_prompt=self.system_prompt,
+            condensed=self._condensed,
         )
+
+        def answered(call: Call) -> None:
+            self._conversations.remember(place, call)
+            self._condensed.hear(asked, given(call.answer))
+
         return RoutedCall(
             owner=self,
             name=name,
             request=request,
             invoke=invoke,
-            answered=lambda call: self._conversations.remember(place, call),
+            answered=answered,
             said=lambda: said_in(asked),
             committed=committed,
         )

@@ -24,7 +24,9 @@ from tests.llamaindex.fakes import FakeLLM
 if TYPE_CHECKING:
     from shared_router import Router
 
-HARD, EASY = "a hard one", "an easy one"
+HARD = "Prove the hard theorem of Fermat about sums of powers."
+EASY = "Which city is the capital of Denmark?"
+"""Each stands by itself, whatever was said before."""
 LONG_HARD = "hard " * 8000
 """Ten thousand tokens: to have them read anew by the small model does not pay."""
 
