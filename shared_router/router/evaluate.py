@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shared_router.data.conversations import by_conversation
 from shared_router.data.draws import have_answers
 from shared_router.deciding.curve import resolve_dial
 from shared_router.deciding.looks import follow
@@ -51,6 +52,8 @@ def evaluate(
         raise DataError(f"{data.name}: empty; there is nothing to evaluate on.")
     given = data.candidates(router.candidates)
     complete = fresh(router, given) if skip_seen else unseen(router, given, "evaluate")
+    if router.promises is not None and router.promises.by_conversation:
+        complete = by_conversation(complete)  # as the promise speaks of them
     if dial is not None:
         resolve_dial(dial, router.estimate)  # says that a quality dial needs a calibration
     curve = None if router.calibrated_ids.intersection(complete.ids) else router.curve

@@ -11,6 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shared_router.data.conversations import (
+    MOST_SHARING,
+    names_conversations,
+    sharing_a_beginning,
+)
 from shared_router.deciding.evidence import cutters, gather_evidence, is_coarse, quality_bounds
 from shared_router.deciding.paired_test import CriticalValues
 from shared_router.deciding.promise import (
@@ -44,6 +49,9 @@ LEAST_LABELS = 200
 """Fewest queries for a promise of a task's own."""
 CUT_BY_LEAST, CUT_BY_SHARE = 50, 0.1
 """Queries whose scores alone cut the grid, where no out-of-fold scores are known."""
+UNNAMED = (
+    "queries begin alike, as turns of conversations do: name each one's in the field `conversation`"
+)
 LEAST_TESTED = 20
 """Fewest queries that a promise is tested on."""
 
@@ -83,6 +91,8 @@ def promises_of(
     """
     if len(router.candidates) > 2:
         return Promising(None, "more than two models: the estimate alone")
+    if not names_conversations(data) and sharing_a_beginning(data.queries) > MOST_SHARING:
+        return Promising(None, UNNAMED)
     samples = tuple(data.samples(name) for name in router.candidates)
     known = quality_bounds([np.concatenate(own) for own in samples], check_bounds(bounds, samples))
     if known is None:
@@ -188,6 +198,7 @@ class _Trial:
             look=self._look,
             labels=self._digest(ids, seen),
             with_retrieval=self._with_retrieval(),
+            by_conversation=names_conversations(self._data),
         )
 
     def _with_retrieval(self) -> bool | None:
