@@ -15,12 +15,13 @@ from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.model_profile import ModelProfile
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult, LLMResult
-from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
+from langchain_core.runnables import ConfigurableFieldSpec, Runnable, RunnableConfig, ensure_config
 from pydantic import ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from langchain_hybrid.binding import Dialled
 from langchain_hybrid.children import base_models, intersect_profiles, model_profile
 from langchain_hybrid.construction import OWNER, REFUSED, build_engine
+from langchain_hybrid.conversations import config_specs, place_of
 from langchain_hybrid.dispatch import RoutedCall
 from langchain_hybrid.events import achat_stream, chat_stream
 from langchain_hybrid.generating import call_configs, llm_result
@@ -35,6 +36,7 @@ from langchain_hybrid.structured import HybridStructuredOutput
 from langchain_hybrid.targets import Targets
 from langchain_hybrid.tools import BoundTools
 from shared_router.engine.breaker import Health
+from shared_router.engine.conversations import Conversations
 from shared_router.engine.engine import RoutingEngine
 from shared_router.engine.fronts import check_parameters, own_error
 from shared_router.errors import ConfigurationError
@@ -121,6 +123,10 @@ class HybridChatModel(Dialled, BaseChatModel):
     second_look: bool | Literal["auto"] = "auto"
     """Whether a small model's answer is scored where the question leaves it open: `auto` where the
     router can and it pays, streams left alone; `True` for streams too; `False` never."""
+    conversation: Literal["auto", "turn", "keep"] = "auto"
+    """Which model goes on with a conversation: at each new turn a dearer one where the question
+    asks for it, a cheaper one where that pays (`auto`); the one the turn asks for (`turn`); the one
+    chosen at the beginning (`keep`). Within a turn nobody switches unless the model fails."""
     is_mendable: Any = Field(default=None, exclude=True)
     """A function of an error: `True` where another model may mend it, `False` where not, `None`
     for the usual rule."""
@@ -130,6 +136,7 @@ class HybridChatModel(Dialled, BaseChatModel):
     _engine: Any = PrivateAttr(default=None)
     _bound: Bound = PrivateAttr(default_factory=Bound)
     _targets: Targets = PrivateAttr(default_factory=Targets)
+    _conversations: Conversations = PrivateAttr(default_factory=Conversations)
 
     def __init__(self, **kwargs: Any) -> None:
         try:
@@ -195,6 +202,11 @@ class HybridChatModel(Dialled, BaseChatModel):
     def engine(self) -> RoutingEngine:
         """The routing engine at work."""
         return cast("RoutingEngine", self._engine)
+
+    @property
+    def config_specs(self) -> list[ConfigurableFieldSpec]:
+        """What a config can set, for interfaces and servers that offer and check it."""
+        return config_specs()
 
     # -- what the host asks of a chat model ---------------------------------------------------
 
@@ -265,6 +277,7 @@ class HybridChatModel(Dialled, BaseChatModel):
         engine, config = self.engine, merged_config(self, config)
         options, rest = call_options(config, kwargs, self._bound)
         messages = self._convert_input(value).to_messages()
+        place = place_of(self._conversations, messages, options, engine, config)
         request = routing_request(
             messages,
             options,
@@ -272,6 +285,7 @@ class HybridChatModel(Dialled, BaseChatModel):
             self.query_extractor,
             rest,
             () if structured is None else (structured.schema_,),
+            place,
         )
         chain = None if structured is None else structured.chain
         target, rest = self._targets.of(engine.candidates, rest, chain)
@@ -285,6 +299,7 @@ class HybridChatModel(Dialled, BaseChatModel):
             request=request,
             kwargs=rest,
             rate_limiter=self.rate_limiter,
+            answered=lambda call: self._conversations.remember(place, call),
         )
 
     def health(self) -> list[Health]:

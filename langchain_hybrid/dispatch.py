@@ -50,6 +50,8 @@ class RoutedCall:
     """What is forwarded to the model that is asked."""
     rate_limiter: BaseRateLimiter | None = None
     """The wrapper's own; each model's own works beside it."""
+    answered: Callable[[Call], None] | None = field(default=None, repr=False)
+    """Told of the end of the call, to remember who answers the conversation."""
 
     def invoke(self) -> Any:
         """Make the call."""
@@ -222,6 +224,7 @@ class RoutedCall:
             merge=merged,
             streams=streams,
             committed=asked.committed,
+            ended=self.answered,
         )
 
     def name_of(self, step: Attempt) -> str:

@@ -16,6 +16,7 @@ from langchain_core.runnables.base import RunnableBindingBase
 
 from langchain_hybrid.children import base_models
 from langchain_hybrid.contexts import ain_context, in_context
+from langchain_hybrid.own_tasks import with_own_tasks
 from shared_router.context import routing_query
 from shared_router.errors import ConfigurationError
 from shared_router.retrieval import RetrievalFacts
@@ -209,11 +210,11 @@ class _WithRoutingQuery(RunnableBindingBase[Any, Any]):  # type: ignore[no-redef
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         with self._query(input):
-            return super().invoke(input, config, **kwargs)
+            return super().invoke(input, with_own_tasks(config), **kwargs)
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         with self._query(input):
-            return await super().ainvoke(input, config, **kwargs)
+            return await super().ainvoke(input, with_own_tasks(config), **kwargs)
 
     def batch(self, inputs: Any, config: Any = None, **kwargs: Any) -> list[Any]:
         return Runnable.batch(self, inputs, config, **kwargs)
@@ -241,7 +242,7 @@ class _WithRoutingQuery(RunnableBindingBase[Any, Any]):  # type: ignore[no-redef
         # A generator shares its consumer's context: the query lives in a context of its own.
         with self._query(input):
             context = copy_context()
-        chunks = context.run(super().stream, input, config, **kwargs)
+        chunks = context.run(super().stream, input, with_own_tasks(config), **kwargs)
         yield from in_context(context, chunks)
 
     async def astream(
@@ -249,7 +250,7 @@ class _WithRoutingQuery(RunnableBindingBase[Any, Any]):  # type: ignore[no-redef
     ) -> AsyncIterator[Any]:
         with self._query(input):
             context = copy_context()
-        chunks = context.run(super().astream, input, config, **kwargs)
+        chunks = context.run(super().astream, input, with_own_tasks(config), **kwargs)
         async for chunk in ain_context(context, chunks):
             yield chunk
 

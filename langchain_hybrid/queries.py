@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from langchain_hybrid.prompts import QueryFromPrompt
 from shared_router.asking.turns import query_in_context
 from shared_router.context import current_query
-from shared_router.records import ROUTING_KEY, RoutingQuery
+from shared_router.records import RoutingQuery
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from shared_router.asking.turns import Role
 
@@ -110,15 +110,3 @@ def has_pictures(messages: Sequence[BaseMessage]) -> bool:
         if not isinstance(message.content, str)
         for block in message.content
     )
-
-
-def open_tool_call(messages: Sequence[BaseMessage]) -> Mapping[str, Any]:
-    """Return what is known of the decision whose tool calls the end of the conversation answers."""
-    for position in range(len(messages) - 1, -1, -1):
-        message = messages[position]
-        if isinstance(message, ToolMessage):
-            continue
-        is_open = isinstance(message, AIMessage) and position < len(messages) - 1
-        routed = message.response_metadata.get(ROUTING_KEY) if is_open else None
-        return routed if isinstance(routed, dict) else {}
-    return {}

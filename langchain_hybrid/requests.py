@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any, cast
@@ -15,24 +16,24 @@ from langchain_hybrid.queries import (
     find_query,
     has_pictures,
     is_later_turn,
-    open_tool_call,
     text_of,
 )
 from langchain_hybrid.settings import answer_settings
 from shared_router.context import current_options
-from shared_router.deciding.guarantee import Claim, limit_of
 from shared_router.deciding.guards import RoutingRequest
+from shared_router.engine.conversations import NOWHERE, Place
 from shared_router.options import (
     CONFIGURABLE_PREFIX,
     NO_OPTIONS,
     OPTION_NAMES,
     CallOptions,
+    numbers_of_texts,
     refuse_near_miss,
     split_options,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import BaseMessage
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
     from shared_router.records import AnswerSettings
 
 logger = logging.getLogger("hybrid_llm")
+
+_RUNTIME = "__pregel_runtime"
+"""Where a graph's config holds its runtime, and with it what `context=` was given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +80,7 @@ def call_options(
     """
     options, rest = split_options(kwargs)
     configured, _ = split_config(config)
+    configured = configured.over(options_of_context(config))
     levels = (bound.keywords, configured, bound.configured, current_options())
     return reduce(CallOptions.over, levels, options), rest
 
@@ -98,7 +103,27 @@ def split_config(config: Mapping[str, Any]) -> tuple[CallOptions, RunnableConfig
     rest = {**config, "configurable": kept}
     if not kept:
         del rest["configurable"]
-    return CallOptions.parse(found), cast("RunnableConfig", rest)
+    return CallOptions.parse(numbers_of_texts(found)), cast("RunnableConfig", rest)
+
+
+def options_of_context(config: Mapping[str, Any]) -> CallOptions:
+    """Read the routing options of a graph's `context=`: a mapping's keys, or an object's fields.
+
+    They are named as in a config; the config goes first, as it says more of the one call.
+
+    Raises:
+        ConfigurationError: If an option is out of range, or two dials are given.
+    """
+    runtime = (config.get("configurable") or {}).get(_RUNTIME)
+    context = getattr(runtime, "context", None)
+    if context is None:
+        return NO_OPTIONS
+    if isinstance(context, Mapping):
+        found = _configured({str(key): value for key, value in context.items()})
+    else:
+        named = {name: getattr(context, CONFIGURABLE_PREFIX + name, None) for name in OPTION_NAMES}
+        found = {name: value for name, value in named.items() if value is not None}
+    return CallOptions.parse(numbers_of_texts(found)) if found else NO_OPTIONS
 
 
 def _configured(configurable: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,6 +147,7 @@ def routing_request(
     extractors: Any,
     kwargs: Mapping[str, Any],
     schemas: Sequence[Any],
+    place: Place = NOWHERE,
 ) -> RoutingRequest:
     """Convert one call.
 
@@ -132,8 +158,9 @@ def routing_request(
         extractors: The user's, of queries.
         kwargs: The keywords for the model.
         schemas: The one that is asked for in structured output, if it is.
+        place: Where it stands in its conversation.
     """
-    kept = open_tool_call(messages)
+    kept = place.sticky_to
     return RoutingRequest(
         query=_query(messages, _several(extractors)),
         options=options,
@@ -142,9 +169,10 @@ def routing_request(
         input_tokens=_input_tokens(messages, engine),
         has_pictures=has_pictures(messages),
         later_turn=is_later_turn(messages),
-        sticky_to=kept.get("answered_by") or kept.get("candidate"),
-        sticky_claim=Claim.read(kept),
-        sticky_limit=limit_of(*map(kept.get, ("dial", "dial_value", "confidence"))),
+        sticky_to=None if kept is None else kept.candidate,
+        sticky_claim=None if kept is None else kept.claim,
+        sticky_limit=None if kept is None else kept.limit,
+        conversation=place.conversation,
         settings=_settings(messages, engine, kwargs, schemas) if engine.looks else None,
     )
 

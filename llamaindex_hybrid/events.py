@@ -47,6 +47,8 @@ class RoutingDecisionEvent(BaseEvent):
     guarantee: str
     guarantee_reason: str | None = None
     with_second_look: bool = False
+    conversation: str | None = None
+    switch_cost_usd: float | None = None
     query_source: str
     task: str | None = None
     task_source: str | None = None

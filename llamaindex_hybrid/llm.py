@@ -25,20 +25,21 @@ from pydantic import (
 from llamaindex_hybrid.children import combined_metadata, known_metadata
 from llamaindex_hybrid.condensed import CondensedQuestions
 from llamaindex_hybrid.construction import OWNER, REFUSED, build_engine, check_assignment
+from llamaindex_hybrid.conversations import place_of
 from llamaindex_hybrid.dispatch import RoutedCall, given
 from llamaindex_hybrid.kinds import Kind, check_policy
 from llamaindex_hybrid.listening import Hearing, Refusals
 from llamaindex_hybrid.operations import RoutedOperations
 from llamaindex_hybrid.pickling import parts, rebuilt
 from llamaindex_hybrid.queries import QUERY_VARIABLES, Asked
-from llamaindex_hybrid.requests import Answering, place_of, preview, routing_request, said_in
+from llamaindex_hybrid.requests import preview, routing_request, said_in
 from llamaindex_hybrid.structured import HybridStructuredLLM
 from llamaindex_hybrid.tools import able_model, need_tools, tool_calls
 from llamaindex_hybrid.views import APPLIED, merged_callbacks, view
-from shared_router.asking.turns import TurnMemory
 from shared_router.context import current_options
 from shared_router.engine.breaker import Health
 from shared_router.engine.calls import Call
+from shared_router.engine.conversations import Conversations
 from shared_router.engine.engine import RoutingEngine
 from shared_router.engine.fronts import check_parameters, own_error
 from shared_router.options import CallOptions, SecondLook, second_look_from, split_options
@@ -126,6 +127,10 @@ class HybridLLM(RoutedOperations):
     second_look: bool | Literal["auto"] = "auto"
     """Whether the small model's answer is looked at where the question leaves it open: `auto` where
     the router can and it pays, streams left alone; `True` for streams too; `False` never."""
+    conversation: Literal["auto", "turn", "keep"] = "auto"
+    """Which model goes on with a conversation: at each new turn a dearer one where the question
+    asks for it, a cheaper one where that pays (`auto`); the one the turn asks for (`turn`); the one
+    chosen at the beginning (`keep`). Within a turn nobody switches unless the model fails."""
     is_mendable: Any = Field(default=None, exclude=True)
     """A function of an error: `True` where another model may mend it, `False` where not, `None`
     for the usual rule."""
@@ -134,7 +139,7 @@ class HybridLLM(RoutedOperations):
 
     _engine: Any = PrivateAttr(default=None)
     _without_query: dict[Kind, str] = PrivateAttr(default_factory=dict)
-    _turns: TurnMemory[Answering] = PrivateAttr(default_factory=TurnMemory)
+    _conversations: Conversations = PrivateAttr(default_factory=Conversations)
     _condensed: CondensedQuestions = PrivateAttr(default_factory=CondensedQuestions)
     _options: CallOptions = PrivateAttr(default_factory=CallOptions)
     _refusals: Refusals = PrivateAttr(default_factory=Refusals)
@@ -299,23 +304,24 @@ class HybridLLM(RoutedOperations):
     ) -> RoutedCall[Any]:
         """Prepare one call; see `RoutedOperations`."""
         options = options.over(self._options).over(current_options())
-        place = place_of(asked, options, self._turns)
+        variables = self.query_variables
+        place = place_of(asked, variables, options, self.engine, self._conversations)
         by_function = self.pydantic_program_mode == PydanticProgramMode.FUNCTION
         request = routing_request(
             asked,
             options,
             self.engine,
-            self.query_variables,
+            variables,
             self._without_query,
             needs_tools=needs_tools or (needs_structured_output and by_function),
             needs_structured_output=needs_structured_output,
-            sticky_to=self._turns.recall(place.asks),
+            place=place,
             system_prompt=self.system_prompt,
             condensed=self._condensed,
         )
 
         def answered(call: Call) -> None:
-            self._turns.remember(place.answers, Answering.of(call))
+            self._conversations.remember(place, call)
             self._condensed.hear(asked, given(call.answer))
 
         return RoutedCall(

@@ -7,14 +7,14 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.agent.workflow.prompts import DEFAULT_STATE_PROMPT
-from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
+from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock, ToolCallBlock
 from llama_index.core.prompts import ChatPromptTemplate, SelectorPromptTemplate
 from llama_index_instrumentation.dispatcher import active_instrument_tags
 
 from llamaindex_hybrid.kinds import kind_of_prompt, kind_of_text
 from llamaindex_hybrid.spans import enclosing, text_of_query
+from shared_router.asking.conversations import Said
 from shared_router.asking.questions import is_tool_noise, without_harness
-from shared_router.asking.texts import MAX_CHARACTERS, text_ends
 from shared_router.asking.turns import query_in_context
 from shared_router.context import current_query
 from shared_router.records import RoutingQuery
@@ -39,7 +39,9 @@ QUERY_VARIABLES = ("query_str", "question", "query")
 MEDIA = frozenset({"image", "audio", "video", "document"})
 """Types of content blocks that no calibration on texts has held."""
 _WAYS = "routing_query(...), a prompt with the variable query_str, or track_queries()"
-_ASSISTANT = (MessageRole.ASSISTANT, MessageRole.CHATBOT, MessageRole.MODEL)
+ASSISTANT = (MessageRole.ASSISTANT, MessageRole.CHATBOT, MessageRole.MODEL)
+"""Roles of what models say."""
+_SYSTEM = (MessageRole.SYSTEM, MessageRole.DEVELOPER)
 _BEFORE_STATE, _, _REST = DEFAULT_STATE_PROMPT.partition("{state}")
 _BEFORE_MESSAGE, _, _AFTER_MESSAGE = _REST.partition("{msg}")
 _TRANSCRIPT = "<current_conversation>"
@@ -71,6 +73,12 @@ class Asked:
         return self.read()
 
     @cached_property
+    def said(self) -> Sequence[Said]:
+        """What was said, each message read once."""
+        texts = map(self.text_at, range(len(self.messages)))
+        return [said_by(*each) for each in zip(self.messages, texts, strict=True)]
+
+    @cached_property
     def said_last(self) -> tuple[int, str] | None:
         """The last user message that is no tool noise: its position and its text."""
         for position in range(len(self.messages) - 1, -1, -1):
@@ -94,7 +102,7 @@ class Asked:
         """Yield what user and assistant said, the newest first."""
         for position in range(len(self.messages) - 1, -1, -1):
             role = self.messages[position].role
-            if role in _ASSISTANT:
+            if role in ASSISTANT:
                 yield "assistant", self.text_at(position)
             elif role == MessageRole.USER:
                 yield from _user_turns(self.text_at(position))
@@ -259,7 +267,7 @@ def is_later_turn(messages: Sequence[ChatMessage]) -> bool:
     """
     if _is_transcript(next((m for m in reversed(messages) if m.role == MessageRole.USER), None)):
         return True
-    looked_for = iter(((MessageRole.USER,), _ASSISTANT, (MessageRole.USER,)))
+    looked_for = iter(((MessageRole.USER,), ASSISTANT, (MessageRole.USER,)))
     roles = next(looked_for)
     for message in reversed(messages):
         if message.role in roles:
@@ -289,36 +297,19 @@ def has_pictures(messages: Sequence[ChatMessage]) -> bool:
     return any(block.block_type in MEDIA for message in messages for block in message.blocks)
 
 
-@dataclass(frozen=True)
-class Turn:
-    """One turn of a conversation: a user's question and what was done about it since."""
-
-    said: tuple[str, ...] = field(repr=False)
-    """What was said up to the question, system messages left out, long ones by their ends."""
-    answers: int
-    """How often a model has answered since the question."""
-    is_open: bool
-    """Whether tools have answered the last of these."""
-
-
-def turn_of(asked: Asked) -> Turn | None:
-    """Find the turn a conversation is in; `None` where nobody asked anything."""
-    if asked.said_last is None:
-        return None
-    position, question = asked.said_last
-    messages = asked.messages
-    history = [at for at in range(position) if messages[at].role != MessageRole.SYSTEM]
-    lines = [_line(messages[at], _said_by_user(asked.text_at(at))) for at in history]
-    lines.append(_line(asked.messages[position], question))
-    # A retry repeats the question.
-    said = [line for i, line in enumerate(lines) if i == 0 or line != lines[i - 1]]
-    tail = [m.role for m in asked.messages[position + 1 :] if m.role != MessageRole.SYSTEM]
-    answers = sum(role in _ASSISTANT for role in tail)
-    return Turn(tuple(said), answers, answers > 0 and tail[-1] not in _ASSISTANT)
+def said_by(message: ChatMessage, text: str) -> Said:
+    """Read a message; what a harness says in the user's place is a tool's."""
+    role = message.role
+    if role in ASSISTANT:
+        return Said(role="assistant", text=text or _calls(message))
+    if role == MessageRole.USER:
+        own = _said_by_user(text)
+        by_harness = is_tool_noise(own) or (bool(text.strip()) and not own.strip())
+        return Said(role="tool" if by_harness else "user", text=text if by_harness else own)
+    return Said(role="system" if role in _SYSTEM else "tool", text=text)
 
 
-def _line(message: ChatMessage, text: str) -> str:
-    """Return a message to know it by: all of it, or the length and the ends of a long one."""
-    if len(text) <= MAX_CHARACTERS:
-        return f"{message.role.value}: {text}"
-    return f"{message.role.value}, {len(text)} characters: {text_ends(text)}"
+def _calls(message: ChatMessage) -> str:
+    """Tell a message by the tools it calls, where it says nothing."""
+    calls = (block for block in message.blocks if isinstance(block, ToolCallBlock))
+    return " ".join(f"{call.tool_name} {call.tool_kwargs}" for call in calls)

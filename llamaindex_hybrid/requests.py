@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections import ChainMap
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
@@ -20,20 +19,16 @@ from llamaindex_hybrid.queries import (
     is_later_turn,
     messages_of,
     text_of,
-    turn_of,
 )
 from llamaindex_hybrid.settings import known_settings
-from shared_router.deciding.guarantee import Claim, limit_of
 from shared_router.deciding.guards import RoutingRequest
+from shared_router.engine.conversations import NOWHERE, Place
 from shared_router.options import split_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from llamaindex_hybrid.kinds import Kind
-    from shared_router.asking.turns import TurnMemory
-    from shared_router.deciding.guarantee import Limit
-    from shared_router.engine.calls import Call
     from shared_router.engine.engine import RoutingEngine
     from shared_router.options import CallOptions
     from shared_router.records import AnswerSettings
@@ -101,7 +96,7 @@ def routing_request(
     *,
     needs_tools: bool = False,
     needs_structured_output: bool = False,
-    sticky_to: Answering | None = None,
+    place: Place = NOWHERE,
     system_prompt: str | None = None,
     condensed: CondensedQuestions | None = None,
 ) -> RoutingRequest:
@@ -115,12 +110,12 @@ def routing_request(
         without_query: Candidate for each kind of call without a query.
         needs_tools: Whether it calls tools.
         needs_structured_output: Whether it wants an answer in a schema.
-        sticky_to: Who made the tool calls that it answers.
+        place: Where it stands in its conversation.
         system_prompt: The wrapper's own.
         condensed: Remembers which question a message was condensed to.
     """
     found = _found(asked, variables, condensed or CondensedQuestions())
-    said = _said(asked)
+    said, sticky_to = _said(asked), place.sticky_to
     return RoutingRequest(
         query=found.query,
         options=options,
@@ -133,6 +128,7 @@ def routing_request(
         sticky_to=sticky_to.candidate if sticky_to else None,
         sticky_claim=sticky_to.claim if sticky_to else None,
         sticky_limit=sticky_to.limit if sticky_to else None,
+        conversation=place.conversation,
         without_query_to=None if found.query else without_query.get(found.kind),
         settings=_settings(asked, engine, system_prompt) if engine.looks else None,
     )
@@ -202,53 +198,3 @@ def preview(value: Any, kwargs: Mapping[str, Any]) -> tuple[Asked, CallOptions]:
     options, _ = split_options(kwargs)
     asked = asked_in_text(value) if isinstance(value, str) else asked_in_messages(value)
     return asked, options
-
-
-@dataclass(frozen=True)
-class Answering:
-    """Who answers a turn, and what held of the decision that chose it."""
-
-    candidate: str
-    claim: Claim
-    limit: Limit | None
-
-    @classmethod
-    def of(cls, call: Call) -> Answering:
-        """Take what is remembered of a call."""
-        told = call.stable()
-        return cls(
-            call.answered_by,
-            Claim(told["guarantee"], told["guarantee_reason"]),
-            limit_of(*(told[name] for name in ("dial", "dial_value", "confidence"))),
-        )
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where in its turn a conversation is, for the memory of who answers it."""
-
-    asks: tuple[bytes, ...] = ()
-    """Keys of the model whose tool calls this call answers; none where it answers no tools."""
-    answers: tuple[bytes, ...] = ()
-    """Keys to remember this call's model by."""
-
-
-def place_of(asked: Asked, options: CallOptions, memory: TurnMemory[Answering]) -> Place:
-    """Find a call's place; each has a key with the options in force, and one without.
-
-    Two users may ask the same under different dials; a dial may change within a turn.
-    """
-    if asked.prompt is not None:
-        return Place()
-    try:
-        turn = turn_of(asked)
-    except Exception as error:  # noqa: BLE001  (a chain never breaks because the router did)
-        logger.warning("Reading the conversation raised %s.", type(error).__name__)
-        return Place()
-    if turn is None:
-        return Place()
-
-    told = repr(options)
-    before, now = str(turn.answers - 1), str(turn.answers)
-    keys = memory.keys(turn.said, (before, told), (before,), (now, told), (now,))
-    return Place(keys[:2] if turn.is_open else (), keys[2:])

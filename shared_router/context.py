@@ -51,6 +51,22 @@ def routing_query(
         _current_query.reset(token)
 
 
+def leave_query() -> RoutingQuery | None:
+    """State no query any more, where another task begins; see `return_to_query`.
+
+    Returns:
+        The query that was stated.
+    """
+    query = _current_query.get()
+    _current_query.set(None)
+    return query
+
+
+def return_to_query(query: RoutingQuery | None) -> None:
+    """State a query again that was left."""
+    _current_query.set(query)
+
+
 @contextmanager
 def found_query(query: RoutingQuery | None) -> Iterator[None]:
     """State a query that a front found, unless the user stated one.

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
+from uuid import UUID
 
 from shared_router.errors import ConfigurationError, DialError
 from shared_router.support.names import nearest
@@ -163,6 +164,20 @@ def call_timeout_from(given: Any) -> float:
     return number
 
 
+def numbers_of_texts(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Make numbers of what a form or a config holds as text, where numbers are wanted."""
+    numeric = {*DIAL_NAMES, "confidence"}
+    return {
+        name: _number_or(value) if name in numeric and isinstance(value, str) else value
+        for name, value in options.items()
+    }
+
+
+def _number_or(text: str) -> Any:
+    found = _number(text)
+    return text if found is None else found
+
+
 def _number(given: Any) -> float | None:
     if isinstance(given, bool) or not isinstance(given, Real | str):
         return None
@@ -193,6 +208,47 @@ def second_look_from(given: Any) -> SecondLook:
     raise ConfigurationError(f"second_look is True, False or {AUTO!r}; got {given!r}.")
 
 
+ConversationMode = Literal["auto", "turn", "keep"]
+"""Which model goes on with a conversation: at each new turn a dearer one where the score asks for
+it, and a cheaper one where that pays (`auto`); the one that the turn alone asks for (`turn`); the
+one that was chosen at the beginning (`keep`)."""
+CONVERSATION_MODES: tuple[ConversationMode, ...] = get_args(ConversationMode)
+
+
+def conversation_mode_from(given: Any) -> ConversationMode:
+    """Read how conversations are routed.
+
+    Raises:
+        ConfigurationError: If it is none of the three words.
+    """
+    found = next((mode for mode in CONVERSATION_MODES if given == mode), None)
+    if found is None:
+        raise ConfigurationError(
+            f"conversation is one of {', '.join(map(repr, CONVERSATION_MODES))}; got {given!r}."
+        )
+    return found
+
+
+def conversation_from(given: Any) -> tuple[ConversationMode | None, str | None]:
+    """Read what a call says of its conversation: how it is routed, or its name.
+
+    Raises:
+        ConfigurationError: If it is no name, or a word that is nearly one of the three.
+    """
+    if isinstance(given, str) and given in CONVERSATION_MODES:
+        return conversation_mode_from(given), None
+    if isinstance(given, bool) or not isinstance(given, str | int | UUID) or given == "":
+        raise ConfigurationError(
+            f"conversation is one of {', '.join(map(repr, CONVERSATION_MODES))}, or the name of "
+            f"the conversation; got {given!r}."
+        )
+    name = str(given)
+    near = nearest(name, CONVERSATION_MODES, cutoff=0.7)
+    if near is not None:
+        raise ConfigurationError(f"conversation={name!r}: did you mean {near!r}?")
+    return None, name
+
+
 OPTION_NAMES = (
     *DIAL_NAMES,
     "confidence",
@@ -202,6 +258,7 @@ OPTION_NAMES = (
     "escalate",
     "call_timeout_s",
     "second_look",
+    "conversation",
 )
 """Every option a call can carry; in a `configurable` they stand as `hybrid_<name>`."""
 CONFIGURABLE_PREFIX = "hybrid_"
@@ -228,6 +285,10 @@ class CallOptions:
     """Seconds the call may take; replaces the constructed limit."""
     second_look: SecondLook | None = None
     """Whether answers are looked at; replaces the constructed choice."""
+    conversation: ConversationMode | None = None
+    """Which model goes on with a conversation; replaces the constructed choice."""
+    conversation_name: str | None = None
+    """Names the conversation that the call belongs to."""
 
     @classmethod
     def parse(cls, options: Mapping[str, Any]) -> CallOptions:
@@ -247,6 +308,7 @@ class CallOptions:
             if value is not None and not isinstance(value, str):
                 raise ConfigurationError(f"{name} is a name (a string); got {value!r}.")
         given = options.get("confidence")
+        mode, conversation = _read(options, "conversation", conversation_from) or (None, None)
         return cls(
             dial=dial_from(options),
             confidence=None if given is None else confidence_from(given),
@@ -256,6 +318,8 @@ class CallOptions:
             escalate=_read(options, "escalate", escalate_from),
             call_timeout_s=_read(options, "call_timeout_s", call_timeout_from),
             second_look=_read(options, "second_look", second_look_from),
+            conversation=mode,
+            conversation_name=conversation,
         )
 
     def over(self, below: CallOptions) -> CallOptions:
@@ -273,6 +337,8 @@ class CallOptions:
             escalate=below.escalate if self.escalate is None else self.escalate,
             call_timeout_s=self.call_timeout_s or below.call_timeout_s,
             second_look=below.second_look if self.second_look is None else self.second_look,
+            conversation=self.conversation or below.conversation,
+            conversation_name=self.conversation_name or below.conversation_name,
         )
 
 

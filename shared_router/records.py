@@ -70,6 +70,10 @@ Why = Literal["chosen", "fallback", "resting", "escalated", "no_time", "no_logpr
 failures, the answer of a cheaper one was rejected, or could not be looked at: there was no time, or
 it would have come without the log-probabilities that its scorer needs, as those before it."""
 
+Move = Literal["started", "kept", "switched"]
+"""What a decision does in its conversation: nobody is known to have answered before, the model that
+did goes on, or another one takes over."""
+
 TaskSource = Literal["given", "predicted"]
 """Who named the task: the call, or the router by the text."""
 
@@ -139,6 +143,12 @@ class Candidate:
     """Whether the model can call tools; `None` asks the model."""
     supports_structured_output: bool | None = None
     """Whether the model can answer in a schema; `None` asks the model."""
+    cached_input_usd_per_million_tokens: float | None = None
+    """Price of a million input tokens that the provider's cache holds, in US dollars; a tenth of
+    `input_usd_per_million_tokens` where `None`."""
+    cache_lifetime_s: float | None = None
+    """Seconds for which the cache holds what was read; 0 where there is none, five minutes where
+    `None`."""
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -148,11 +158,18 @@ class Candidate:
             )
         for alias in self.aliases:
             check_name(alias, f"An alias of candidate {self.name!r}")
-        for price in (self.input_usd_per_million_tokens, self.output_usd_per_million_tokens):
+        prices = self.input_usd_per_million_tokens, self.output_usd_per_million_tokens
+        for price in (*prices, self.cached_input_usd_per_million_tokens):
             if price is not None and not 0 <= price < float("inf"):
                 raise CandidateError(
                     f"Candidate {self.name!r}: prices are finite and at least 0; got {price!r}."
                 )
+        lifetime = self.cache_lifetime_s
+        if lifetime is not None and not 0 <= lifetime < float("inf"):
+            raise CandidateError(
+                f"Candidate {self.name!r}: cache_lifetime_s is finite and at least 0; got "
+                f"{lifetime!r}."
+            )
 
     def call_usd(self, input_tokens: float, output_tokens: float) -> float | None:
         """Reckon the cost of a call in US dollars; `None` where a price is missing."""
@@ -209,7 +226,7 @@ class AnswerSettings(BaseModel):
         return all(getattr(self, name) == getattr(other, name) for name in names)
 
 
-_OF_ONE_RUN = {"latency_ms", "query_hash"}
+_OF_ONE_RUN = {"latency_ms", "query_hash", "switch_cost_usd"}
 
 
 class RoutingDecision(BaseModel):
@@ -246,6 +263,13 @@ class RoutingDecision(BaseModel):
     with_second_look: bool = False
     """Whether the line with second looks is in force: `reason="second_look"` then says that the
     candidate's answer is looked at, and all else that the query alone decided."""
+    conversation: Move | None = None
+    """Whether nobody is known to have answered the conversation before, the model that did goes
+    on, or another one takes over; `None` where the call is of no conversation."""
+    switch_cost_usd: float | None = None
+    """What it costs, or would cost, that another model reads the conversation's history anew, in US
+    dollars: the one it switched to, or the score asks for, else the next one. Below 0 where that
+    one reads it anew for less than this one reads it again; `None` where prices are not known."""
     query_source: QuerySource = "none"
     """Where the scored text came from."""
     task: str | None = None

@@ -118,6 +118,9 @@ class RoutingRecord(BaseModel):
     """Any name; `train` and `validation` are the usual ones."""
     retrieval: RetrievalFacts | None = None
     """What was retrieved for the query, where the models answered from it."""
+    conversation: Annotated[str, Field(min_length=1)] | None = None
+    """Names the conversation that the query is a turn of; its turns stand in their order. Then
+    calibrations measure whole conversations: one label each, the mean of its turns."""
     outcomes: dict[str, Outcome]
     """Model name to outcome."""
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from shared_router.deciding.guarantee import PROMISED, claim_of
+from shared_router.deciding.guarantee import CONVERSATION, PROMISED, claim_of, void
 from shared_router.records import RoutingDecision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from shared_router.deciding.guarantee import Claim, Limit
     from shared_router.deciding.guards import RoutingRequest
     from shared_router.deciding.policy import Policy, Verdict
     from shared_router.records import RoutingQuery
@@ -97,6 +98,8 @@ def _whole_record(
         dial_value=dial.value,
         **_claimed(verdict, request, policy),
         with_second_look=verdict.with_looks,
+        conversation=verdict.conversation,
+        switch_cost_usd=verdict.switch_cost_usd,
         query_source=query.source if query else "none",
         task=verdict.task,
         task_source=verdict.task_source,
@@ -120,13 +123,16 @@ def _claimed(verdict: Verdict, request: RoutingRequest, policy: Policy) -> dict[
     setting = verdict.setting
     asked = policy.asked(request.options)
     limit = asked.dial.name, asked.dial.value, asked.confidence
-    kept = request.sticky_claim
-    if kept == PROMISED and request.sticky_limit != limit:
-        kept = None  # what was promised at another limit is no promise at this one
+    to_reference = verdict.index == policy.reference
+    kept, kept_limit = _kept_from(verdict, request, policy)
+    if kept == PROMISED and kept_limit != limit:
+        # What was promised at another limit is no promise at this one.
+        kept = void(CONVERSATION) if verdict.kept and not to_reference else None
     claim = claim_of(
-        verdict.reason,
+        # What is kept of an earlier turn is a later turn's: the claim says so itself.
+        "score" if verdict.kept and kept is None else verdict.reason,
         policy.claim(request) if setting is None else setting.claim,
-        to_reference=verdict.index == policy.reference,
+        to_reference=to_reference,
         kept_from=kept,
     )
     return {
@@ -134,6 +140,19 @@ def _claimed(verdict: Verdict, request: RoutingRequest, policy: Policy) -> dict[
         "guarantee_reason": claim.reason,
         "confidence": asked.confidence if claim.guarantee == "promised" else None,
     }
+
+
+def _kept_from(
+    verdict: Verdict, request: RoutingRequest, policy: Policy
+) -> tuple[Claim | None, Limit | None]:
+    """Return what held of the decision whose model is kept, and of what limit."""
+    if not verdict.kept:
+        return request.sticky_claim, request.sticky_limit
+    so_far = request.conversation
+    begun = so_far.answering if so_far and policy.staying.mode(request) == "keep" else None
+    if begun is None or not policy.dialling.by_conversation:
+        return None, None  # what was measured was no conversation
+    return begun.claim or void(CONVERSATION), begun.limit
 
 
 def query_of(verdict: Verdict, request: RoutingRequest) -> RoutingQuery | None:

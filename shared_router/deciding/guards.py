@@ -12,6 +12,7 @@ from shared_router.options import CallOptions
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from shared_router.deciding.conversation import Conversation
     from shared_router.deciding.guarantee import Claim, Limit
     from shared_router.records import AnswerSettings, Candidate, Reason, RoutingQuery
 
@@ -49,6 +50,8 @@ class RoutingRequest:
     """How the cheapest candidate's answer would be made; read only where answers are looked at."""
     streams: bool = False
     """Whether the caller wants a stream."""
+    conversation: Conversation | None = None
+    """The conversation it continues, or opens; `None` where it is of none."""
 
     @property
     def task(self) -> str | None:
@@ -56,9 +59,17 @@ class RoutingRequest:
         return self.options.task or (self.query.task if self.query else None)
 
 
-def unmeasured(request: RoutingRequest) -> str | None:
-    """Say why a call is of none of the kinds that calibrations hold, which are single questions."""
-    if request.later_turn:
+def unmeasured(
+    request: RoutingRequest, *, kept: bool = False, by_conversation: bool = False
+) -> str | None:
+    """Say why a call is of none of the kinds that a calibration holds.
+
+    Args:
+        request: The call.
+        kept: Whether the model is kept that a conversation began with.
+        by_conversation: Whether whole conversations were measured, and not single questions.
+    """
+    if not kept if by_conversation else request.later_turn:
         return CONVERSATION
     other = request.needs_tools or request.has_pictures or request.is_step
     return KIND_OF_CALL if other else None

@@ -16,13 +16,14 @@ from shared_router.deciding.guards import (
     RoutingRequest,
     allowed_candidates,
     position_of,
-    unmeasured,
 )
 from shared_router.deciding.looks import Looking
 from shared_router.deciding.settings import check_promisable
+from shared_router.deciding.staying import Staying
 from shared_router.deciding.stickiness import sticky_position
 from shared_router.errors import ConfigurationError, ScoringError
 from shared_router.options import AUTO, Asked
+from shared_router.support.processes import cached_property
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -33,10 +34,11 @@ if TYPE_CHECKING:
     from shared_router.deciding.looks import Band
     from shared_router.deciding.rule import Rule
     from shared_router.deciding.settings import Dialling
-    from shared_router.options import CallOptions, Dial, SecondLook
+    from shared_router.options import CallOptions, ConversationMode, Dial, SecondLook
     from shared_router.records import (
         AnswerSettings,
         Candidate,
+        Move,
         Reason,
         RoutingQuery,
         TaskSource,
@@ -98,6 +100,14 @@ class Verdict:
     """Whether the line with second looks is in force."""
     looking: Looking | None = field(default=None, repr=False)
     """What looking at the answer needs, where it is looked at."""
+    kept: bool = False
+    """Whether the model is kept of an earlier turn, whatever the score says."""
+    wanted: int | None = None
+    """Position of the candidate that the score asks for, where another one is kept."""
+    conversation: Move | None = None
+    """What it does in its conversation."""
+    switch_cost_usd: float | None = None
+    """What a switch costs, or would cost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +153,10 @@ class Policy:
     """The line with second looks; `None` where the router has no scorer of answers."""
     second_look: SecondLook = AUTO
     """Whether answers are looked at where a call does not say."""
+    conversation: ConversationMode = AUTO
+    """Which model goes on with a conversation where a call does not say."""
+    costs_usd: tuple[float | None, ...] | None = None
+    """Measured costs of a call, where prices are not known."""
     _settings: dict[Any, Setting] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -229,6 +243,7 @@ class Policy:
             raise
         except Exception as error:  # noqa: BLE001  (a chain never breaks because the router did)
             verdict = self.failed(request, error)
+        verdict = self._moved(verdict, request)
         if task is None:
             return verdict
         return replace(verdict, task=task, task_source="given")
@@ -267,7 +282,7 @@ class Policy:
     ) -> Setting:
         """Resolve the dial in force; where the call brought none, it is not at fault."""
         options = request.options
-        why_void = unmeasured(request) or self._unlike(request)
+        why_void = self.staying.unmeasured(request) or self._unlike(request)
         if looks is not None and why_void is None:
             why_void = looks.differs(request)
         try:
@@ -338,6 +353,9 @@ class Policy:
         sticky = sticky_position(request.sticky_to, allowed, self.candidates)
         if sticky is not None:
             return _verdict(sticky, "sticky", setting)
+        kept = self.staying.kept(request, allowed)
+        if kept is not None:
+            return replace(_verdict(kept, "sticky", setting), kept=True)
         if request.query is None or not request.query.text.strip():
             index = self._without_query(request.without_query_to, allowed)
             return _verdict(index, "no_query", setting)
@@ -384,6 +402,22 @@ class Policy:
         looks: LookRules | None,
         request: RoutingRequest,
     ) -> Verdict:
+        found = self._for_the_turn(scored, setting, allowed, looks, request)
+        by_score = found.reason in ("score", "second_look")
+        stays = self.staying.dearer(request, found.index, allowed) if by_score else None
+        if stays is None:
+            return found
+        kept = replace(found, index=stays, reason="sticky", looking=None)
+        return replace(kept, kept=True, wanted=found.index)
+
+    def _for_the_turn(
+        self,
+        scored: Scored,
+        setting: Setting,
+        allowed: Allowed,
+        looks: LookRules | None,
+        request: RoutingRequest,
+    ) -> Verdict:
         plain = self._by_score_alone(scored, setting, allowed)
         if looks is None:
             return plain
@@ -397,6 +431,17 @@ class Policy:
             with_looks=True,
             looking=_looking(scored, setting.threshold, looks, request.query),
         )
+
+    @cached_property
+    def staying(self) -> Staying:
+        """Which model goes on with a conversation."""
+        whole = self.dialling.by_conversation
+        return Staying(self.candidates, self.costs_usd, self.conversation, whole)
+
+    def _moved(self, verdict: Verdict, request: RoutingRequest) -> Verdict:
+        """Say what a verdict does in its conversation, and what a switch costs."""
+        moved, cost_usd = self.staying.moved(request, verdict.index, verdict.wanted)
+        return replace(verdict, conversation=moved, switch_cost_usd=cost_usd) if moved else verdict
 
     def _by_score_alone(self, scored: Scored, setting: Setting, allowed: Allowed) -> Verdict:
         scores = scored.scores

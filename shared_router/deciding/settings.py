@@ -67,6 +67,9 @@ class Promises:
     with_retrieval: bool | None = None
     """Whether all queries came with facts of their retrieval, or none did; `None` where both were
     among them, or the router sees none."""
+    by_conversation: bool = False
+    """Whether whole conversations were labelled: then they hold where a conversation keeps its
+    model, per conversation."""
 
     def find(self, label: str | None) -> tuple[Promise | None, str | None]:
         """Find the promise of a call, and the task under whose label it is scored.
@@ -99,6 +102,11 @@ class Dialling:
     """How many candidates there are."""
     void: str | None = None
     """Why nothing that was measured holds here, such as `other candidates`."""
+
+    @property
+    def by_conversation(self) -> bool:
+        """Whether whole conversations were measured."""
+        return self.promises is not None and self.promises.by_conversation
 
     def unlike(self, *, with_retrieval: bool, with_task: bool) -> str | None:
         """Say why a call is none that was measured.

@@ -113,7 +113,9 @@ class RoutingEngine:
         if confidence is not None:
             check_promisable(self.asked, self.void or self.router.void)
         calls = settings or CallSettings()
-        self.policy = self.router.policy(self.candidates, self.asked, self.void, calls.second_look)
+        self.policy = self.router.policy(
+            self.candidates, self.asked, self.void, calls.second_look, calls.conversation
+        )
         if calls.second_look is True:
             self.policy.check_looks(self.dial)
         self._say_limit()
@@ -249,6 +251,7 @@ class RoutingEngine:
         self, request: RoutingRequest, call: Call | None = None
     ) -> Generator[Score, Any, RoutingDecision]:
         started = time.perf_counter()
+        request = self.policy.staying.by_its_opening(request)
         verdict = yield from self.policy.deciding(request)
         if call is not None:
             call.looking = verdict.looking

@@ -6,14 +6,15 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from shared_router.deciding.attempts import Terms
 from shared_router.deciding.escalation import checks_from
 from shared_router.deciding.guards import position_of
+from shared_router.deciding.terms import Terms
 from shared_router.errors import ConfigurationError
 from shared_router.options import (
     AUTO,
     QUALITY_DIALS,
     call_timeout_from,
+    conversation_mode_from,
     escalate_from,
     fallback_from,
     second_look_from,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from shared_router.deciding.failures import Failure
     from shared_router.deciding.guards import RoutingRequest
     from shared_router.engine.breaker import Breakers
-    from shared_router.options import Asked, CallOptions, Fallback, SecondLook
+    from shared_router.options import Asked, CallOptions, ConversationMode, Fallback, SecondLook
     from shared_router.records import Candidate
 
 logger = logging.getLogger("hybrid_llm")
@@ -59,6 +60,8 @@ class CallSettings:
     """Which errors another candidate may mend."""
     second_look: SecondLook = AUTO
     """Whether answers are looked at."""
+    conversation: ConversationMode = AUTO
+    """Which model goes on with a conversation."""
 
     @classmethod
     def read(cls, wrapper: Any) -> CallSettings:
@@ -77,6 +80,7 @@ class CallSettings:
             breaker=wrapper.breaker,
             is_mendable=rule,
             second_look=second_look_from(wrapper.second_look),
+            conversation=conversation_mode_from(wrapper.conversation),
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from shared_router.data.conversations import by_conversation
 from shared_router.data.costs import given_costs
 from shared_router.data.draws import have_answers
 from shared_router.deciding.by_task import BY_TASK
@@ -147,7 +148,7 @@ def _complete(router: RouterState, data: RoutingDataset, asked: _AskedFor) -> Ro
             "second_look=True needs a router with a scorer of answers: fit it on outcomes with "
             "`response`; or leave second_look out."
         )
-    complete = unseen(router, data, "calibrate") if data.records else data
+    complete = by_conversation(unseen(router, data, "calibrate") if data.records else data)
     if len(complete) < LEAST_CALIBRATION:
         raise DataError(
             f"{data.name}: {len(complete)} queries; a calibration needs at least "
@@ -162,9 +163,12 @@ def _complete(router: RouterState, data: RoutingDataset, asked: _AskedFor) -> Ro
 
 
 def _look(router: RouterState, data: RoutingDataset) -> int:
-    """Count the looks at labels: one more where queries were looked at before."""
-    again = router.promises is not None and not router.calibrated_ids.isdisjoint(data.ids)
-    return router.promises.look + 1 if router.promises and again else 1
+    """Count the looks at labels, by either line: one more where queries were looked at before."""
+    line = router.second_look.line if router.second_look else None
+    lines = router.promises, line.promises if line else None
+    known = [each.look for each in lines if each is not None]
+    again = bool(known) and not router.calibrated_ids.isdisjoint(data.ids)
+    return max(known) + 1 if again else 1
 
 
 def _facts(found: _Calibrated) -> dict[str, Any]:
@@ -191,7 +195,8 @@ def _facts(found: _Calibrated) -> dict[str, Any]:
 
 
 def _promise_facts(found: Promising, promised: Promises) -> dict[str, Any]:
-    return {
+    whole = {"by_conversation": True} if promised.by_conversation else {}
+    return whole | {
         "n": promised.whole.n,
         "test": promised.whole.method,
         "looks": promised.look,

@@ -59,7 +59,9 @@ def promise_settings(promises: Promises | None) -> dict[str, Any] | None:
         for about, own in _parts(promises)
     ]
     about = {"look": promises.look, "labels": promises.labels}
-    return {"parts": parts, "with_retrieval": promises.with_retrieval} | about
+    # Older versions, which know single questions alone, refuse what they would promise wrongly.
+    whole = {"by_conversation": True} if promises.by_conversation else {}
+    return {"parts": parts, "with_retrieval": promises.with_retrieval} | about | whole
 
 
 def read_promises(arrays: Arrays, stored: StoredPromises | None, line: str = "") -> Promises | None:
@@ -92,6 +94,7 @@ def read_promises(arrays: Arrays, stored: StoredPromises | None, line: str = "")
         look=stored.look,
         labels=stored.labels,
         with_retrieval=stored.with_retrieval,
+        by_conversation=stored.by_conversation,
     )
 
 

@@ -139,6 +139,7 @@ class StoredPromises(_Part):
     look: Count = 1
     labels: str | None = None
     with_retrieval: bool | None = None
+    by_conversation: bool = False
 
     @model_validator(mode="after")
     def _one_of_each(self) -> Self:

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from shared_router.deciding.pooling import OutOfFold
     from shared_router.deciding.rule import Rule
     from shared_router.deciding.settings import Promises
-    from shared_router.options import Confidence
+    from shared_router.options import Confidence, ConversationMode
     from shared_router.options import SecondLook as SecondLookOption
     from shared_router.retrieval import RetrievalFacts
     from shared_router.serving.memory import TrainMemory
@@ -403,10 +403,20 @@ class RouterState:
         asked: Asked,
         void: str | None = None,
         second_look: SecondLookOption = AUTO,
+        conversation: ConversationMode = AUTO,
     ) -> Policy:
         """Make the rules of deciding over bound candidates."""
-        looks = self.look_rules(void)
-        return Policy(candidates, self.rule, self.dialling(void), asked, looks, second_look)
+        looks, dialling = self.look_rules(void), self.dialling(void)
+        return Policy(
+            candidates,
+            self.rule,
+            dialling,
+            asked,
+            looks,
+            second_look,
+            conversation,
+            self.costs_usd,
+        )
 
     def threshold_of(
         self,

@@ -1,6 +1,6 @@
 """Second looks end to end: fresh questions through both fronts, the pocket pair over HTTP.
 
-    python -m tests.benchmarks.second_look_fronts ROUTER DATA [--questions N] [--temperature T]
+    python -m tests.benchmarks.second_look_fronts ROUTER DATA [--questions N]
 
 ROUTER is a router of the pocket pair, calibrated with recorded answers; DATA has fresh questions
 with the large model's answers recorded. Printed for each front, with looks and without: what is
@@ -52,7 +52,6 @@ def main() -> None:
     parser.add_argument("router")
     parser.add_argument("data")
     parser.add_argument("--questions", type=int, default=500)
-    parser.add_argument("--temperature", type=float, default=0.0)
     parser.add_argument("--split", default="fresh")
     parser.add_argument("--max-quality-drop", type=float, default=0.01)
     asked = parser.parse_args()
@@ -100,12 +99,18 @@ def waited(stream: Callable[[str], Any], query: str) -> float:
     return time.perf_counter() - begun
 
 
+def made_alike(router: Router) -> dict[str, Any]:
+    """Return how answers are asked for that are made as the measured ones were."""
+    settings = router.second_look.settings if router.second_look else None
+    known = {} if settings is None else settings.model_dump(include={"temperature", "max_tokens"})
+    return {name: value for name, value in known.items() if value is not None}
+
+
 def langchain(
     url: str, router: Router, asked: Any, *, looks: bool, told: Callable[..., Any]
 ) -> tuple[Callable[[str], str], Callable[[str], Any]]:
     """Wrap the pair in LangChain."""
-    own = {"base_url": url, "api_key": "none", "temperature": asked.temperature}
-    own |= {"stream_usage": True}
+    own = {"base_url": url, "api_key": "none", "stream_usage": True, **made_alike(router)}
     small, large = (ChatOpenAI(model=f"pocket-{name}", **own) for name in NAMES)
     model = HybridChatModel(
         candidates=[Candidate("small", small), Candidate("large", large)],
@@ -123,8 +128,7 @@ def llamaindex(
     url: str, router: Router, asked: Any, *, looks: bool, told: Callable[..., Any]
 ) -> tuple[Callable[[str], str], Callable[[str], Any]]:
     """Wrap the pair in LlamaIndex."""
-    own = {"api_base": url, "api_key": "none", "is_chat_model": True}
-    own |= {"temperature": asked.temperature}
+    own = {"api_base": url, "api_key": "none", "is_chat_model": True, **made_alike(router)}
     small, large = (OpenAILike(model=f"pocket-{name}", **own) for name in NAMES)
     llm = HybridLLM(
         candidates=[Candidate("small", small), Candidate("large", large)],

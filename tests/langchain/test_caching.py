@@ -67,7 +67,11 @@ def test_a_message_carries_what_two_processes_decide_alike() -> None:
     answered = {"answered_by": "small", "answered_because": "chosen"}
     assert messages[0] == messages[1] == told[0].stable() | answered
     assert told[0].query_hash != told[1].query_hash
-    assert set(RoutingDecision.model_fields) - set(messages[0]) == {"latency_ms", "query_hash"}
+    assert set(RoutingDecision.model_fields) - set(messages[0]) == {
+        "latency_ms",
+        "query_hash",
+        "switch_cost_usd",
+    }
     assert RoutingDecision.model_validate(messages[0]).reason == "score"
 
 

@@ -27,11 +27,9 @@ from llama_index.core.schema import QueryBundle
 
 from llamaindex_hybrid import HybridLLM
 from llamaindex_hybrid.kinds import KINDS, kind_of_prompt, kind_of_text
-from llamaindex_hybrid.queries import MOST_LOOKED_AT, Turn, turn_of, user_text
-from llamaindex_hybrid.requests import asked_in_messages
+from llamaindex_hybrid.queries import MOST_LOOKED_AT, user_text
 from shared_router import Candidate, Router, hybrid_options, routing_query
 from shared_router.asking.questions import GuessedQueryWarning
-from shared_router.asking.texts import MAX_CHARACTERS
 from shared_router.testing import fixed_router
 from tests.llamaindex.fakes import Decisions, FakeLLM, RecordingScorer, decision_of, hybrid
 from tests.llamaindex.operations import PROMPT, VARIABLES
@@ -210,58 +208,6 @@ def assistant(text: str) -> ChatMessage:
 
 def tool(text: str) -> ChatMessage:
     return ChatMessage(role=MessageRole.TOOL, content=text)
-
-
-def system(text: str) -> ChatMessage:
-    return ChatMessage(role="system", content=text)
-
-
-def in_turn(messages: list[ChatMessage]) -> Turn | None:
-    return turn_of(asked_in_messages(messages))
-
-
-@pytest.mark.parametrize(
-    ("messages", "answers", "is_open"),
-    [
-        ([user("a")], 0, False),
-        ([user("a"), assistant("b")], 1, False),
-        ([user("a"), assistant("b"), tool("c")], 1, True),
-        ([user("a"), assistant("b"), tool("c"), assistant("d"), tool("e")], 2, True),
-        ([user("a"), assistant("b"), user("Observation: c")], 1, True),
-        ([user("a"), assistant("b"), user("c")], 0, False),
-        ([user("a"), assistant("b"), tool("c"), system("stop now")], 1, True),
-        ([user("a"), tool("c")], 0, False),
-    ],
-)
-def test_a_turn_is_open_while_tools_answer(
-    messages: list[ChatMessage], answers: int, is_open: bool
-) -> None:
-    turn = in_turn(messages)
-    assert turn is not None
-    assert (turn.answers, turn.is_open) == (answers, is_open)
-
-
-def test_a_turn_is_what_was_said_up_to_the_question() -> None:
-    first = in_turn([system("x"), user("a"), user("a")])
-    second = in_turn([user("a"), assistant("b"), tool("c")])
-    other = in_turn([user("b"), assistant("b"), user("a")])
-    assert first is not None
-    assert second is not None
-    assert other is not None
-    assert first.said == second.said == ("user: a",)
-    assert other.said != first.said
-    assert in_turn([system("x"), assistant("y")]) is None
-    assert in_turn([]) is None
-
-
-def test_a_long_message_stands_in_a_turn_by_its_length_and_its_ends() -> None:
-    ends = "w" * MAX_CHARACTERS
-    texts = [f"{ends}{middle}{ends}" for middle in ("", "a", "ab", "a" * 10**6)]
-    turns = [in_turn([user(text), assistant(text), user("a")]) for text in texts]
-    said = [turn.said for turn in turns if turn is not None]
-    assert len(set(said)) == 4
-    assert max(len(line) for lines in said for line in lines) < MAX_CHARACTERS + 100
-    assert in_turn([user("x" + texts[3])]) != in_turn([user("y" + texts[3])])
 
 
 class Counted(ChatMessage):

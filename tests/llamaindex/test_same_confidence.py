@@ -119,7 +119,7 @@ def test_a_bad_confidence_is_a_clear_error(bad: Any, front: Any, router: Router)
         call(SHORT, confidence=bad)
     with pytest.raises(DialError, match=says), hybrid_options(confidence=bad):
         pass
-    if front is LangChain:
+    if front is LangChain and bad != "0.9":  # in a config, a text that is a number is one
         with pytest.raises(DialError, match=says):
             model.invoke(SHORT, {"configurable": {"hybrid_confidence": bad}})
         with pytest.raises(DialError, match=says):
