@@ -109,6 +109,14 @@ def has_pictures(messages: Sequence[BaseMessage]) -> bool:
     )
 
 
+def holds_tool_calls(messages: Sequence[BaseMessage]) -> bool:
+    """Tell whether a conversation holds tool calls, or what tools answered."""
+    return any(
+        isinstance(each, ToolMessage) or (isinstance(each, AIMessage) and bool(each.tool_calls))
+        for each in messages
+    )
+
+
 def open_tool_call(messages: Sequence[BaseMessage]) -> Mapping[str, Any]:
     """Return what is known of the decision whose tool calls the end of the conversation answers."""
     for position in range(len(messages) - 1, -1, -1):
