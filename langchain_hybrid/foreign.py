@@ -30,6 +30,8 @@ _OF_ANTHROPIC = _THOUGHTS | {"server_tool_use", "mcp_tool_use", "tool_use"}
 _NAMES = ("model_name", "model", "model_id")
 _SERVERS = ("openai_api_base", "azure_endpoint", "anthropic_api_url", "endpoint", "base_url")
 _KEYS = ("openai_api_key", "anthropic_api_key")
+SILENT = "(no text)"
+"""Stands for an answer of which nothing is left, between two messages of the user."""
 
 
 @dataclass(frozen=True)
@@ -105,16 +107,18 @@ def _is(one: object, other: object) -> bool:
 
 
 def _read(
-    messages: Iterable[BaseMessage], index: int, readers: Sequence[Reader]
+    messages: Sequence[BaseMessage], index: int, readers: Sequence[Reader]
 ) -> Iterator[BaseMessage]:
     """Yield what is everybody's of foreign messages, and all of the others."""
     answered: set[str | None] | None = None
-    for message in messages:
+    for message, following in zip(messages, [*messages[1:], None], strict=True):
         kept: BaseMessage | None = message
         if isinstance(message, AIMessage):
             own = _is_own(message, index, readers)
             answered = None if own else _call_ids(message)
             kept = message if own else _everybodys(message)
+            if kept is None and isinstance(following, HumanMessage):
+                kept = AIMessage(SILENT)  # some servers refuse two messages of a user in a row
         elif isinstance(message, ToolMessage) and answered is not None:
             # What answers none of these calls answers one that only its own provider knows.
             kept = _plain_result(message) if message.tool_call_id in answered else None

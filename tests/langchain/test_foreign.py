@@ -268,6 +268,11 @@ def test_a_message_of_foreign_parts_alone_is_left_out_with_what_answers_it() -> 
     said = [HumanMessage("a"), used, ToolMessage("done", tool_call_id="1"), HumanMessage("b")]
     assert readable(said, 0, readers) == [said[0], said[3]]
     assert readable(said, 1, readers) is said
+    assert [each.content for each in readable([said[0], used, said[3]], 0, readers)] == [
+        "a",
+        "(no text)",
+        "b",
+    ]
 
 
 def signed(**told: Any) -> AIMessage:
