@@ -5,19 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urldefrag
 
-from langchain_core.language_models import BaseLanguageModel
-from langchain_core.messages import BaseMessage
+from langchain_core.language_models import BaseChatModel, BaseLanguageModel
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import Runnable
-from langchain_core.runnables.base import RunnableBindingBase
 
 from langchain_hybrid.children import (
+    base_models,
+    bound_keywords,
     is_url,
     map_models,
     model_name,
     openai_compatible,
     resolve_model,
 )
+from langchain_hybrid.logprobs import NAME, logprobs_of, refuses_logprobs, with_logprobs
+from langchain_hybrid.settings import answer_settings
 from shared_router.collecting.specs import FORMS, imported, why_not_imported
+from shared_router.collecting.willing import Willing
 from shared_router.data.answers import Answer, Sampling
 from shared_router.errors import (
     CandidateError,
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from shared_router.data.answers import AskModel
+    from shared_router.records import AnswerSettings
 
 
 def resolve(spec: str, sampling: Sampling | None = None) -> AskModel | None:
@@ -40,7 +45,8 @@ def resolve(spec: str, sampling: Sampling | None = None) -> AskModel | None:
         spec: A provider is one of LangChain's `init_chat_model`; an attribute is a chat model or
             a Runnable around one; a URL names the model behind `#` and takes its key from
             `OPENAI_API_KEY`.
-        sampling: The temperature and the seed to ask with.
+        sampling: The temperature and the seed to ask with, and whether to ask for
+            log-probabilities.
 
     Returns:
         The async callable; `None` where an attribute is no model of LangChain's.
@@ -87,22 +93,63 @@ def asking(
 
     Args:
         model: What to ask.
-        sampling: The temperature and the seed to ask with.
+        sampling: The temperature and the seed to ask with, and whether to ask for
+            log-probabilities.
         names: What the user calls it; each answer tells these, and its provider's.
 
     Raises:
         ConfigurationError: If `sampling` asks for something and there is no model it can reach.
     """
     chosen = sampling or Sampling()
-    sampled(model, chosen.keywords(0))  # refused now, not at the first call
+    telling = always_with_logprobs if chosen.logprobs is True else with_logprobs
+    willing, made = Willing(chosen, refuses_logprobs), _made(model, chosen)
+    if chosen.logprobs is True:
+        telling(model)  # refused now, not at the first call
 
     async def ask(query: str, sample: int, /) -> Answer:
-        reply = await sampled(model, chosen.keywords(sample)).ainvoke(query)
+        asked = sampled(model, chosen.keywords(sample))
+        reply = await willing.ask(lambda asks: (telling(asked) if asks else asked).ainvoke(query))
         told = getattr(reply, "response_metadata", {})
         answered = (told.get("model_name"), told.get("model"))
-        return Answer(_text(reply), _usage(reply), told_names(*names, model_name(model), *answered))
+        known = logprobs_of(reply) if isinstance(reply, AIMessage) else None
+        return Answer(
+            _text(reply),
+            _usage(reply),
+            told_names(*names, model_name(model), *answered),
+            known,
+            made and made.model_copy(update={NAME: known is not None}),
+        )
 
     return ask
+
+
+def always_with_logprobs(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    """Ask the chat models inside bindings, retries and fallbacks for log-probabilities.
+
+    As a field where a model has it, as a bound keyword elsewhere.
+
+    Raises:
+        ConfigurationError: If something else than a chat model is inside.
+    """
+    changed = map_models(model, _asked)
+    return changed.bind(logprobs=True) if NAME in bound_keywords(model) else changed
+
+
+def _asked(model: Any) -> Runnable[Any, Any]:
+    if not isinstance(model, BaseChatModel):
+        raise ConfigurationError(
+            f"Log-probabilities are asked of chat models; here is a {type(model).__name__}. Leave "
+            "the option out: by default they are asked for where that can be."
+        )
+    if NAME in type(model).model_fields:
+        return model.model_copy(update={NAME: True})
+    return model.bind(logprobs=True)
+
+
+def _made(model: Runnable[Any, Any], sampling: Sampling) -> AnswerSettings | None:
+    """Tell how answers will be made; `None` where no chat model inside says it."""
+    asked = sampled(model, sampling.keywords(0))
+    return answer_settings(asked, (), {}) if any(base_models(asked)) else None
 
 
 def sampled(model: Runnable[Any, Any], keywords: Mapping[str, Any]) -> Runnable[Any, Any]:
@@ -118,15 +165,8 @@ def sampled(model: Runnable[Any, Any], keywords: Mapping[str, Any]) -> Runnable[
         return model
     changed = map_models(model, lambda inner: _set(inner, keywords))
     # What a binding holds goes before a model's fields.
-    again = {name: keywords[name] for name in bound_keywords(model) & set(keywords)}
+    again = {name: keywords[name] for name in bound_keywords(model).keys() & keywords.keys()}
     return changed.bind(**again) if again else changed
-
-
-def bound_keywords(model: Any) -> set[str]:
-    """List the keywords that bindings around a model hold."""
-    if not isinstance(model, RunnableBindingBase):
-        return set()
-    return set(model.kwargs) | bound_keywords(model.bound)
 
 
 def _set(model: Any, keywords: Mapping[str, Any]) -> Runnable[Any, Any]:

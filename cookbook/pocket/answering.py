@@ -27,12 +27,27 @@ if TYPE_CHECKING:
 
     from transformers import LlamaForCausalLM
 
+    from cookbook.pocket.generation import Step
+
 USD_PER_PARAMETER_TOKEN = 1e-12
 """A nominal price, so that cost is compute: a million tokens of a million parameters cost $1."""
 
 T = TypeVar("T")
 _LOADING = threading.Lock()
 """Loading changes settings of the whole process for a moment: one model at a time."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of an answer's text, by its tokens."""
+
+    steps: tuple[Step, ...] = ()
+    """One a character; of a mark, which has no text, one too."""
+
+    @property
+    def text(self) -> str:
+        """The text."""
+        return "".join(text_of(step.chosen.id) for step in self.steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +59,8 @@ class AnswerEnd:
     """The ending mark included."""
     finish_reason: Literal["stop", "length"]
     cost_usd: float
+    steps: tuple[Step, ...] = ()
+    """The marks behind its text: the ending mark, where it was reached."""
 
     @property
     def total_tokens(self) -> int:
@@ -97,7 +114,7 @@ class PocketModel:
         max_tokens: int = LONGEST_ANSWER,
         seed: int | None = None,
         stop: Sequence[str] = (),
-    ) -> Generator[str | AnswerEnd]:
+    ) -> Generator[Piece | AnswerEnd]:
         """Answer a question; nothing is computed that is not asked for.
 
         Args:
@@ -113,39 +130,42 @@ class PocketModel:
         """
         marks = [mark for mark in stop if mark]
         prompt = encode_prompt(question)
-        held, produced, ended = "", 0, False
-        for token in self._tokens(prompt, temperature, min(max_tokens, LONGEST_ANSWER), seed):
+        held, produced, ended = _Held(), 0, False
+        for step in self._steps(prompt, temperature, min(max_tokens, LONGEST_ANSWER), seed):
             produced += 1
-            held += text_of(token)
-            settled, stopped = _settled(held, marks)
+            held.steps.append(step)
+            settled, stopped = _settled(held.text, marks)
             if settled:
-                yield settled
-                held = held[len(settled) :]
-            ended = stopped or token == VOCABULARY[EOS]
+                yield held.taken(len(settled))
+            ended = stopped or step.chosen.id == VOCABULARY[EOS]
             if ended:
-                held = "" if stopped else held
+                held = _Held() if stopped else held
                 break
-        if held:
-            yield held
-        yield self._end(len(prompt), produced, "stop" if ended else "length")
+        if held.text:
+            yield held.taken(len(held.text))
+        yield self._end(len(prompt), produced, "stop" if ended else "length", held.steps)
 
-    def _tokens(
+    def _steps(
         self, prompt: list[int], temperature: float, max_tokens: int, seed: int | None
-    ) -> Iterator[int]:
-        """Yield token ids; the lock is held for a token's computation, never across a yield."""
+    ) -> Iterator[Step]:
+        """Yield tokens; the lock is held for a token's computation, never across a yield."""
         with self._lock:
             stream = generate_tokens(
                 self._network, prompt, temperature=temperature, max_tokens=max_tokens, seed=seed
             )
         while True:
             with self._lock:
-                token = next(stream, None)
-            if token is None:
+                step = next(stream, None)
+            if step is None:
                 return
-            yield token
+            yield step
 
     def _end(
-        self, prompt_tokens: int, produced: int, finish: Literal["stop", "length"]
+        self,
+        prompt_tokens: int,
+        produced: int,
+        finish: Literal["stop", "length"],
+        steps: Sequence[Step],
     ) -> AnswerEnd:
         tokens = prompt_tokens + produced
         return AnswerEnd(
@@ -153,7 +173,27 @@ class PocketModel:
             answer_tokens=produced,
             finish_reason=finish,
             cost_usd=tokens * self.parameters * USD_PER_PARAMETER_TOKEN,
+            steps=tuple(steps),
         )
+
+
+class _Held:
+    """What is written and not yet told, as a stop mark may have begun in it."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+
+    @property
+    def text(self) -> str:
+        """Its text."""
+        return Piece(tuple(self.steps)).text
+
+    def taken(self, count: int) -> Piece:
+        """Take so many characters, at least one, from its start."""
+        ends = [at for at, step in enumerate(self.steps, start=1) if text_of(step.chosen.id)]
+        upto = ends[count - 1]
+        taken, self.steps = self.steps[:upto], self.steps[upto:]
+        return Piece(tuple(taken))
 
 
 @cache
@@ -171,6 +211,11 @@ def _settled(text: str, stop: Sequence[str]) -> tuple[str, bool]:
         start for start in range(len(text)) if any(mark.startswith(text[start:]) for mark in stop)
     ]
     return text[: min(begun, default=len(text))], False
+
+
+def steps_of(written: Sequence[Piece | AnswerEnd]) -> list[Step]:
+    """Return all steps of an answer, that of the ending mark last where it was reached."""
+    return [step for each in written for step in each.steps]
 
 
 def last_asked(messages: Sequence[T], by_user: Callable[[T], bool]) -> T:

@@ -23,12 +23,14 @@ from cookbook.pocket.generation import (
     text_of,
 )
 from shared_router.data.answers import Answer
-from shared_router.records import Usage
+from shared_router.records import AnswerSettings, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from cookbook.pocket.generation import Token
 
     Asked = tuple[str, int, asyncio.Future[Answer]]
 
@@ -48,6 +50,12 @@ class BatchedModel:
         self._model = load_model(MODELS / name)
         self._price = parameters_per_token(self._model) * USD_PER_PARAMETER_TOKEN
         self._temperature, self._seed = temperature, seed
+        self._settings = AnswerSettings(
+            model=f"pocket-{name}",
+            temperature=temperature,
+            max_tokens=LONGEST_ANSWER,
+            logprobs=True,
+        )
         self._waiting: list[Asked] = []
         self._worker: asyncio.Task[None] | None = None
 
@@ -82,12 +90,17 @@ class BatchedModel:
         digest = hashlib.sha256(f"{self._seed}/{sample}/{query}".encode()).digest()
         return np.random.default_rng(int.from_bytes(digest[:8], "big")).random(LONGEST_ANSWER)
 
-    def _answer(self, prompt: list[int], tokens: list[int]) -> Answer:
+    def _answer(self, prompt: list[int], tokens: list[Token]) -> Answer:
         count = len(prompt) + len(tokens)
         usage = Usage(
             input_tokens=len(prompt), output_tokens=len(tokens), cost_usd=count * self._price
         )
-        return Answer("".join(map(text_of, tokens)), usage)
+        return Answer(
+            "".join(text_of(token.id) for token in tokens),
+            usage,
+            logprobs=tuple(token.logprob for token in tokens),
+            settings=self._settings,
+        )
 
 
 def _hand_out(batch: list[Asked], answers: Sequence[Answer | Exception]) -> None:

@@ -14,14 +14,23 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from pydantic import Field
 
-from cookbook.pocket.answering import AnswerEnd, PocketModel, last_asked, pocket_model
+from cookbook.pocket.answering import (
+    AnswerEnd,
+    PocketModel,
+    last_asked,
+    pocket_model,
+    steps_of,
+)
 from cookbook.pocket.generation import LONGEST_ANSWER
+from cookbook.pocket.protocol import told_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from langchain_core.callbacks import CallbackManagerForLLMRun
     from langchain_core.language_models import LangSmithParams
+
+    from cookbook.pocket.answering import Piece
 
 
 class PocketChatModel(BaseChatModel):
@@ -34,6 +43,8 @@ class PocketChatModel(BaseChatModel):
     max_tokens: int = Field(default=LONGEST_ANSWER, ge=1, le=LONGEST_ANSWER)
     seed: int | None = None
     """Makes each sampled answer repeatable; a call's own `seed` goes before it."""
+    logprobs: bool | None = None
+    """Whether `response_metadata` tells the log-probability of each token, as OpenAI's does."""
 
     @classmethod
     def small(cls, **settings: Any) -> PocketChatModel:
@@ -100,6 +111,7 @@ class PocketChatModel(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         asked = last_asked(messages, lambda message: isinstance(message, HumanMessage))
+        written: list[Piece | AnswerEnd] = []
         for piece in self._pocket.answer(
             asked.text,
             temperature=kwargs.get("temperature", self.temperature),
@@ -107,12 +119,15 @@ class PocketChatModel(BaseChatModel):
             seed=kwargs.get("seed", self.seed),
             stop=stop or (),
         ):
+            written.append(piece)
             if isinstance(piece, AnswerEnd):
-                yield ChatGenerationChunk(message=self._last_chunk(piece))
+                told = kwargs.get("logprobs", self.logprobs)
+                last = self._last_chunk(piece, _logprobs(written) if told else {})
+                yield ChatGenerationChunk(message=last)
             else:
-                yield _told(piece, run_manager)
+                yield _told(piece.text, run_manager)
 
-    def _last_chunk(self, end: AnswerEnd) -> AIMessageChunk:
+    def _last_chunk(self, end: AnswerEnd, more: Mapping[str, Any]) -> AIMessageChunk:
         return AIMessageChunk(
             content="",
             chunk_position="last",
@@ -125,8 +140,13 @@ class PocketChatModel(BaseChatModel):
                 "model_name": self._pocket.public_name,
                 "finish_reason": end.finish_reason,
                 "cost_usd": end.cost_usd,
+                **more,
             },
         )
+
+
+def _logprobs(written: Sequence[Piece | AnswerEnd]) -> dict[str, Any]:
+    return {"logprobs": {"content": told_steps(steps_of(written)), "refusal": None}}
 
 
 def _told(text: str, run_manager: CallbackManagerForLLMRun | None) -> ChatGenerationChunk:

@@ -16,7 +16,7 @@ import os
 import sys
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ from cookbook.pocket.batches import BatchedModel
 from cookbook.pocket.chat import PocketChatModel
 from cookbook.pocket.questions import Question, questions
 from langchain_hybrid import HybridChatModel
+from langchain_hybrid.logprobs import logprobs_of
 from shared_router import Router, RoutingDataset
 from shared_router.collecting.collect import SourceQuery, collect
 from shared_router.data.schema import Outcome, RoutingRecord
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shared_router import RoutingDecision, RoutingReport
+    from shared_router.records import CallRecord
 
 FOLDER = Path(".demo/pocket")
 PAIR = ("small", "large")
@@ -69,6 +71,9 @@ class Answered:
     """The nominal price of each call, which is compute, shape (n,)."""
     seconds: float
     """Wall-clock time, routing included."""
+    replies: tuple[AIMessage, ...] = ()
+    kept: tuple[bool, ...] = ()
+    """Whether the small model's answer was given."""
     decisions: tuple[RoutingDecision | None, ...] = ()
 
     @property
@@ -84,7 +89,12 @@ class Answered:
     @property
     def cost_advantage(self) -> float:
         """Share of calls kept from the large model."""
-        return float(np.mean([d is not None and d.index == 0 for d in self.decisions]))
+        return float(np.mean(self.kept))
+
+    @property
+    def usd_per_token(self) -> float:
+        """The nominal price of a token, of a model alone."""
+        return self.usd / sum(map(_tokens, self.replies))
 
 
 def outcomes(asked: list[Question], out: Path) -> RoutingDataset:
@@ -107,7 +117,41 @@ def answer(model: Runnable[str, AIMessage], asked: list[Question], routed: bool)
         right=np.array([r.text == q.answer for r, q in zip(replies, asked, strict=True)]),
         each_usd=np.array([reply.response_metadata["cost_usd"] for reply in replies]),
         seconds=seconds,
+        replies=tuple(replies),
         decisions=tuple(map(_decision, replies)) if routed else (None,) * len(asked),
+    )
+
+
+def with_all_calls(
+    run: Answered, records: list[CallRecord], small: Answered, large: Answered
+) -> Answered:
+    """Count every call of a routed run, those too whose answers were passed on."""
+    prices = small.usd_per_token, large.usd_per_token
+    records = records[-len(run.replies) :]
+    each = [
+        sum(
+            (tried.usage.input_tokens + tried.usage.output_tokens) * prices[tried.index]
+            for tried in record.attempts
+            if tried.usage is not None
+        )
+        for record in records
+    ]
+    kept = tuple(record.index == 0 for record in records)
+    return replace(run, each_usd=np.array(each), kept=kept)
+
+
+def _tokens(reply: AIMessage) -> int:
+    return reply.usage_metadata["total_tokens"] if reply.usage_metadata else 0
+
+
+def _outcome(run: Answered, at: int) -> Outcome:
+    """Make an outcome of what a model answered, with the answer: it may be looked at."""
+    logprobs = logprobs_of(run.replies[at])
+    return Outcome(
+        quality=(float(run.right[at]),),
+        response=(run.replies[at].text,),
+        logprobs=None if logprobs is None else (logprobs,),
+        cost_usd=float(run.each_usd[at]),
     )
 
 
@@ -116,10 +160,7 @@ def measured(asked: list[Question], small: Answered, large: Answered) -> Routing
     records = []
     for at, question in enumerate(asked):
         runs = zip(PAIR, (small, large), strict=True)
-        outcomes = {
-            name: Outcome(quality=(float(run.right[at]),), cost_usd=float(run.each_usd[at]))
-            for name, run in runs
-        }
+        outcomes = {name: _outcome(run, at) for name, run in runs}
         records.append(
             RoutingRecord(id=f"new {at}", query=question.text, split="new", outcomes=outcomes)
         )
@@ -199,14 +240,21 @@ def run(known: int, fresh: int, folder: Path, say: Callable[[object], None]) -> 
     router.save_pretrained(folder / "router")
     say(f"3. Asking {fresh} new questions: all to small, all to large, and at three settings ...")
 
-    small, large = PocketChatModel.small(), PocketChatModel.large()
+    small, large = (PocketChatModel(model_name=name, logprobs=True) for name in PAIR)
     compared = Comparison(asked, answer(small, asked, False), answer(large, asked, False))
     hybrids = {}
     for name, setting in SETTINGS.items():
+        records: list[CallRecord] = []
         hybrid = HybridChatModel(
-            small=small, large=large, router=router, same_models=True, **setting
+            small=small,
+            large=large,
+            router=router,
+            same_models=True,
+            on_call=[records.append],
+            **setting,
         )
-        hybrids[name] = answer(hybrid, asked, True)
+        routed = answer(hybrid, asked, True)
+        hybrids[name] = with_all_calls(routed, records, compared.small, compared.large)
     say(table(compared, hybrids))
     first = next(iter(hybrids))
     say(f"Some of these questions, at {first}:")
@@ -215,8 +263,15 @@ def run(known: int, fresh: int, folder: Path, say: Callable[[object], None]) -> 
     new = measured(asked, compared.small, compared.large)
     report = router.evaluate(new, max_quality_drop=LIMIT)
     say(_closing(folder, picture_of(report, folder / "report.png")))
-    if report.verdict is not None:
-        say(f"\nVerdict. {report.verdict.sentence}")
+    say(f"\nVerdict. {sentence_of(report)}")
+
+
+def sentence_of(report: RoutingReport) -> str:
+    """Return the verdict on the line that served."""
+    looks = report.second_look or {}
+    if looks.get("pays") and "sentence" in looks:
+        return str(looks["sentence"])
+    return report.verdict.sentence if report.verdict else ""
 
 
 def picture_of(report: RoutingReport, path: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -23,6 +23,24 @@ LONGEST_ANSWER = 16
 _LEAST_TEMPERATURE = 1e-6
 """Below it is greedy: float32 overflows when logits are divided by less."""
 _TEXT = dict(enumerate([""] * (len(VOCABULARY) - len(CHARACTERS)) + list(CHARACTERS)))
+_NAMES = {token: name for name, token in VOCABULARY.items()}
+
+
+class Token(NamedTuple):
+    """A token, and what the model thought of it."""
+
+    id: int
+    logprob: float
+    """Natural logarithm of its probability in the model's own distribution, whatever the
+    temperature."""
+
+
+class Step(NamedTuple):
+    """One step of an answer."""
+
+    chosen: Token
+    likeliest: Token
+    """The token of the highest probability; sampling may choose another one."""
 
 
 def load_model(folder: str | Path) -> LlamaForCausalLM:
@@ -51,14 +69,14 @@ def generate_tokens(
     temperature: float = 0.0,
     max_tokens: int = LONGEST_ANSWER,
     seed: int | None = None,
-) -> Iterator[int]:
-    """Yield an answer's token ids one by one, the ending mark last if it is reached.
+) -> Iterator[Step]:
+    """Yield an answer's tokens one by one, the ending mark last if it is reached.
 
     Args:
         model: A pocket model.
         prompt: The ids of `encode_prompt`.
         temperature: 0 is greedy; 1 samples from the model's own distribution.
-        max_tokens: The most ids to yield.
+        max_tokens: The most tokens to yield.
         seed: Makes a sampled answer repeatable.
     """
     randomness = torch.Generator()
@@ -68,7 +86,8 @@ def generate_tokens(
         # By position: transformers 5.24 renamed the keyword of the cache.
         logits = model(ids, None, None, cache, use_cache=True, logits_to_keep=1).logits[0, -1]
         token = _choose(logits, temperature, randomness)
-        yield token
+        known = torch.log_softmax(logits.double(), dim=-1)
+        yield Step(*(Token(each, float(known[each])) for each in (token, int(logits.argmax()))))
         if token == VOCABULARY[EOS]:
             return
         ids = torch.tensor([[token]])
@@ -86,6 +105,11 @@ def text_of(token: int) -> str:
     return _TEXT[token]
 
 
+def mark_of(token: int) -> str:
+    """Return what a token is called in the vocabulary: of a mark, its name."""
+    return _NAMES[token]
+
+
 def answer_all(model: LlamaForCausalLM, texts: Sequence[str], *, batch: int = 128) -> list[str]:
     """Answer many questions greedily, those of a like length together."""
     order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
@@ -95,7 +119,7 @@ def answer_all(model: LlamaForCausalLM, texts: Sequence[str], *, batch: int = 12
         prompts = [encode_prompt(texts[place]) for place in places]
         unused = np.zeros((len(prompts), LONGEST_ANSWER))
         for place, tokens in zip(places, generate_batch(model, prompts, unused), strict=True):
-            answers[place] = "".join(map(text_of, tokens))
+            answers[place] = "".join(text_of(token.id) for token in tokens)
     return answers
 
 
@@ -105,7 +129,7 @@ def generate_batch(
     prompts: list[list[int]],
     chances: NDArray[np.float64],
     temperature: float = 0.0,
-) -> list[list[int]]:
+) -> list[list[Token]]:
     """Generate answers for prompts of any lengths, padded on the left.
 
     Args:
@@ -115,25 +139,27 @@ def generate_batch(
         temperature: 0 is greedy.
 
     Returns:
-        Token ids of each answer, the ending mark last where it is reached.
+        The tokens of each answer, the ending mark last where it is reached.
     """
     width, pad, end = max(map(len, prompts)), VOCABULARY[PAD], VOCABULARY[EOS]
     ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts])
     mask = (ids != pad).long()
     places = (mask.cumsum(1) - 1).clamp(min=0)
     cache, done = DynamicCache(config=model.config), torch.zeros(len(prompts), dtype=torch.bool)
-    columns = []
+    columns, logprobs = [], []
     for chance in torch.from_numpy(chances).T:
         logits = model(ids, mask, places, cache, use_cache=True, logits_to_keep=1).logits[:, -1]
         token = torch.where(done, pad, _choose_each(logits, chance, temperature))
         columns.append(token)
+        logprobs.append(torch.log_softmax(logits.double(), -1).gather(1, token[:, None])[:, 0])
         done |= token == end
         if bool(done.all()):
             break
         ids, places = token[:, None], places[:, -1:] + 1
         mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
-    rows = torch.stack(columns, dim=1).tolist()
-    return [_until_end(row, end) for row in rows]
+    ids_of, logprobs_of = (torch.stack(each, dim=1).tolist() for each in (columns, logprobs))
+    rows = zip(ids_of, logprobs_of, strict=True)
+    return [_until_end(list(map(Token, *row)), end) for row in rows]
 
 
 def _choose_each(logits: torch.Tensor, chance: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -144,5 +170,6 @@ def _choose_each(logits: torch.Tensor, chance: torch.Tensor, temperature: float)
     return found.clamp(max=logits.shape[-1] - 1)[:, 0]
 
 
-def _until_end(row: list[int], end: int) -> list[int]:
-    return row[: row.index(end) + 1] if end in row else row
+def _until_end(row: list[Token], end: int) -> list[Token]:
+    found = (place for place, token in enumerate(row, start=1) if token.id == end)
+    return row[: next(found, len(row))]

@@ -23,6 +23,7 @@ from llama_index.core.base.llms.types import (
     CompletionResponseAsyncGen,
     CompletionResponseGen,
     LLMMetadata,
+    LogProb,
     MessageRole,
 )
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
@@ -31,12 +32,15 @@ from pydantic import Field
 
 from cookbook.pocket.answering import (
     AnswerEnd,
+    Piece,
     PocketModel,
     in_threads,
     last_asked,
     pocket_model,
+    steps_of,
 )
 from cookbook.pocket.generation import LONGEST_ANSWER, LONGEST_PROMPT
+from cookbook.pocket.protocol import told_steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +60,8 @@ class PocketLLM(LLM):
     max_tokens: int = Field(default=LONGEST_ANSWER, ge=1, le=LONGEST_ANSWER)
     seed: int | None = None
     """Makes each sampled answer repeatable; a call's own `seed` goes before it."""
+    logprobs: bool | None = None
+    """Whether answers tell the log-probability of each token, a stream's in its last item."""
     context_window: int = Field(default=LONGEST_PROMPT + LONGEST_ANSWER, ge=1)
     """What pipelines fit their prompts into; of a longer prompt the model reads the end."""
 
@@ -164,7 +170,7 @@ class PocketLLM(LLM):
     def _stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         asked = last_asked(messages, lambda message: message.role == MessageRole.USER)
         stop = kwargs.get("stop") or ()
-        text = ""
+        text, written = "", list[Piece | AnswerEnd]()
         for piece in self._pocket.answer(
             asked.content or "",
             temperature=kwargs.get("temperature", self.temperature),
@@ -172,11 +178,14 @@ class PocketLLM(LLM):
             seed=kwargs.get("seed", self.seed),
             stop=[stop] if isinstance(stop, str) else stop,
         ):
+            written.append(piece)
             if isinstance(piece, AnswerEnd):
-                yield _said(text, "", **self._account(piece))
+                told = kwargs.get("logprobs", self.logprobs)
+                known = _logprobs(written) if told else None
+                yield _said(text, "", logprobs=known, **self._account(piece))
             else:
-                text += piece
-                yield _said(text, piece)
+                text += piece.text
+                yield _said(text, piece.text)
 
     def _account(self, end: AnswerEnd) -> dict[str, dict[str, Any]]:
         """Tell usage where LlamaIndex and its tracers look for it."""
@@ -192,6 +201,12 @@ class PocketLLM(LLM):
             "cost_usd": end.cost_usd,
         }
         return {"raw": raw, "additional_kwargs": {**usage, "cost_usd": end.cost_usd}}
+
+
+def _logprobs(written: Sequence[Piece | AnswerEnd]) -> list[list[LogProb]]:
+    """Return one list a token, of that token alone."""
+    told = told_steps(steps_of(written))
+    return [[LogProb(**{name: each[name] for name in LogProb.model_fields})] for each in told]
 
 
 def _said(text: str, delta: str, **account: Any) -> ChatResponse:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cookbook.pocket.answering import last_asked
-from cookbook.pocket.generation import LONGEST_ANSWER
+from cookbook.pocket.answering import last_asked, steps_of
+from cookbook.pocket.generation import LONGEST_ANSWER, mark_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cookbook.pocket.answering import AnswerEnd
+    from cookbook.pocket.answering import AnswerEnd, Piece
+    from cookbook.pocket.generation import Step, Token
 
 HARMLESS: dict[str, tuple[Any, ...]] = {
     "audio": (),
@@ -87,6 +88,11 @@ class AnswerRequest(BaseModel):
         return self.max_tokens or LONGEST_ANSWER
 
     @property
+    def most_likeliest(self) -> int | None:
+        """How many of the likeliest tokens stand beside each log-probability, if any is told."""
+        return None
+
+    @property
     def with_usage(self) -> bool:
         """Whether a stream ends with the token counts."""
         return self.stream_options is not None and self.stream_options.include_usage
@@ -136,6 +142,8 @@ class ChatRequest(AnswerRequest):
 
     messages: list[Message] = Field(min_length=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=1)
 
     @property
     def question(self) -> str:
@@ -146,6 +154,23 @@ class ChatRequest(AnswerRequest):
     def most_tokens(self) -> int:
         """The most tokens to write, by the new name or the old one."""
         return self.max_completion_tokens or super().most_tokens
+
+    @property
+    def most_likeliest(self) -> int | None:
+        """How many of the likeliest tokens stand beside each log-probability."""
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+    def refuse_unsupported(self) -> None:
+        """Refuse what would be silently ignored.
+
+        Raises:
+            RequestError: If a parameter asks for what the models cannot do, or needs another one.
+        """
+        super().refuse_unsupported()
+        if self.top_logprobs and not self.logprobs:
+            raise RequestError(
+                400, "top_logprobs needs logprobs: true beside it.", param="top_logprobs"
+            )
 
 
 class CompletionRequest(AnswerRequest):
@@ -182,23 +207,34 @@ class Reply:
     model: str
     chat: bool
     """Whether a chat completion was asked for, or a completion."""
+    most_likeliest: int | None = None
+    """How many of the likeliest tokens are told beside each log-probability; `None` where none
+    were asked for."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     created_s: int = field(default_factory=lambda: int(time.time()))
 
-    def whole(self, text: str, end: AnswerEnd) -> dict[str, Any]:
+    def whole(self, pieces: Sequence[Piece], end: AnswerEnd) -> dict[str, Any]:
         """Return the answer at once."""
+        text = "".join(piece.text for piece in pieces)
+        steps = steps_of([*pieces, end])
         said = {"message": {"role": "assistant", "content": text, "refusal": None}}
-        choice = self._choice(said if self.chat else {"text": text}, end.finish_reason)
+        choice = self._choice(said if self.chat else {"text": text}, end.finish_reason, steps)
         return self._body("", [choice], usage=usage(end))
 
-    def piece(self, text: str, *, first: bool = False) -> dict[str, Any]:
+    def first(self) -> dict[str, Any]:
+        """Return the chunk that begins an answer."""
+        delta = {"role": "assistant", "content": ""}
+        return self._body(".chunk", [self._choice(self._delta(delta, ""), None)])
+
+    def piece(self, piece: Piece) -> dict[str, Any]:
         """Return a chunk with text."""
-        delta = {"role": "assistant", "content": text} if first else {"content": text}
-        return self._body(".chunk", [self._choice(self._delta(delta, text), None)])
+        delta = self._delta({"content": piece.text}, piece.text)
+        return self._body(".chunk", [self._choice(delta, None, piece.steps)])
 
     def last(self, end: AnswerEnd) -> dict[str, Any]:
         """Return the chunk that says why the answer ends."""
-        return self._body(".chunk", [self._choice(self._delta({}, ""), end.finish_reason)])
+        choice = self._choice(self._delta({}, ""), end.finish_reason, end.steps or None)
+        return self._body(".chunk", [choice])
 
     def counts(self, end: AnswerEnd) -> dict[str, Any]:
         """Return the chunk that a client gets who asked for usage."""
@@ -207,8 +243,19 @@ class Reply:
     def _delta(self, delta: Mapping[str, Any], text: str) -> dict[str, Any]:
         return {"delta": delta} if self.chat else {"text": text}
 
-    def _choice(self, said: Mapping[str, Any], finish: str | None) -> dict[str, Any]:
-        return {"index": 0, **said, "logprobs": None, "finish_reason": finish}
+    def _choice(
+        self, said: Mapping[str, Any], finish: str | None, steps: Sequence[Step] | None = None
+    ) -> dict[str, Any]:
+        return {"index": 0, **said, "logprobs": self._logprobs(steps), "finish_reason": finish}
+
+    def _logprobs(self, steps: Sequence[Step] | None) -> dict[str, Any] | None:
+        """Return what is known of each token, the ending mark among them where it was reached.
+
+        `usage` counts it too, and how likely an answer was to end tells of it as much as a letter.
+        """
+        if self.most_likeliest is None or steps is None:
+            return None
+        return {"content": told_steps(steps, self.most_likeliest), "refusal": None}
 
     def _body(
         self, suffix: str, choices: Sequence[Mapping[str, Any]], **more: Any
@@ -224,6 +271,25 @@ class Reply:
             "choices": choices,
             **more,
         }
+
+
+def told_steps(steps: Sequence[Step], most_likeliest: int = 0) -> list[dict[str, Any]]:
+    """Return the log-probabilities of tokens, in OpenAI's form.
+
+    Args:
+        steps: The steps of an answer.
+        most_likeliest: How many of the likeliest tokens stand beside each, at most 1.
+    """
+    return [
+        {**_told(chosen), "top_logprobs": [_told(likeliest)][:most_likeliest]}
+        for chosen, likeliest in steps
+    ]
+
+
+def _told(token: Token) -> dict[str, Any]:
+    text = text_of(token.id)
+    told = text or mark_of(token.id)
+    return {"token": told, "logprob": token.logprob, "bytes": list(text.encode())}
 
 
 def usage(end: AnswerEnd) -> dict[str, int]:

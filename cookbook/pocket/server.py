@@ -23,7 +23,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
-from cookbook.pocket.answering import AnswerEnd, PocketModel, in_threads, pocket_model
+from cookbook.pocket.answering import AnswerEnd, Piece, PocketModel, in_threads, pocket_model
 from cookbook.pocket.protocol import (
     AnswerRequest,
     ChatRequest,
@@ -87,7 +87,7 @@ async def _answer(
     model: PocketModel, asked: AnswerRequest, request: Request, *, chat: bool
 ) -> Response:
     asked.refuse_unsupported()
-    reply = Reply(model=model.public_name, chat=chat)
+    reply = Reply(model=model.public_name, chat=chat, most_likeliest=asked.most_likeliest)
     pieces = in_threads(model.answer(asked.question, **asked.settings()))
     if asked.stream:
         events = _events(pieces, reply, with_usage=asked.with_usage)
@@ -96,25 +96,25 @@ async def _answer(
 
 
 async def _whole(
-    pieces: AsyncGenerator[str | AnswerEnd], reply: Reply, request: Request
+    pieces: AsyncGenerator[Piece | AnswerEnd], reply: Reply, request: Request
 ) -> Response:
-    text = ""
+    written: list[Piece] = []
     async with aclosing(pieces):
         async for piece in pieces:
             if isinstance(piece, AnswerEnd):
-                return JSONResponse(reply.whole(text, piece))
-            text += piece
+                return JSONResponse(reply.whole(written, piece))
+            written.append(piece)
             if await request.is_disconnected():
                 break
     return Response(status_code=CLIENT_GONE)
 
 
 async def _events(
-    pieces: AsyncGenerator[str | AnswerEnd], reply: Reply, *, with_usage: bool
+    pieces: AsyncGenerator[Piece | AnswerEnd], reply: Reply, *, with_usage: bool
 ) -> AsyncGenerator[str]:
     """Tell an answer as server-sent events; a client that leaves ends this generator."""
     async with aclosing(pieces):
-        yield _event(reply.piece("", first=True))
+        yield _event(reply.first())
         async for piece in pieces:
             if not isinstance(piece, AnswerEnd):
                 yield _event(reply.piece(piece))

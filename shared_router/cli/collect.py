@@ -89,6 +89,17 @@ Seed = Annotated[
         show_default=False,
     ),
 ]
+Logprobs = Annotated[
+    bool | None,
+    typer.Option(
+        "--logprobs/--no-logprobs",
+        help="Ask for the log-probabilities of the answers' tokens, which a second look at an "
+        "answer learns from. By default models are asked that take the parameter, and those that "
+        "refuse it again without.",
+        rich_help_panel=SAMPLING,
+        show_default=False,
+    ),
+]
 Dollars = Annotated[
     float | None,
     typer.Option(help="Stop once so many dollars are spent.", rich_help_panel=LIMITS),
@@ -107,6 +118,7 @@ def collect(
     price: Prices = None,
     temperature: Temperature = None,
     seed: Seed = None,
+    logprobs: Logprobs = None,
     concurrency: Concurrency = 8,
     requests_per_minute: Rate = None,
     timeout: Timeout = 120.0,
@@ -124,11 +136,12 @@ def collect(
     from shared_router.collecting import collect as library
     from shared_router.collecting.sources import read_queries
     from shared_router.collecting.specs import ask_model
-    from shared_router.data.answers import Sampling
+    from shared_router.data.answers import AUTO, Sampling
     from shared_router.data.targets import check_not_read
     from shared_router.support.extras import Needs
 
-    sampling = Sampling(temperature=temperature, seed=seed)
+    asks = AUTO if logprobs is None else logprobs
+    sampling = Sampling(temperature=temperature, seed=seed, logprobs=asks)
     specs = named(model, "--model")
     prices = {name: two_numbers(told) for name, told in named(price or [], "--price").items()}
     check_prices(prices, [*specs, "judge"])
@@ -167,6 +180,8 @@ def collect(
                 progress=progress,
             )
         )
+    if logprobs:
+        warn_without_logprobs(report)
     splits = {split or each.split for each in asked}
     tell(report, list(specs), splits, judged=scoring is not None, as_json=as_json)
 
@@ -314,6 +329,16 @@ def warn_of(report: "CollectReport") -> None:
             f"warning: all samples of a query were the same, on every query, for "
             f"{', '.join(report.unvaried)}: one tells as much. A higher --temperature may vary "
             "them, where the provider heeds it."
+        )
+
+
+def warn_without_logprobs(report: "CollectReport") -> None:
+    """Say which models told no log-probabilities, though they were asked for."""
+    silent = [n for n, each in report.models.items() if each.answered and not each.with_logprobs]
+    if silent:
+        say(
+            f"warning: {', '.join(silent)} told no log-probabilities; an answer without them can "
+            "be looked at by its text alone."
         )
 
 

@@ -53,6 +53,7 @@ def show_looks(console: Console, found: Mapping[str, Any] | None) -> None:
     if "why_not" in found:
         console.print(f"Second looks are not measured: {found['why_not']}.")
         return
+    console.print(f"With second looks: {found['sentence']}")
     console.print(_table(found))
     gain = _with_interval(found, "cost_saved_gain")
     equal = _with_interval(found, "saved_at_equal_quality")

@@ -65,8 +65,9 @@ async def collect(
         give_up_after: Stop once so many calls of one model failed in a row.
         retry_failed: Try again what failed for good at an earlier start.
         specs: Model name to what it stands for: a start with other ones is another run.
-        sampling: How the callables sample. They do so by themselves; it is recorded, and a start
-            with another one is another run.
+        sampling: How the callables sample, and whether they ask for log-probabilities. They do so
+            by themselves; it is recorded, and a start with another one is another run. What their
+            answers tell of their tokens and of how they were made goes into the data file.
         split: The split that all queries fall into; each one's own where `None`. A later start
             may name another one.
         force: Whether a file under `out` that this run did not write may be replaced.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from shared_router.collecting.specs import ask_model
+from shared_router.data.answers import Sampling
 from shared_router.errors import ConfigurationError
 from shared_router.judging.metric import Clipped
 from shared_router.support.extras import need
@@ -114,4 +115,5 @@ class JudgeSpec:
                 "--clip is for metrics without bounds; a judge llm=SPEC scores between 0 and 1."
             )
         text = RUBRIC if self.rubric is None else self.rubric
-        return LLMJudge(ask_model(spec, self.price), text, model=spec)
+        ask = ask_model(spec, self.price, Sampling(logprobs=False))
+        return LLMJudge(ask, text, model=spec)

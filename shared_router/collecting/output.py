@@ -6,7 +6,7 @@ import hashlib
 import json
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shared_router.collecting.reasons import fields_of
 from shared_router.data.journal import journal_path
@@ -97,7 +97,18 @@ def _outcome(judged: Sequence[StoredCall], aliases: tuple[str, ...] | None) -> O
         response=tuple(call.response or "" for call in judged),
         cost_usd=sum(known) / len(known) if known else None,
         aliases=aliases,
+        **_made(judged),
     )
+
+
+def _made(judged: Sequence[StoredCall]) -> dict[str, Any]:
+    """Tell how the answers of an outcome were made, where they were made alike."""
+    known = tuple(call.logprobs or () for call in judged)
+    made: dict[str, Any] = {"logprobs": known} if any(known) else {}
+    first = judged[0].settings
+    if first and all(call.settings and call.settings.alike(first) for call in judged):
+        made["settings"] = first.model_copy(update={"logprobs": all(known)})
+    return made
 
 
 async def write_failures(

@@ -37,6 +37,8 @@ class ModelTally:
     """Calls that were answered."""
     failed: int = 0
     """Calls, and judgements of its answers, that failed for good."""
+    with_logprobs: int = 0
+    """Calls whose answer told the log-probabilities of its tokens."""
     quality: float | None = None
     """Mean quality over the queries, the mean of its samples each; `None` where nothing is
     judged."""

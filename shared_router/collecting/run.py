@@ -183,6 +183,7 @@ class CollectRun:
             )
         text, used = storable(answer.text), answer.usage
         self._journal.add_names(model, told_names(*answer.names))
+        self._journal.add_made(item.key, answer)
         await self._journal.add_answer(
             item.key, text, used.input_tokens, used.output_tokens, used.cost_usd, None
         )
@@ -294,7 +295,9 @@ class CollectRun:
     async def _tallies(self, judge: str | None) -> dict[str, ModelTally]:
         """Tell how each model did, those that never answered included."""
         found = {
-            model: ModelTally(answered=answered, failed=failed, quality=quality)
-            for model, answered, failed, quality in await self._journal.tallies(judge)
+            model: ModelTally(
+                answered=answered, failed=failed, with_logprobs=known, quality=quality
+            )
+            for model, answered, failed, known, quality in await self._journal.tallies(judge)
         }
         return {name: found.get(name, ModelTally()) for name in self._models}

@@ -8,19 +8,20 @@ import inspect
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from shared_router.data.answers import priced
+from shared_router.data.answers import Sampling, priced
 from shared_router.errors import ConfigurationError, MissingExtraError
 from shared_router.support.extras import listed, of_langchain
 from shared_router.support.names import without_password as bare
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from shared_router.data.answers import Answer, AskModel, Sampling
+    from shared_router.data.answers import Answer, AskModel
 
 GROUP = "hybrid_llm.models"
 """Entry points: functions from a SPEC to an `AskModel`, or to `None` where it is not theirs. They
-are called with `sampling=` too, where the user asks for a temperature or a seed."""
+are called with `sampling=` too, where the user asks for a temperature, a seed or log-probabilities,
+or wants none."""
 FORMS = (
     "'provider:model', 'module:attribute', or the URL of an OpenAI-compatible server with the "
     "model behind '#', such as http://127.0.0.1:8000/v1#llama3.2"
@@ -33,8 +34,8 @@ def resolve_spec(spec: str, sampling: Sampling | None = None) -> AskModel:
     Args:
         spec: `module:attribute` of an async function `(query, sample) -> Answer`; all else is
             read by the entry points of `hybrid_llm.models`, in the order of their names.
-        sampling: The temperature and the seed to ask with. An async function gets them as
-            keywords.
+        sampling: The temperature and the seed to ask with, which an async function gets as
+            keywords, and whether to ask for log-probabilities: it gives these by itself.
 
     Raises:
         ConfigurationError: If nobody can read it, or whoever can takes no `sampling`.
@@ -42,22 +43,23 @@ def resolve_spec(spec: str, sampling: Sampling | None = None) -> AskModel:
     """
     if not spec.partition(":")[2]:
         raise ConfigurationError(f"A model's SPEC is {FORMS}; got {bare(spec)!r}.")
-    asked = {"sampling": sampling} if sampling and sampling.keywords(0) else {}
+    chosen = sampling or Sampling()
     ask = _async_function(spec)
-    if ask is not None:
-        return _with_keywords(ask, spec, **asked)
-    return _by_adapter(spec, asked)
+    return _by_adapter(spec, chosen) if ask is None else _with_keywords(ask, spec, chosen)
 
 
-def _by_adapter(spec: str, asked: Mapping[str, Any]) -> AskModel:
+def _by_adapter(spec: str, sampling: Sampling) -> AskModel:
     missing: list[tuple[str, ImportError]] = []
     unable: list[str] = []
+    asked = {} if sampling == Sampling() else {"sampling": sampling}
     for resolve in _resolvers(missing):
-        if not _takes(resolve, asked):
+        takes = _takes(resolve, asked)
+        # One that knows no sampling asks for no log-probabilities either.
+        if not takes and (sampling.keywords(0) or sampling.logprobs is True):
             unable.append(resolve.__module__)
             continue
         try:
-            found = resolve(spec, **asked)
+            found = resolve(spec, **(asked if takes else {}))
         except MissingExtraError as error:
             missing.append((resolve.__module__, error))
             continue
@@ -65,8 +67,9 @@ def _by_adapter(spec: str, asked: Mapping[str, Any]) -> AskModel:
             return found
     if unable:
         raise ConfigurationError(
-            f"Nothing that takes a temperature or a seed can read the model {bare(spec)!r}: "
-            f"{', '.join(unable)} does not. Set them in the model itself, and leave the option out."
+            f"Nothing that takes a temperature, a seed or log-probabilities can read the model "
+            f"{bare(spec)!r}: {', '.join(unable)} does not. Set them in the model itself, and "
+            "leave the option out."
         )
     if missing:
         raise _missing(spec, missing)
@@ -116,11 +119,11 @@ def _async_function(spec: str) -> AskModel | None:
     return ask  # type: ignore[no-any-return]
 
 
-def _with_keywords(ask: Any, spec: str, sampling: Sampling | None = None) -> AskModel:
+def _with_keywords(ask: Any, spec: str, sampling: Sampling) -> AskModel:
     """Make an async function get temperature and seed as keywords."""
-    if sampling is None:
-        return ask  # type: ignore[no-any-return]
     wanted = sampling.keywords(0)
+    if not wanted:
+        return ask  # type: ignore[no-any-return]
     if not _takes(ask, wanted):
         raise ConfigurationError(
             f"{spec!r} is a function of your own without the keyword {' and '.join(wanted)}; take "

@@ -10,15 +10,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
+from shared_router.data.answers import AUTO, kept_logprobs
 from shared_router.data.journal import JournalFile
+from shared_router.records import AnswerSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
     from shared_router.collecting.sources import SourceQuery
-    from shared_router.data.answers import Sampling
+    from shared_router.data.answers import Answer, Sampling
     from shared_router.errors import DataError
 
 TABLES = """
@@ -31,9 +33,21 @@ CREATE TABLE IF NOT EXISTS judgements (
 CREATE TABLE IF NOT EXISTS forgotten (cost_usd REAL);
 CREATE TABLE IF NOT EXISTS written (sha256 TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS names (model TEXT, name TEXT, PRIMARY KEY (model, name));
+CREATE TABLE IF NOT EXISTS made (
+    query TEXT, model TEXT, sample INTEGER, logprobs TEXT, settings TEXT,
+    PRIMARY KEY (query, model, sample));
 """
+"""What came later has a table of its own: a journal of an older version gets it when it is opened,
+and an older version goes on with a newer one's journal."""
+JUDGED = (
+    "answers a LEFT JOIN judgements j ON j.query = a.query AND j.model = a.model "
+    "AND j.sample = a.sample AND j.judge = ? "
+    "LEFT JOIN made m ON m.query = a.query AND m.model = a.model AND m.sample = a.sample"
+)
+"""Each answer with one judge's judgement of it, and with how it was made."""
 ANSWER = "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 JUDGEMENT = "INSERT INTO judgements VALUES (?, ?, ?, ?, ?, ?, ?)"
+MADE = "INSERT INTO made VALUES (?, ?, ?, ?, ?)"
 NAME = "INSERT OR IGNORE INTO names VALUES (?, ?)"
 
 Key = tuple[str, str, int]
@@ -58,6 +72,10 @@ class StoredCall:
     """The judge's score; `None` where it failed or has not judged yet."""
     judge_error: str | None
     """Kind of the error that ended the judging."""
+    logprobs: tuple[float, ...] | None = field(repr=False)
+    """Natural log-probabilities of the response's tokens; `None` where it came without."""
+    settings: AnswerSettings | None
+    """How the response was made; `None` where that is unknown."""
 
 
 def fingerprint(
@@ -77,6 +95,8 @@ def fingerprint(
         # Hashed: a SPEC may hold a URL with a password.
         "specs": _sha256([specs.get(name) for name in models]),
         **{name: str(value) for name, value in sampling.keywords(0).items()},
+        # As it was before there was a choice, where none is made.
+        **({} if sampling.logprobs == AUTO else {"logprobs": str(sampling.logprobs)}),
     }
 
 
@@ -136,6 +156,17 @@ class Journal:
         """Record a finished call: response, input and output tokens, dollars, error kind."""
         self._add(ANSWER, (*key, *values))
         await self.flush()
+
+    def add_made(self, key: Key, answer: Answer) -> None:
+        """Record how an answer was made and how likely its tokens were, with the next row."""
+        known = kept_logprobs(answer.logprobs)
+        settings = answer.settings
+        if known is None and settings is None:
+            return
+        told = settings.model_copy(update={"logprobs": known is not None}) if settings else None
+        logprobs = json.dumps(known) if known else None
+        made = told.model_dump_json(exclude_none=True) if told else None
+        self._add(MADE, (*key, logprobs, made))
 
     def add_names(self, model: str, names: Sequence[str]) -> None:
         """Record what else a model is called, with the next row that is written."""
@@ -245,11 +276,10 @@ class Journal:
     async def tallies(self, judge: str | None) -> list[tuple[Any, ...]]:
         """Count each model's answers and failures, and average its qualities query by query."""
         return await self.select(
-            "SELECT model, SUM(answered), SUM(failed), AVG(quality) FROM ("
+            "SELECT model, SUM(answered), SUM(failed), SUM(known), AVG(quality) FROM ("  # noqa: S608
             "SELECT a.model AS model, COUNT(a.response) AS answered, "
-            "COUNT(a.error) + COUNT(j.error) AS failed, AVG(j.quality) AS quality "
-            "FROM answers a LEFT JOIN judgements j ON j.query = a.query AND j.model = a.model "
-            "AND j.sample = a.sample AND j.judge = ? GROUP BY a.query, a.model) GROUP BY model",
+            "COUNT(a.error) + COUNT(j.error) AS failed, COUNT(m.logprobs) AS known, "
+            f"AVG(j.quality) AS quality FROM {JUDGED} GROUP BY a.query, a.model) GROUP BY model",
             judge or "",
         )
 
@@ -278,14 +308,19 @@ class Journal:
     async def calls_of(self, query: str, judge: str) -> list[StoredCall]:
         """Read all calls of one query, samples in order."""
         rows = await self.select(
-            "SELECT a.model, a.sample, a.response, a.cost_usd, a.error, j.quality, j.error "
-            "FROM answers a LEFT JOIN judgements j ON j.query = a.query AND j.model = a.model "
-            "AND j.sample = a.sample AND j.judge = ? WHERE a.query = ? ORDER BY a.sample",
+            "SELECT a.model, a.sample, a.response, a.cost_usd, a.error, j.quality, j.error, "  # noqa: S608
+            f"m.logprobs, m.settings FROM {JUDGED} WHERE a.query = ? ORDER BY a.sample",
             judge,
             query,
         )
-        return [StoredCall(**dict(zip(_columns(), row, strict=True))) for row in rows]
+        return [_stored(*row) for row in rows]
 
 
-def _columns() -> Iterator[str]:
-    yield from StoredCall.__dataclass_fields__
+def _stored(*row: Any) -> StoredCall:
+    *columns, logprobs, settings = row
+    told = [
+        tuple(json.loads(logprobs)) if logprobs else None,
+        AnswerSettings.model_validate_json(settings) if settings else None,
+    ]
+    names = StoredCall.__dataclass_fields__
+    return StoredCall(**dict(zip(names, [*columns, *told], strict=True)))

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from shared_router.data.schema import ABOVE_0
 from shared_router.errors import ConfigurationError
 from shared_router.records import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Sequence
+
+    from shared_router.records import AnswerSettings
+
+AUTO: Literal["auto"] = "auto"
+LOGPROB_DIGITS = 4
+"""Behind the point of a recorded log-probability: a ten-thousandth of a probability's ratio."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,10 @@ class Answer:
     """What the call consumed; `cost_usd=None` where the price is unknown."""
     names: tuple[str, ...] = ()
     """What the model is called: by who asks for it, and by the provider that answered."""
+    logprobs: tuple[float, ...] | None = field(default=None, repr=False)
+    """Natural log-probabilities of its tokens, in order; `None` where nobody tells them."""
+    settings: AnswerSettings | None = None
+    """How it was made; `None` where that is unknown."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +58,14 @@ class Sampling:
     """0 is greedy: every sample of a query is then the same."""
     seed: int | None = None
     """Sample `i` is asked with the seed `seed + i`."""
+    logprobs: bool | Literal["auto"] = AUTO
+    """Whether the models are asked for the log-probabilities of their tokens. `auto` asks those
+    that take the parameter, and one that refuses it again without, for free; with `True` a refusal
+    is a failure like any other."""
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.logprobs, bool) or self.logprobs == AUTO):
+            raise ConfigurationError(f"logprobs is True, False or {AUTO!r}; got {self.logprobs!r}.")
         if self.temperature is not None and not 0 <= self.temperature < math.inf:
             raise ConfigurationError(
                 f"temperature is a finite number of at least 0, or none; got {self.temperature}."
@@ -64,6 +81,20 @@ class Sampling:
         if self.seed is not None:
             found["seed"] = self.seed + sample
         return found
+
+
+def kept_logprobs(told: Sequence[Any] | None) -> tuple[float, ...] | None:
+    """Return log-probabilities as they are recorded, rounded; `None` where one cannot be one.
+
+    The answer beside them is paid for, and is not lost because of what a host tells of it.
+    """
+    try:
+        found = [] if told is None else [float(each) for each in told]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    if not found or not all(-math.inf < each <= ABOVE_0 for each in found):
+        return None
+    return tuple(min(round(each, LOGPROB_DIGITS), 0.0) + 0.0 for each in found)
 
 
 class AskModel(Protocol):

@@ -25,10 +25,11 @@ from shared_router.support.patience import Patience
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 
-    from shared_router.deciding.attempts import Attempt, Terms, Tried
+    from shared_router.deciding.attempts import Attempt, Tried
     from shared_router.deciding.escalation import Answer
     from shared_router.deciding.guards import RoutingRequest
     from shared_router.deciding.looks import Looking
+    from shared_router.deciding.terms import Terms
     from shared_router.records import RoutingDecision, Why
 
 logger = logging.getLogger("hybrid_llm")

@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from shared_router.deciding.attempts import always
+from shared_router.deciding.terms import always
 from shared_router.engine.breaker import Breaker, Breakers
 from shared_router.engine.engine import RoutingEngine
 from shared_router.engine.terms import CallSettings

@@ -6,9 +6,9 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from shared_router.deciding.attempts import Terms
 from shared_router.deciding.escalation import checks_from
 from shared_router.deciding.guards import position_of
+from shared_router.deciding.terms import Terms
 from shared_router.errors import ConfigurationError
 from shared_router.options import (
     AUTO,

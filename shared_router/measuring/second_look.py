@@ -94,7 +94,9 @@ class _Along:
     quality: NDArray[np.float64]
     cost: NDArray[np.float64]
 
-    def means(self, weights: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+    def means(
+        self, weights: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         total = weights.sum()
         return self.quality @ weights / total, self.cost @ weights / total
 

@@ -162,9 +162,12 @@ def _complete(router: RouterState, data: RoutingDataset, asked: _AskedFor) -> Ro
 
 
 def _look(router: RouterState, data: RoutingDataset) -> int:
-    """Count the looks at labels: one more where queries were looked at before."""
-    again = router.promises is not None and not router.calibrated_ids.isdisjoint(data.ids)
-    return router.promises.look + 1 if router.promises and again else 1
+    """Count the looks at labels, by either line: one more where queries were looked at before."""
+    line = router.second_look.line if router.second_look else None
+    lines = router.promises, line.promises if line else None
+    known = [each.look for each in lines if each is not None]
+    again = bool(known) and not router.calibrated_ids.isdisjoint(data.ids)
+    return max(known) + 1 if again else 1
 
 
 def _facts(found: _Calibrated) -> dict[str, Any]:

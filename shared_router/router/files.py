@@ -14,13 +14,13 @@ from shared_router.deciding.pooling import OutOfFold
 from shared_router.deciding.rule import rule_of
 from shared_router.errors import ArtifactError, ConfigurationError
 from shared_router.retrieval import RETRIEVAL_NAMES
-from shared_router.router.look_files import LINE as LOOKS
 from shared_router.router.promise_files import read_probes, read_promises
 from shared_router.router.read import (
     ANSWER_GRAPH,
     BUNDLED,
     CALIBRATION,
     GRAPH,
+    LOOKS,
     OUT_OF_FOLD,
     PAIRS,
     SETTINGS,
@@ -210,24 +210,30 @@ def _second_look(
     own = GraphAnswerScorer(session, scorer.tokens, scorer, stored.needs_logprobs)
     line, probes = _looks_line(settings, session, files, folder)
     with said_of(folder / PAIRS):
-        kept = arrays_from_file(files[PAIRS]) if PAIRS in files else None
-        pairs = kept and Pairs(*_named(kept, ("scores", "answers", "outcomes")))
-        if pairs and pairs.outcomes.shape[1] != len(settings.candidates):
-            raise ConfigurationError(
-                f"Its outcomes have a column per candidate, {len(settings.candidates)}; got "
-                f"{pairs.outcomes.shape[1]}."
-            )
+        pairs = _pairs(files, len(settings.candidates))
     return SecondLook(
         scorer=own,
         width=stored.width,
         after=stored.after,
         pays=stored.pays,
         settings=stored.settings,
-        pairs=pairs or None,
+        pairs=pairs,
         probes=probes,
         line=line,
         facts=settings.facts.get("training", {}).get("second_look", {}),
     )
+
+
+def _pairs(files: Mapping[str, FileRead], k: int) -> Pairs | None:
+    """Read the training queries' pairs of scores, where they were kept."""
+    if PAIRS not in files:
+        return None
+    pairs = Pairs(*_named(arrays_from_file(files[PAIRS]), ("scores", "answers", "outcomes")))
+    if pairs.outcomes.shape[1] != k:
+        raise ConfigurationError(
+            f"Its outcomes have a column per candidate, {k}; got {pairs.outcomes.shape[1]}."
+        )
+    return pairs
 
 
 def _looks_line(

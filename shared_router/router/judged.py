@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from shared_router.measuring.evaluation import OutcomeTable
     from shared_router.measuring.picture import Kind
     from shared_router.options import Confidence
+    from shared_router.records import Guarantee
     from shared_router.router.state import RouterState
 
 LADDER = (0.01, 0.02, 0.05, 0.1, 0.2)
@@ -82,6 +83,50 @@ def judged(
     }
 
 
+def judged_choice(
+    router: RouterState,
+    data: RoutingDataset,
+    choice: NDArray[np.intp],
+    outcomes: OutcomeTable,
+    dial: Dial | None,
+    confidence: Confidence,
+    guarantee: Guarantee,
+) -> Verdict:
+    """Judge choices that were made otherwise than by the score alone, as with second looks.
+
+    Dollars are left out: what is thrown away is no candidate's.
+
+    Args:
+        router: The router.
+        data: The queries, with the answers that were given or looked at.
+        choice: Whose answer each query ends with, shape (n,).
+        outcomes: Their outcomes.
+        dial: The dial; the router's own where none was asked.
+        confidence: How sure a limit must be.
+        guarantee: What the setting claims.
+    """
+    rows = np.flatnonzero([id_ not in router.calibrated_ids for id_ in data.ids])
+    kept, asked = data.take(rows.tolist()), dial or router.dial
+    own = _Judging(
+        router,
+        asked,
+        confidence,
+        written=dial is not None,
+        scores=np.zeros((len(rows), len(router.candidates) - 1)),
+        outcomes=rows_of(outcomes, rows),
+    )
+    queries = FreshQueries(
+        ids=kept.ids,
+        texts=kept.queries,
+        choice=choice[rows],
+        samples=[kept.samples(name) for name in router.candidates],
+        names=router.candidates,
+        bounds=(bounds := own.bounds()),
+        rounding=own.rounding(bounds),
+    )
+    return verdict_of(asked, confidence, queries, guarantee)
+
+
 @dataclass(frozen=True)
 class _Judging:
     """A setting, and queries with outcomes."""
@@ -117,14 +162,14 @@ class _Judging:
             choice=self.choice[: len(fresh)],
             samples=[[own[row] for row in fresh] for own in samples],
             names=names,
-            bounds=(bounds := self._bounds()),
+            bounds=(bounds := self.bounds()),
             costs_usd=self.outcomes.costs_usd if costs is None else costs[: len(fresh)],
-            rounding=self._rounding(bounds),
+            rounding=self.rounding(bounds),
             always_reference=math.isinf(self.setting.threshold) and self.setting.threshold > 0,
         )
         return verdict_of(self.dial, self.confidence, queries, self.setting.claim.guarantee)
 
-    def _bounds(self) -> tuple[float, float] | None:
+    def bounds(self) -> tuple[float, float] | None:
         """Return the bounds of quality that the calibration was told, if all here lies within."""
         promise = self.router.facts.get("calibration", {}).get("promise") or {}
         stated, quality = promise.get("quality_bounds"), self.outcomes.quality
@@ -133,7 +178,7 @@ class _Judging:
         low, high = map(float, stated)
         return (low, high) if low <= quality.min() and quality.max() <= high else None
 
-    def _rounding(self, bounds: tuple[float, float] | None) -> bool:
+    def rounding(self, bounds: tuple[float, float] | None) -> bool:
         """Tell how graded quality is tested, by queries that are not tested."""
         router = self.router
         known = router.out_of_fold.outcomes if router.out_of_fold else None

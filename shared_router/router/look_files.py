@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from shared_router.errors import ConfigurationError
 from shared_router.router.folder import arrays_to_bytes
 from shared_router.router.promise_files import promise_arrays, promise_settings
-from shared_router.router.read import ANSWER_GRAPH, PAIRS
+from shared_router.router.read import ANSWER_GRAPH, LOOKS, PAIRS
 from shared_router.serving.answers import GraphAnswerScorer
 
 if TYPE_CHECKING:
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
     from shared_router.router.state import RouterState
     from shared_router.serving.second_look import LooksLine, SecondLook
-
-LINE = "looks "
-"""What stands before the names of the arrays of the line with looks."""
 
 
 def _graph_scorer(looks: SecondLook) -> GraphAnswerScorer:
@@ -50,11 +47,11 @@ def look_arrays(looks: SecondLook | None, curves: dict[str, NDArray[Any]]) -> di
 
     Args:
         looks: The second looks.
-        curves: Arrays of its curves, named under `LINE`.
+        curves: Arrays of its curves, named under `LOOKS`.
     """
     if looks is None or looks.line is None:
         return {}
-    return curves | promise_arrays(looks.line.promises, looks.probes, LINE)
+    return curves | promise_arrays(looks.line.promises, looks.probes, LOOKS)
 
 
 def look_settings(

@@ -151,7 +151,9 @@ def calibrate_looks(
             out_of_fold=looks.out_of_fold(router.rule),
             promises=looks.line.promises if looks.line else None,
         )
-        promising = promises_of(serving, found.data, own, quality_bounds, look, error_share)
+        promising = promises_of(
+            serving, found.data, own, quality_bounds, look, error_share, of_answers=True
+        )
     line = LooksLine(curve=curve, task_curves=tasks, promises=promising.promises)
     scored = found.answers[np.isfinite(found.answers).all(axis=1)]
     calibrated = replace(

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shared_router.data.dataset import RoutingDataset
+    from shared_router.data.schema import Outcome
     from shared_router.router.state import RouterState
     from shared_router.router.task_scores import TaskScores
 
@@ -65,6 +66,8 @@ def promises_of(
     bounds: tuple[float, float] | None,
     look: int,
     error_share: float = 1.0,
+    *,
+    of_answers: bool = False,
 ) -> Promising:
     """Test what can be promised over all queries, and within tasks.
 
@@ -75,6 +78,8 @@ def promises_of(
         bounds: Least and greatest quality there can be, where stated.
         look: The how manieth look at growing labels it is.
         error_share: Share of the error that this line has, where others are tested too.
+        of_answers: Whether the scores are of the recorded answers too, so that others to the same
+            queries end what was promised of the former.
     """
     if len(router.candidates) > 2:
         return Promising(None, "more than two models: the estimate alone")
@@ -82,7 +87,9 @@ def promises_of(
     known = quality_bounds([np.concatenate(own) for own in samples], check_bounds(bounds, samples))
     if known is None:
         return Promising(None, "quality without bounds: state quality_bounds=(least, greatest)")
-    trial = _Trial(router, data, seen.plain[:, 0], samples, known, look, error_share)
+    trial = _Trial(
+        router, data, seen.plain[:, 0], samples, known, look, error_share, of_answers=of_answers
+    )
     if len(trial.tested) < LEAST_TESTED:
         return Promising(None, f"too few queries: {len(trial.tested)} to test on")
     return Promising(trial.promises(seen), bounds=known)
@@ -128,9 +135,11 @@ class _Trial:
         bounds: tuple[float, float],
         look: int,
         error_share: float,
+        *,
+        of_answers: bool,
     ) -> None:
         self._router, self._data, self._samples, self._bounds = router, data, samples, bounds
-        self._look, self._error_share = look, error_share
+        self._look, self._error_share, self._of_answers = look, error_share, of_answers
         self._plain = np.asarray(plain, dtype=np.float64)
         unseen = router.out_of_fold
         if unseen is None:
@@ -206,7 +215,14 @@ class _Trial:
             one = self._data.records[row]
             asked = one.query, seen.tasks[row], one.retrieval
             found.update(f"{id_!r} {own} {asked!r}\n".encode("utf-8", "surrogatepass"))
+            if self._of_answers:
+                told = [(each.response, each.logprobs) for each in self._answers(row)]
+                found.update(f"{told!r}\n".encode("utf-8", "surrogatepass"))
         return found.hexdigest()
+
+    def _answers(self, row: int) -> list[Outcome]:
+        outcomes = self._data.records[row].outcomes
+        return [outcomes[name] for name in self._router.candidates[:-1]]
 
     def _by_task(self, seen: TaskScores) -> dict[str, NDArray[np.intp]]:
         """Find the tasks that have a promise of their own, the most frequent first.

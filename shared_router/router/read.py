@@ -28,6 +28,8 @@ CALIBRATION, TRAIN_MEMORY, CARD = "calibration.safetensors", "reference.safetens
 OUT_OF_FOLD = "out_of_fold.safetensors"
 ANSWER_GRAPH, PAIRS = "answer.onnx", "answers.safetensors"
 """The graph that scores answers, and what the training queries' answers scored out of fold."""
+LOOKS = "looks "
+"""What stands before the names of the arrays of the line with second looks."""
 BUNDLED = "bundled"
 """The name of the router that ships with the package."""
 LONGEST_FILE_NAME = 255

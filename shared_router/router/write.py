@@ -11,12 +11,13 @@ from shared_router.data.schema import storable
 from shared_router.errors import ArtifactError, ConfigurationError
 from shared_router.router.card import model_card
 from shared_router.router.folder import arrays_to_bytes, write_folder
-from shared_router.router.look_files import LINE, look_arrays, look_files, look_settings
+from shared_router.router.look_files import look_arrays, look_files, look_settings
 from shared_router.router.promise_files import promise_arrays, promise_settings
 from shared_router.router.read import (
     CALIBRATION,
     CARD,
     GRAPH,
+    LOOKS,
     OUT_OF_FOLD,
     SETTINGS,
     TOKENIZER,
@@ -111,10 +112,10 @@ def _look_curves(router: RouterState) -> dict[str, NDArray[Any]]:
     line = router.second_look.line if router.second_look else None
     if line is None:
         return {}
-    arrays = curve_arrays(line.curve, LINE)
+    arrays = curve_arrays(line.curve, LOOKS)
     own = line.task_curves.curves if line.task_curves else {}
     for at, curve in enumerate(own.values()):
-        arrays |= curve_arrays(curve, f"{LINE}task {at}/")
+        arrays |= curve_arrays(curve, f"{LOOKS}task {at}/")
     return arrays
 
 

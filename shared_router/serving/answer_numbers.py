@@ -12,6 +12,7 @@ import numpy as np
 
 from shared_router.asking.texts import text_ends
 from shared_router.deciding.escalation import Answer, is_refusal
+from shared_router.serving.sums import count_sums
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +36,9 @@ FORM_NAMES = (
     "words_of_query",
     "query_words_said",
     "numbers_of_query",
+    "sums",
+    "wrong_sums",
+    "any_wrong_sum",
 )
 """Names of the numbers of an answer's text, in the order of the columns."""
 LOGPROB_NAMES = (
@@ -92,7 +96,7 @@ def _form(query: str, answer: str, length: int, asked: int) -> list[float]:
     words, known = _words(answer), set(_words(query))
     distinct = set(words)
     numbers, given = _NUMBER.findall(answer), set(_NUMBER.findall(query))
-    ends = answer.rstrip()
+    ends, (sums, wrong) = answer.rstrip(), count_sums(answer)
     return [
         float(np.log1p(length)),
         float(np.log1p(len(words))),
@@ -110,6 +114,9 @@ def _form(query: str, answer: str, length: int, asked: int) -> list[float]:
         len(distinct & known) / max(len(distinct), 1),
         len(distinct & known) / max(len(known), 1),
         len(given.intersection(numbers)) / max(len(set(numbers)), 1),
+        sums**0.5,
+        wrong**0.5,
+        float(wrong > 0),
     ]
 
 

@@ -8,6 +8,7 @@ looks at all.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,7 @@ from shared_router.measuring.bootstrap import resampled_weights
 from shared_router.measuring.second_look import cost_at_equal_quality
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -28,6 +29,8 @@ SHARES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Shares of queries that are tried, those below `look_share` beside it."""
 THRESHOLDS = 120
 """Points of a line."""
+PLACES = 1000
+"""Thresholds at which the share that is looked at is measured, of several models."""
 RESAMPLES = 400
 SURE = 0.025
 """Share of resamples in which looks may cost more, for looks that pay."""
@@ -65,7 +68,7 @@ def choose_width(pairs: Pairs, band: Band, costs: NDArray[np.float64], look_shar
     even = np.ones(len(pairs.scores))
     best, least = Width(0.0, 0.0, 0.0, (0.0, 0.0)), plain.dollars(even)
     found = plain
-    for share, width in _widths(pairs.scores, look_share):
+    for share, width in _widths(pairs.scores, band.savings, look_share):
         line = _Line(pairs, replace(band, width=width), costs, thresholds)
         dollars = line.dollars(even)
         if dollars < least:
@@ -79,23 +82,52 @@ def choose_width(pairs: Pairs, band: Band, costs: NDArray[np.float64], look_shar
     return replace(best, saved=float(saved), interval=(float(low), float(high)))
 
 
-def _widths(scores: NDArray[np.float64], look_share: float) -> Iterator[tuple[float, float]]:
+def _widths(
+    scores: NDArray[np.float64], savings: Sequence[float], look_share: float
+) -> Iterator[tuple[float, float]]:
     """List widths that look at no more than each share, wherever the threshold stands."""
-    shares = [share for share in SHARES if share < look_share]
-    for share in [*shares, look_share]:
-        widths = [_width(np.sort(column), share) for column in scores.T]
-        if (width := min(widths)) > 0:
-            yield share, width
+    shares = [*(share for share in SHARES if share < look_share), look_share]
+    counts = [int(share * len(scores)) for share in shares]
+    widths = _of_pair(scores[:, 0], counts)
+    if scores.shape[1] > 1:
+        widths = _of_many(scores, np.asarray(savings, dtype=np.float64), counts)
+    yield from ((share, w) for share, w in zip(shares, widths, strict=True) if w > 0)
 
 
-def _width(ordered: NDArray[np.float64], share: float) -> float:
-    """Find the greatest width whose band, wherever it lies, holds no more than a share of them."""
-    count = int(share * len(ordered))
-    if count >= len(ordered):
-        return float(ordered[-1] - ordered[0])
-    if count < 1:
-        return 0.0
-    return float((ordered[count:] - ordered[: len(ordered) - count]).min()) / 2
+def _of_pair(scores: NDArray[np.float64], counts: Sequence[int]) -> list[float]:
+    """Find the greatest width whose band, wherever it lies, holds no more than so many of them."""
+    ordered, n = np.sort(scores), len(scores)
+    return [
+        float(ordered[-1] - ordered[0])
+        if count >= n
+        else float((ordered[count:] - ordered[: n - count]).min()) / 2
+        for count in counts
+    ]
+
+
+def _of_many(
+    scores: NDArray[np.float64], savings: NDArray[np.float64], counts: Sequence[int]
+) -> list[float]:
+    """Find the same of several models: a query is looked at where its best two lie so near."""
+    n, least = len(scores), np.full(len(counts), float(np.ptp(scores, axis=0).max()))
+    some = np.array([0 < count < n for count in counts])
+    wanted = np.array(counts)[some]
+    for threshold in _crossings(scores, savings):
+        values = np.hstack([scores - threshold * savings[:-1], np.zeros((n, 1))])
+        second, best = np.partition(values, -2, axis=1)[:, -2:].T
+        least[some] = np.minimum(least[some], np.partition(best - second, wanted)[wanted])
+    return [0.0 if count < 1 else float(width) for count, width in zip(counts, least, strict=True)]
+
+
+def _crossings(scores: NDArray[np.float64], savings: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Choose thresholds at which two candidates are worth the same, of some query."""
+    both = np.hstack([scores, np.zeros((len(scores), 1))])
+    found = [
+        (both[:, one] - both[:, other]) / (savings[one] - savings[other])
+        for one, other in combinations(range(both.shape[1]), 2)
+        if savings[one] != savings[other]
+    ]
+    return np.unique(np.quantile(np.concatenate(found), np.linspace(0, 1, PLACES)))
 
 
 def _thresholds(pairs: Pairs, band: Band) -> NDArray[np.float64]:

@@ -184,7 +184,12 @@ def test_how_each_model_did(folder):
     told = json.loads(
         run("--samples", 4, "--judge", "numeric", "--out", "d.jsonl", "--json").stdout
     )
-    assert told["models"]["small"] == {"answered": 8, "failed": 0, "quality": 0.5}
+    assert told["models"]["small"] == {
+        "answered": 8,
+        "failed": 0,
+        "with_logprobs": 0,
+        "quality": 0.5,
+    }
 
 
 def test_all_go_into_one_split(folder):

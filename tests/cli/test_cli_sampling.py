@@ -8,6 +8,7 @@ import json
 import sqlite3
 import sys
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -15,13 +16,14 @@ from typer.testing import CliRunner
 from shared_router.cli.commands import app
 from shared_router.collecting import specs as collect_specs
 from shared_router.collecting.collect import collect
+from shared_router.collecting.judges import JudgeSpec
 from shared_router.collecting.specs import resolve_spec
 from shared_router.data.answers import Answer, Sampling
 from shared_router.errors import ConfigurationError
 
 LANGCHAIN = "langchain_hybrid.models:resolve"
 MODULE = """
-from langchain_core.language_models import BaseChatModel, FakeListChatModel
+from langchain_core.language_models import BaseChatModel, FakeListLLM
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import RunnableLambda
@@ -56,6 +58,28 @@ class Fields(Keywords):
         told = f"temperature {self.temperature}, seed {self.seed}"
         return ChatResult(generations=[ChatGeneration(message=AIMessage(told))])
 
+class Telling(Keywords):
+    '''Tells log-probabilities where it is asked for them.'''
+
+    logprobs: bool | None = None
+    gives: bool = True
+
+    def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+        told = {"logprobs": {"content": [{"logprob": -0.25}]}}
+        asked = self.logprobs and self.gives
+        reply = AIMessage(f"asked {self.logprobs}", response_metadata=told if asked else {})
+        return ChatResult(generations=[ChatGeneration(message=reply)])
+
+class Refusing(Telling):
+    '''Refuses them.'''
+
+    def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+        if self.logprobs:
+            raise TypeError("unexpected keyword argument 'logprobs'")
+        return super()._generate(messages, stop, run_manager, **kwargs)
+
+telling, refusing, silent = Telling(), Refusing(), Telling(gives=False)
+completing = FakeListLLM(responses=["4"])
 keywords, fields = Keywords(), Fields()
 retried = fields.with_retry()
 fallen = fields.with_fallbacks([keywords])
@@ -177,3 +201,64 @@ async def test_one_query_that_differs_is_enough(tmp_path):
 def test_json_names_them_too(folder):
     result = run("--samples", 2, "--json", models=("deaf",))
     assert json.loads(result.stdout)["unvaried"] == ["deaf"]
+
+
+def logprobs():
+    lines = map(json.loads, Path("d.jsonl").read_text().splitlines())
+    return [told.get("logprobs") for line in lines for told in line["outcomes"].values()]
+
+
+@pytest.mark.parametrize(
+    ("option", "model", "expected"),
+    [
+        ((), "telling", [[-0.25]]),
+        (("--logprobs",), "telling", [[-0.25]]),
+        (("--no-logprobs",), "telling", None),
+        ((), "refusing", None),
+        (("--no-logprobs",), "refusing", None),
+        ((), "fields", None),
+        ((), "deaf", None),
+        (("--no-logprobs",), "deaf", None),
+    ],
+)
+def test_log_probabilities_are_asked_of_who_gives_them(folder, option, model, expected):
+    result = run("--samples", 1, *option, models=(model,))
+    assert result.exit_code == 0, result.output
+    assert "warning" not in result.stderr
+    assert logprobs() == [expected, expected]
+
+
+def test_a_model_that_must_give_them_and_refuses_does_not_answer(folder):
+    result = run("--samples", 1, "--logprobs", models=("refusing",))
+    assert result.exit_code == 1
+    assert "model 'refusing' does not answer (TypeError)" in result.stderr
+
+
+def test_models_that_were_asked_in_vain_are_told(folder):
+    result = run("--samples", 1, "--logprobs", models=("silent", "deaf", "telling"))
+    assert "warning: silent, deaf told no log-probabilities; an answer" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("chain", "RunnableSequence"), ("completing", "FakeListLLM")]
+)
+def test_who_cannot_be_asked_for_them(folder, name, kind):
+    with pytest.raises(ConfigurationError, match=f"asked of chat models; here is a {kind}. Leave"):
+        resolve_spec(f"sampled_models:{name}", Sampling(logprobs=True))
+    assert asked(name)
+
+
+def test_an_adapter_that_knows_no_sampling_asks_for_none(folder, monkeypatch):
+    (folder / "older_adapter.py").write_text("def resolve(spec):\n    return spec.upper\n")
+    point = EntryPoint("old", "older_adapter:resolve", collect_specs.GROUP)
+    monkeypatch.setattr(collect_specs, "entry_points", lambda group: [point])
+    for harmless in (None, Sampling(), Sampling(logprobs=False)):
+        assert resolve_spec("a:b", harmless)
+    with pytest.raises(ConfigurationError, match=r"seed or log-probabilities.*older_adapter does"):
+        resolve_spec("a:b", Sampling(logprobs=True))
+
+
+def test_a_judge_is_not_asked_for_them(folder):
+    judge = JudgeSpec("llm=sampled_models:telling")()
+    answer = asyncio.run(judge.ask("q", 0))
+    assert (answer.text, answer.logprobs) == ("asked None", None)

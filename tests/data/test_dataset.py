@@ -14,6 +14,7 @@ from shared_router import RoutingDataset
 from shared_router.data.dataset import SplitLeakWarning
 from shared_router.data.schema import Outcome, RoutingRecord
 from shared_router.errors import CandidateError, DataError
+from shared_router.records import AnswerSettings
 from tests.material import dataset, record, write_lines
 
 if TYPE_CHECKING:
@@ -58,6 +59,23 @@ def test_responses_survive_a_round_trip(tmp_path: Path) -> None:
     made = dataset(RoutingRecord(id="a", query="q", outcomes={"m": outcome}))
     made.save(tmp_path / "d.jsonl")
     assert RoutingDataset.load(tmp_path / "d.jsonl").records[0].outcomes["m"] == outcome
+
+
+def test_how_responses_were_made_survives_a_round_trip(tmp_path: Path) -> None:
+    told = {
+        "quality": [1, 0],
+        "response": ["yes", ""],
+        "logprobs": [[-0.5, 1e-7], []],
+        "settings": {"model": "nano", "temperature": 0.7, "logprobs": True},
+    }
+    path = write_lines(tmp_path / "d.jsonl", [GOOD | {"outcomes": {"m": told}}])
+    data = RoutingDataset.load(path)
+    outcome = data.records[0].outcomes["m"]
+    assert outcome.logprobs == ((-0.5, 0.0), ())
+    assert outcome.settings == AnswerSettings(model="nano", temperature=0.7, logprobs=True)
+    assert "0.5" not in repr(outcome)
+    data.save(tmp_path / "again.jsonl")
+    assert RoutingDataset.load(tmp_path / "again.jsonl").records == data.records
 
 
 def test_a_stream_reads_no_further_than_asked(tmp_path: Path) -> None:
@@ -126,6 +144,36 @@ BAD_LINES = {
         outcome_line(response=["x", "y"]),
         "outcomes.m",
         "has 2 responses for 1 quality values",
+    ),
+    "logprobs of another number of responses": (
+        outcome_line(response=["x"], logprobs=[[-1.0], [-2.0]]),
+        "outcomes.m",
+        "has logprobs of 2 responses for 1 responses; give one list per response",
+    ),
+    "logprobs without responses": (
+        outcome_line(logprobs=[[-1.0]]),
+        "outcomes.m",
+        "has logprobs of 1 responses for 0 responses",
+    ),
+    "logprob NaN": (
+        outcome_line(response=["x"], logprobs=[[-1.0, float("nan")]]),
+        "outcomes.m.logprobs.0.1",
+        "must be a finite number; got nan",
+    ),
+    "logprob of no probability": (
+        outcome_line(response=["x"], logprobs=[[0.5]]),
+        "outcomes.m.logprobs.0.0",
+        "must be the logarithm of a probability, at most 0; got 0.5",
+    ),
+    "logprob text": (
+        outcome_line(response=["x"], logprobs=[["-1"]]),
+        "outcomes.m.logprobs.0.0",
+        "valid number",
+    ),
+    "unknown setting": (
+        outcome_line(settings={"top_k": 3}),
+        "outcomes.m.settings.top_k",
+        "not permitted; got 3",
     ),
 }
 

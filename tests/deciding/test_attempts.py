@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared_router import Candidate, RoutingDecision
-from shared_router.deciding.attempts import Attempts, Pause, Terms, attempting
+from shared_router.deciding.attempts import Attempts, Pause, attempting
 from shared_router.deciding.escalation import Answer, checks_from
 from shared_router.deciding.guards import RoutingRequest
 from shared_router.deciding.order import call_claim, others
+from shared_router.deciding.terms import Terms
 from shared_router.errors import AllCandidatesFailedError, CallTimeoutError
 
 if TYPE_CHECKING:

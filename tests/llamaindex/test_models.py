@@ -8,19 +8,26 @@ from importlib.metadata import EntryPoint
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import openai
 import pytest
+from llama_index.llms.openai_like import OpenAILike
 from typer.testing import CliRunner
 
-from llamaindex_hybrid.models import resolve
+from llamaindex_hybrid.models import asking, resolve
 from shared_router.cli.commands import app
 from shared_router.collecting import specs as collect_specs
 from shared_router.collecting.specs import resolve_spec
 from shared_router.data.answers import Sampling
 from shared_router.errors import ConfigurationError
+from shared_router.records import AnswerSettings
 from tests.llamaindex.fakes import FakeLLM, PlainLLM
+from tests.llamaindex.openai_server import ANSWER, INVALID, REFUSAL, SAMPLED, serving
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.llamaindex.openai_server import Server
 
 POINTS = [
     EntryPoint("llamaindex", "llamaindex_hybrid.models:resolve", collect_specs.GROUP),
@@ -132,3 +139,85 @@ def test_collect_asks_them(tmp_path: Path) -> None:
     records = [json.loads(line) for line in out.read_text().splitlines()]
     assert [record["outcomes"]["small"]["quality"] for record in records] == [[1.0], [0.0]]
     assert records[0]["outcomes"]["large"]["response"] == ["to What is 2 + 2?"]
+
+
+# -- log-probabilities, and how an answer was made ------------------------------------------------
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as running:
+        yield running
+
+
+def client(server: Server, connections: dict[str, Any], **how: Any) -> OpenAILike:
+    fixed = {"model": "small", "api_base": server.url, "api_key": "none", "max_retries": 0}
+    return OpenAILike(**fixed, **connections, **{"is_chat_model": True, **how})
+
+
+def requested(server: Server) -> list[Any]:
+    return [each.get("logprobs") for each in server.asked]
+
+
+@pytest.mark.parametrize("logprobs", ["auto", True])
+@pytest.mark.parametrize("is_chat_model", [True, False])
+async def test_openais_clients_tell_the_tokens_that_were_sampled(
+    server: Server, connections: dict[str, Any], is_chat_model: bool, logprobs: Any
+) -> None:
+    model = client(server, connections, is_chat_model=is_chat_model, max_tokens=30)
+    sampling = Sampling(temperature=0.5, seed=2, logprobs=logprobs)
+    answer = await asking(model, sampling)("q", 1)
+    assert (answer.text, answer.logprobs) == (ANSWER, (SAMPLED,) * len(ANSWER.split()))
+    assert answer.settings == AnswerSettings(
+        model="small", temperature=0.5, max_tokens=30, logprobs=True
+    )
+    assert [(each["temperature"], each["seed"]) for each in server.asked] == [(0.5, 3)]
+    assert model.logprobs is None
+
+
+@pytest.mark.parametrize("refusal", [REFUSAL, INVALID])
+async def test_a_refused_request_is_sent_once_more_without(
+    server: Server, connections: dict[str, Any], refusal: dict[str, Any]
+) -> None:
+    server.refuses = refusal
+    model = client(server, connections)
+    ask = asking(model)
+    for sample in range(2):
+        answer = await ask("q", sample)
+        assert (answer.text, answer.logprobs) == (ANSWER, None)
+        assert answer.settings == AnswerSettings(model="small", temperature=model.temperature)
+    assert requested(server) == [True, None, None]
+    with pytest.raises(openai.BadRequestError):
+        await asking(model, Sampling(logprobs=True))("q", 0)
+    assert (await asking(model, Sampling(logprobs=False))("q", 0)).text == ANSWER
+    assert requested(server)[3:] == [True, None]
+
+
+async def test_what_a_user_has_said_of_them_stands(
+    server: Server, connections: dict[str, Any]
+) -> None:
+    assert (await asking(client(server, connections, logprobs=False))("q", 0)).logprobs is None
+    told = client(server, connections, logprobs=True, top_logprobs=3)
+    assert (await asking(told)("q", 0)).logprobs
+    assert [each.get("top_logprobs") for each in server.asked] == [None, 3]
+
+
+async def test_a_model_that_knows_no_such_keyword_is_asked_without() -> None:
+    class Strict(FakeLLM):
+        def _reply(self, messages: Any, kwargs: Any) -> Any:
+            if "logprobs" in kwargs:
+                raise TypeError("unexpected keyword argument 'logprobs'")
+            return super()._reply(messages, kwargs)
+
+    model = Strict(name="strict", answer="4")
+    assert (await asking(model)("q", 0)).text == "4"
+    assert [set(each) for each in model.requests] == [{"messages"}]
+
+
+async def test_a_completion_model_is_not_asked_for_them() -> None:
+    plain = PlainLLM(name="plain", chat_model=False, answer="4")
+    answer = await asking(plain)("q", 0)
+    assert (answer.text, answer.logprobs) == ("4", None)
+    assert "logprobs" not in plain.requests[0]
+    with pytest.raises(ConfigurationError, match="asked of chat models; PlainLLM is none"):
+        asking(plain, Sampling(logprobs=True))

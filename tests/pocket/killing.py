@@ -179,4 +179,4 @@ def check(found: Killed, count: int, kills: int) -> None:
 
 def sample(model: PocketModel, text: str, number: int) -> str:
     *pieces, _ = model.answer(text, temperature=TEMPERATURE, seed=SEED + number)
-    return "".join(pieces)
+    return "".join(piece.text for piece in pieces)

@@ -16,9 +16,20 @@ from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 from llama_index.core.llms import ChatMessage
 from llama_index.llms.openai_like import OpenAILike
 
+from cookbook.pocket.batches import BatchedModel
 from cookbook.pocket.chat import PocketChatModel
+from cookbook.pocket.generation import LONGEST_ANSWER
+from cookbook.pocket.llama_index import PocketLLM
 from langchain_hybrid import HybridChatModel
+from langchain_hybrid.models import asking
+from langchain_hybrid.settings import answer_settings
+from llamaindex_hybrid.logprobs import logprobs_of
+from llamaindex_hybrid.models import asking as asking_llm
+from shared_router import RoutingDataset
+from shared_router.collecting.collect import collect
+from shared_router.data.answers import Sampling
 from shared_router.testing import fixed_router
+from tests.collecting.material import Right
 
 REVERSE = "Reverse the word bakolit."
 PAIR = ("small", "large")
@@ -130,6 +141,29 @@ def test_chat_openai_samples_repeat_with_their_seed(over_http):
     assert len({model.invoke(REVERSE).content for _ in range(12)}) > 1
 
 
+def told_by(message):
+    return [each["logprob"] for each in message.response_metadata["logprobs"]["content"]]
+
+
+@pytest.mark.parametrize("temperature", [0, 2])
+async def test_chat_openai_log_probabilities(over_http, temperature):
+    settings = {"temperature": temperature, "seed": 5}
+    there, here = over_http(**settings), PocketChatModel.small(**settings, logprobs=True)
+    own = here.invoke(REVERSE)
+    chunks = [chunk async for chunk in there.bind(logprobs=True).astream(REVERSE)]
+    for reply in (
+        there.invoke(REVERSE, logprobs=True),
+        await there.ainvoke(REVERSE, logprobs=True, top_logprobs=1),
+        over_http(logprobs=True, **settings).invoke(REVERSE),
+        merged(chunks),
+        merged(list(here.stream(REVERSE))),
+    ):
+        assert reply.text == own.text
+        assert told_by(reply) == told_by(own)
+        assert len(told_by(reply)) == reply.usage_metadata["output_tokens"]
+    assert "logprobs" not in PocketChatModel.small().invoke(REVERSE).response_metadata
+
+
 def test_chat_openai_errors(over_http):
     with pytest.raises(openai.NotFoundError, match="there are pocket-small, pocket-large"):
         over_http("huge").invoke("hi")
@@ -200,9 +234,55 @@ def test_openai_like_stop_max_tokens_and_seed(like_openai):
     ]
 
 
+@pytest.mark.parametrize("temperature", [0, 2])
+async def test_openai_like_log_probabilities(like_openai, temperature):
+    """LlamaIndex keeps the likeliest token of each step; what was sampled stands in `raw`."""
+    there = like_openai(temperature=temperature, logprobs=True, top_logprobs=1)
+    here = PocketLLM.small(temperature=temperature, seed=5, logprobs=True)
+    talk = [ChatMessage(role="user", content=REVERSE)]
+    own = here.chat(talk)
+    for reply in (there.chat(talk, seed=5), await there.achat(talk, seed=5)):
+        assert reply.message.content == own.message.content
+        likeliest = [tokens[0].logprob for tokens in reply.logprobs]
+        sampled = [tokens[0].logprob for tokens in own.logprobs]
+        assert all(map(float.__ge__, likeliest, sampled))
+        assert (likeliest == sampled) == (temperature == 0)
+        assert logprobs_of(reply) == logprobs_of(own) == tuple(sampled)
+    assert there.complete(REVERSE, seed=5).text == own.message.content
+    assert PocketLLM.small().chat(talk).logprobs is None
+
+
 def test_openai_like_errors(like_openai):
     with pytest.raises(openai.NotFoundError, match="there are pocket-small"):
         like_openai("huge").complete("hi")
+
+
+# -- collected ------------------------------------------------------------------------------------
+
+
+async def collected(asked, model, out):
+    await collect(asked, {"small": model}, out, 1, Right())
+    return [record.outcomes["small"] for record in RoutingDataset.load(out)]
+
+
+async def test_every_client_records_the_same_of_an_answer(over_http, like_openai, asked, tmp_path):
+    greedy = {"temperature": 0, "max_tokens": LONGEST_ANSWER}
+    models = [
+        asking(over_http(**greedy)),
+        asking_llm(like_openai(**greedy)),
+        asking(PocketChatModel.small(), Sampling(temperature=0)),
+        asking_llm(PocketLLM.small()),
+    ]
+    in_batches = BatchedModel("small", temperature=0)
+    expected = await collected(asked, in_batches, tmp_path / "expected.jsonl")
+    served = answer_settings(PocketChatModel.small(), (), {})
+    for number, model in enumerate(models):
+        found = await collected(asked, model, tmp_path / f"{number}.jsonl")
+        for one, other in zip(found, expected, strict=True):
+            assert one.response == other.response
+            assert one.logprobs[0] == pytest.approx(other.logprobs[0], abs=2e-3)
+            assert one.settings == other.settings
+            assert one.settings.alike(served)
 
 
 # -- the routed whole -----------------------------------------------------------------------------

@@ -11,9 +11,11 @@ import threading
 
 import httpx
 import pytest
+import torch
 
 from cookbook.pocket import server
 from cookbook.pocket.answering import PocketModel, pocket_model
+from cookbook.pocket.generation import MODELS, encode_prompt, load_model
 from cookbook.pocket.server import pocket_server
 
 SAID = [{"role": "user", "content": "Reverse the word bakolit."}]
@@ -39,7 +41,7 @@ def events(reply):
 
 def in_process(text, **settings):
     *pieces, end = pocket_model("small").answer(text, **settings)
-    return "".join(pieces), end
+    return "".join(piece.text for piece in pieces), end
 
 
 def test_the_pair_is_listed(client):
@@ -141,10 +143,89 @@ def test_the_last_user_message_is_the_question(client):
     assert chat(client, messages=talk).json()["choices"] == chat(client).json()["choices"]
 
 
+def tokens_of(choices):
+    (choice,) = choices
+    return choice["logprobs"]["content"]
+
+
+def own_logprobs(text):
+    """Compute the log-probability of each token of the greedy answer in one pass of the model."""
+    pieces = pocket_model("small").answer(text)
+    written = [step.chosen.id for piece in pieces for step in piece.steps]
+    prompt = encode_prompt(text)
+    ids = torch.tensor([prompt + written])
+    with torch.inference_mode():
+        known = torch.log_softmax(load_model(MODELS / "small")(ids).logits[0].double(), -1)
+    return [float(known[len(prompt) - 1 + at, token]) for at, token in enumerate(written)]
+
+
+def test_log_probabilities_of_a_greedy_answer(client):
+    reply = chat(client, logprobs=True, top_logprobs=1).json()
+    tokens = tokens_of(reply["choices"])
+    assert (
+        b"".join(bytes(each["bytes"]) for each in tokens).decode()
+        == (reply["choices"][0]["message"]["content"])
+    )
+    assert [each["token"] for each in tokens][-1] == "<eos>"
+    assert len(tokens) == reply["usage"]["completion_tokens"]
+    assert [each["logprob"] for each in tokens] == pytest.approx(
+        own_logprobs(SAID[0]["content"]), abs=1e-4
+    )
+    for each in tokens:
+        (likeliest,) = each.pop("top_logprobs")
+        assert likeliest == each
+
+
+def test_log_probabilities_of_a_sample_are_those_of_its_own_tokens(client):
+    asked = {"logprobs": True, "top_logprobs": 1, "temperature": 2}
+    replies = [chat(client, **asked, seed=seed).json()["choices"] for seed in range(8)]
+    tokens = [each for choices in replies for each in tokens_of(choices)]
+    others = [each for each in tokens if each["top_logprobs"][0]["token"] != each["token"]]
+    assert others
+    assert all(each["logprob"] <= each["top_logprobs"][0]["logprob"] <= 0 for each in tokens)
+    cold = chat(client, logprobs=True).json()["choices"]
+    assert tokens_of(cold)[0]["logprob"] == next(
+        each["top_logprobs"][0]["logprob"] for each in tokens
+    )
+
+
+def test_a_stream_tells_each_log_probability_with_its_token(client):
+    whole = tokens_of(chat(client, logprobs=True).json()["choices"])
+    first, *chunks = [
+        each["choices"][0] for each in events(chat(client, logprobs=True, stream=True))
+    ]
+    assert first["logprobs"] is None
+    for chunk in chunks[:-1]:
+        assert (
+            "".join(each["token"] for each in chunk["logprobs"]["content"])
+            == (chunk["delta"]["content"])
+        )
+    assert [each for chunk in chunks for each in tokens_of([chunk])] == whole
+    assert {tuple(each["top_logprobs"]) for each in whole} == {()}
+
+
+def test_a_stop_mark_has_no_log_probabilities(client):
+    text, _ = in_process(SAID[0]["content"])
+    mark = text[1:3]
+    choices = chat(client, stop=mark, logprobs=True).json()["choices"]
+    told = "".join(each["token"] for each in tokens_of(choices))
+    assert told == choices[0]["message"]["content"] == text[: text.index(mark)]
+
+
+def test_a_cut_answer_has_no_ending_mark(client):
+    choices = chat(client, max_tokens=2, logprobs=True).json()["choices"]
+    assert (
+        "".join(each["token"] for each in tokens_of(choices))
+        == (in_process(SAID[0]["content"])[0][:2])
+    )
+    streamed = events(chat(client, max_tokens=2, logprobs=True, stream=True))
+    assert streamed[-1]["choices"][0]["logprobs"] is None
+
+
 def test_null_and_what_asks_for_nothing_are_the_defaults(client):
     quiet = {"temperature": None, "max_tokens": None, "stop": None, "seed": None, "stream": None}
     nothing = {"n": 1, "top_p": 1.0, "tools": [], "tool_choice": "none", "logprobs": False,
-               "response_format": {"type": "text"}, "user": "me"}  # fmt: skip
+               "top_logprobs": 0, "response_format": {"type": "text"}, "user": "me"}  # fmt: skip
     assert chat(client, **quiet, **nothing).json()["choices"] == chat(client).json()["choices"]
 
 
@@ -156,6 +237,8 @@ def test_null_and_what_asks_for_nothing_are_the_defaults(client):
         ({"tools": [{"type": "function"}]}, 400, "tools", "not supported"),
         ({"response_format": {"type": "json_object"}}, 400, "response_format", "not supported"),
         ({"top_p": 0.5}, 400, "top_p", "not supported"),
+        ({"top_logprobs": 2, "logprobs": True}, 400, "top_logprobs", "less than or equal to 1"),
+        ({"top_logprobs": 1}, 400, "top_logprobs", "needs logprobs: true"),
         ({"temperature": -1}, 400, "temperature", "greater than or equal to 0"),
         ({"temperature": "hot"}, 400, "temperature", "valid number"),
         ({"max_tokens": 0}, 400, "max_tokens", "greater than or equal to 1"),
@@ -179,6 +262,10 @@ def test_other_bad_requests(client):
     assert (reply.status_code, reply.json()["error"]["message"]) == (400, "The body is not JSON.")
     reply = client.post("/completions", json={"model": "pocket-small", "prompt": ["a", "b"]})
     assert (reply.status_code, reply.json()["error"]["param"]) == (400, "prompt")
+    reply = client.post(
+        "/completions", json={"model": "pocket-small", "prompt": "a", "logprobs": 1}
+    )
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "logprobs")
     assert client.get("/models/gpt").json()["error"]["code"] == "model_not_found"
     assert client.get("/wizards").json()["error"]["message"] == "Not Found."
     assert client.get("/chat/completions").status_code == 405
