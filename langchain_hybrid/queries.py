@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from langchain_hybrid.prompts import QueryFromPrompt
-from shared_router.asking.questions import is_tool_noise, query_of_message
+from shared_router.asking.turns import query_in_context
 from shared_router.context import current_query
 from shared_router.records import ROUTING_KEY, RoutingQuery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from shared_router.asking.turns import Role
 
     QueryExtractor = Callable[[list[BaseMessage]], str | None]
 
@@ -32,8 +34,9 @@ def find_query(
     """Find what the user asked.
 
     In this order: `routing_query(...)` or `with_routing_query`; prompt variables
-    (`QueryFromPrompt`); other extractors; the last human message. A last human message longer
-    than the encoder reads is narrowed to its final question paragraph when it is scored.
+    (`QueryFromPrompt`); other extractors; the last human turn. A prompt variable and a last turn
+    that say little by themselves ("yes", "explain step 3") are scored with what they refer to; a
+    text longer than the encoder reads is narrowed to its final question paragraph.
 
     Args:
         messages: The model's input.
@@ -48,11 +51,12 @@ def find_query(
     ordered = sorted(extractors, key=lambda each: not isinstance(each, QueryFromPrompt))
     for extractor in ordered:
         text = _extract(extractor, messages)
+        if text and isinstance(extractor, QueryFromPrompt):
+            said = RoutingQuery(text=text, source="prompt_variable")
+            return query_in_context(_said(messages), _WAYS, said)
         if text:
-            by_prompt = isinstance(extractor, QueryFromPrompt)
-            return RoutingQuery(text=text, source="prompt_variable" if by_prompt else "extractor")
-    text = last_human_text(messages)
-    return None if text is None else query_of_message(text, _WAYS)
+            return RoutingQuery(text=text, source="extractor")
+    return query_in_context(_said(messages), _WAYS)
 
 
 def _extract(extractor: QueryExtractor, messages: list[BaseMessage]) -> str | None:
@@ -64,14 +68,13 @@ def _extract(extractor: QueryExtractor, messages: list[BaseMessage]) -> str | No
     return text if isinstance(text, str) and text.strip() else None
 
 
-def last_human_text(messages: Sequence[BaseMessage]) -> str | None:
-    """Return the text of the last human message that is no tool noise."""
+def _said(messages: Sequence[BaseMessage]) -> Iterator[tuple[Role, str]]:
+    """Yield what user and assistant said, the newest first."""
     for message in reversed(messages):
         if isinstance(message, HumanMessage):
-            text = text_of(message)
-            if text.strip() and not is_tool_noise(text):
-                return text
-    return None
+            yield "user", text_of(message)
+        elif isinstance(message, AIMessage):
+            yield "assistant", text_of(message)
 
 
 def text_of(message: BaseMessage) -> str:

@@ -112,7 +112,7 @@ class RoutedCall(Generic[T]):
         call = self.owner.engine.call(self.request, self._hands(attempt))
         self.answered(call)
         if not self._wants_stream:
-            return annotated(_given(call.answer), call.stable())
+            return annotated(given(call.answer), call.stable())
         chunks = _chunks(call)
         return _begun(chunks) if self._is_empty(call) else chunks
 
@@ -131,7 +131,7 @@ class RoutedCall(Generic[T]):
         call = await self.owner.engine.acall(self.request, self._hands(attempt))
         self.answered(call)
         if not self._wants_stream:
-            return annotated(_given(call.answer), call.stable())
+            return annotated(given(call.answer), call.stable())
         chunks = _achunks(call)
         return await _abegun(chunks) if self._is_empty(call) else chunks
 
@@ -191,7 +191,7 @@ class RoutedCall(Generic[T]):
         return isinstance(call.answer, Opened | AsyncOpened) and not call.answer.head
 
 
-def _given(answer: Any) -> Any:
+def given(answer: Any) -> Any:
     """Return what the caller gets of an answer: nothing that it did not ask for."""
     if not isinstance(answer, Heard):
         return answer
@@ -204,7 +204,7 @@ def _chunks(call: Call) -> Generator[Any, None, None]:
     """Yield the chunks of the answer that is given, each with who gave it."""
     told = call.stable()
     if not isinstance(call.answer, Opened):
-        yield annotated(as_chunk(_given(call.answer)), told)
+        yield annotated(as_chunk(given(call.answer)), told)
         return
     with closing(call.chunks()) as chunks:
         for chunk in chunks:
@@ -215,7 +215,7 @@ async def _achunks(call: Call) -> AsyncGenerator[Any, None]:
     """Yield the chunks of the answer that is given, each with who gave it."""
     told = call.stable()
     if not isinstance(call.answer, AsyncOpened):
-        yield annotated(as_chunk(_given(call.answer)), told)
+        yield annotated(as_chunk(given(call.answer)), told)
         return
     async with aclosing(call.achunks()) as chunks:
         async for chunk in chunks:

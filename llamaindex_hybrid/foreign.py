@@ -132,7 +132,8 @@ def readable(
     """
     reader = readers[index]
     found = [_read(each, reader, readers) for each in messages]
-    read = [each for each in map(_spoken, found, [*found[1:], None]) if each is not None]
+    pairs = zip(found, [*found[1:], None], strict=True)
+    read = [each for each, following in pairs if _is_spoken(each, following)]
     if not reader.takes_tools:
         read = list(_told(read))
     elif reader.thinks_first:
@@ -160,11 +161,11 @@ def _read(message: ChatMessage, reader: Reader, readers: Sequence[Reader]) -> Ch
     return message.model_copy(update=changes) if changes else message
 
 
-def _spoken(message: ChatMessage, following: ChatMessage | None) -> ChatMessage | None:
-    """Keep a message without words only between two of the user's, who do not speak twice."""
-    if message is SILENT and (following is None or following.role != MessageRole.USER):
-        return None
-    return message
+def _is_spoken(message: ChatMessage, following: ChatMessage | None) -> bool:
+    """Tell whether to keep a message: one without words only where users would speak twice."""
+    if message is not SILENT:
+        return True
+    return following is not None and following.role == MessageRole.USER
 
 
 def _blocks(block: Any, reader: Reader, readers: Sequence[Reader]) -> Iterable[Any]:

@@ -23,8 +23,9 @@ from pydantic import (
 )
 
 from llamaindex_hybrid.children import combined_metadata, known_metadata
+from llamaindex_hybrid.condensed import CondensedQuestions
 from llamaindex_hybrid.construction import OWNER, REFUSED, build_engine, check_assignment
-from llamaindex_hybrid.dispatch import RoutedCall
+from llamaindex_hybrid.dispatch import RoutedCall, given
 from llamaindex_hybrid.foreign import Reader, Sent
 from llamaindex_hybrid.kinds import Kind, check_policy
 from llamaindex_hybrid.listening import Hearing, Refusals
@@ -38,6 +39,7 @@ from llamaindex_hybrid.views import APPLIED, merged_callbacks, view
 from shared_router.asking.turns import TurnMemory
 from shared_router.context import current_options
 from shared_router.engine.breaker import Health
+from shared_router.engine.calls import Call
 from shared_router.engine.engine import RoutingEngine
 from shared_router.engine.fronts import check_parameters, own_error
 from shared_router.options import CallOptions, SecondLook, second_look_from, split_options
@@ -135,6 +137,7 @@ class HybridLLM(RoutedOperations):
     _without_query: dict[Kind, str] = PrivateAttr(default_factory=dict)
     _readers: list[Reader] = PrivateAttr(default_factory=list)
     _turns: TurnMemory[Answering] = PrivateAttr(default_factory=TurnMemory)
+    _condensed: CondensedQuestions = PrivateAttr(default_factory=CondensedQuestions)
     _options: CallOptions = PrivateAttr(default_factory=CallOptions)
     _refusals: Refusals = PrivateAttr(default_factory=Refusals)
 
@@ -311,13 +314,19 @@ class HybridLLM(RoutedOperations):
             needs_structured_output=needs_structured_output,
             sticky_to=self._turns.recall(place.asks),
             system_prompt=self.system_prompt,
+            condensed=self._condensed,
         )
+
+        def answered(call: Call) -> None:
+            self._turns.remember(place.answers, Answering.of(call))
+            self._condensed.hear(asked, given(call.answer))
+
         return RoutedCall(
             owner=self,
             name=name,
             request=request,
             invoke=invoke,
-            answered=lambda call: self._turns.remember(place.answers, Answering.of(call)),
+            answered=answered,
             said=lambda: said_in(asked),
             committed=committed,
         )

@@ -13,8 +13,9 @@ from llama_index_instrumentation.dispatcher import active_instrument_tags
 
 from llamaindex_hybrid.kinds import kind_of_prompt, kind_of_text
 from llamaindex_hybrid.spans import enclosing, text_of_query
-from shared_router.asking.questions import is_tool_noise, query_of_message
+from shared_router.asking.questions import is_tool_noise, without_harness
 from shared_router.asking.texts import MAX_CHARACTERS, text_ends
+from shared_router.asking.turns import query_in_context
 from shared_router.context import current_query
 from shared_router.records import RoutingQuery
 from shared_router.support.processes import cached_property
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
     from llamaindex_hybrid.kinds import Kind
     from llamaindex_hybrid.spans import Enclosing
+    from shared_router.asking.turns import Role
+
+    Condensed = Callable[["Asked", str], str | None]
 
 QUERY_TAG = "routing_query"
 """Key of LlamaIndex's `instrument_tags` that states the user's question."""
@@ -70,12 +74,30 @@ class Asked:
     def said_last(self) -> tuple[int, str] | None:
         """The last user message that is no tool noise: its position and its text."""
         for position in range(len(self.messages) - 1, -1, -1):
-            message = self.messages[position]
-            if message.role == MessageRole.USER:
-                text = user_text(message)
+            if self.messages[position].role == MessageRole.USER:
+                text = _said_by_user(self.text_at(position))
                 if text.strip() and not is_tool_noise(text):
                     return position, text
         return None
+
+    @cached_property
+    def _texts(self) -> dict[int, str]:
+        return {}
+
+    def text_at(self, position: int) -> str:
+        """Return the text of a message, which is put together once."""
+        if position not in self._texts:
+            self._texts[position] = text_of(self.messages[position])
+        return self._texts[position]
+
+    def backwards(self) -> Iterator[tuple[Role, str]]:
+        """Yield what user and assistant said, the newest first."""
+        for position in range(len(self.messages) - 1, -1, -1):
+            role = self.messages[position].role
+            if role in _ASSISTANT:
+                yield "assistant", self.text_at(position)
+            elif role == MessageRole.USER:
+                yield from _user_turns(self.text_at(position))
 
 
 @dataclass(frozen=True)
@@ -86,22 +108,31 @@ class Found:
     kind: Kind = "other"
 
 
-def find_query(asked: Asked, variables: Sequence[str]) -> Found:
+def _nothing_condensed(asked: Asked, message: str) -> None:
+    """Know of no question that a message was condensed to."""
+
+
+def find_query(
+    asked: Asked, variables: Sequence[str], condensed: Condensed = _nothing_condensed
+) -> Found:
     """Find what the user asked, and what was retrieved for it where `track_queries` is on.
 
     In this order: `routing_query(...)` or `instrument_tags`; prompt variables; the enclosing span
-    (`track_queries`); the last user message that is no tool noise, narrowed to its final question
-    paragraph when it is scored, where it is longer than the encoder reads.
+    (`track_queries`); the last user turn. A prompt variable and a last turn that say little by
+    themselves ("yes", "explain step 3") are scored with what they refer to, or as the question
+    they were condensed to; a text longer than the encoder reads is narrowed to its final question
+    paragraph.
 
     Args:
         asked: What the call was given.
         variables: Prompt variables that hold a question, surest first.
+        condensed: Returns the question that a message was condensed to, where one is known.
 
     Returns:
         The query and its source, or the kind of call that has none.
     """
     around = enclosing()
-    found = _find(asked, variables, around)
+    found = _find(asked, variables, around, condensed)
     query = found.query
     if query is None or query.retrieval is not None or around.retrieval is None:
         return found
@@ -110,10 +141,13 @@ def find_query(asked: Asked, variables: Sequence[str]) -> Found:
     return Found(replace(query, retrieval=around.retrieval, retrieval_source="span"))
 
 
-def _find(asked: Asked, variables: Sequence[str], around: Enclosing) -> Found:
-    stated = current_query() or _tagged() or variable_query(asked.variables, variables)
+def _find(asked: Asked, variables: Sequence[str], around: Enclosing, condensed: Condensed) -> Found:
+    stated = current_query() or _tagged()
     if stated is not None:
         return Found(stated)
+    variable = variable_query(asked.variables, variables)
+    if variable is not None:
+        return Found(_in_conversation(variable, asked, condensed))
     if around.query is not None:
         return Found(RoutingQuery(text=around.query, source="span"))
     if around.extracting:
@@ -123,7 +157,30 @@ def _find(asked: Asked, variables: Sequence[str], around: Enclosing) -> Found:
     kind = kind or (kind_of_text(text) if text else None)
     if kind is not None or text is None:
         return Found(kind=kind or "other")
-    return Found(query_of_message(text, _WAYS))
+    return Found(query_in_context(asked.backwards(), _WAYS))
+
+
+def _in_conversation(variable: RoutingQuery, asked: Asked, condensed: Condensed) -> RoutingQuery:
+    """Find what a prompt's question refers to, where the prompt holds a conversation."""
+    prompt = asked.prompt
+    if prompt is None:
+        return variable
+    question = condensed(asked, variable.text)
+    if question is not None:
+        return RoutingQuery(text=question, source="conversation")
+    said = Asked(read=lambda: messages_of(prompt)).backwards()
+    return query_in_context(said, _WAYS, variable) or variable
+
+
+def _user_turns(text: str) -> Iterator[tuple[Role, str]]:
+    """Yield the turns of a user's message; a transcript of a conversation holds several."""
+    if not text.startswith(_TRANSCRIPT):
+        yield "user", _said_by_user(text)
+        return
+    said = _said_last(text)
+    yield "user", next(said, text)
+    for each in said:
+        yield from (("assistant", ""), ("user", each))
 
 
 def _tagged() -> RoutingQuery | None:
@@ -140,10 +197,13 @@ def variable_query(values: Mapping[str, Any], names: Sequence[str]) -> RoutingQu
 
 def user_text(message: ChatMessage) -> str:
     """Return what the user said in a message, without what an agent put around it."""
-    text = text_of(message)
+    return _said_by_user(text_of(message))
+
+
+def _said_by_user(text: str) -> str:
     if text.startswith(_TRANSCRIPT):
         return next(_said_last(text), text)
-    return _without_state(text)
+    return _without_state(without_harness(text))
 
 
 def _without_state(text: str) -> str:
@@ -246,8 +306,9 @@ def turn_of(asked: Asked) -> Turn | None:
     if asked.said_last is None:
         return None
     position, question = asked.said_last
-    history = [m for m in asked.messages[:position] if m.role != MessageRole.SYSTEM]
-    lines = [_line(message, user_text(message)) for message in history]
+    messages = asked.messages
+    history = [at for at in range(position) if messages[at].role != MessageRole.SYSTEM]
+    lines = [_line(messages[at], _said_by_user(asked.text_at(at))) for at in history]
     lines.append(_line(asked.messages[position], question))
     # A retry repeats the question.
     said = [line for i, line in enumerate(lines) if i == 0 or line != lines[i - 1]]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.prompts import BasePromptTemplate
 
+from llamaindex_hybrid.condensed import CondensedQuestions
 from llamaindex_hybrid.foreign import holds_tool_calls
 from llamaindex_hybrid.keywords import unable
 from llamaindex_hybrid.kinds import is_step
@@ -104,6 +105,7 @@ def routing_request(
     needs_structured_output: bool = False,
     sticky_to: Answering | None = None,
     system_prompt: str | None = None,
+    condensed: CondensedQuestions | None = None,
 ) -> RoutingRequest:
     """Convert one call.
 
@@ -117,8 +119,9 @@ def routing_request(
         needs_structured_output: Whether it wants an answer in a schema.
         sticky_to: Who made the tool calls that it answers.
         system_prompt: The wrapper's own.
+        condensed: Remembers which question a message was condensed to.
     """
-    found = _found(asked, variables)
+    found = _found(asked, variables, condensed or CondensedQuestions())
     said = _said(asked)
     return RoutingRequest(
         query=found.query,
@@ -143,9 +146,9 @@ def _settings(asked: Asked, engine: RoutingEngine, system_prompt: str | None) ->
     return known_settings(asked, engine.candidates[0].model, system_prompt)
 
 
-def _found(asked: Asked, variables: Sequence[str]) -> Found:
+def _found(asked: Asked, variables: Sequence[str], condensed: CondensedQuestions) -> Found:
     try:
-        return find_query(asked, variables)
+        return find_query(asked, variables, condensed.recall)
     except Exception as error:  # noqa: BLE001  (a chain never breaks because the router did)
         logger.warning("Finding the query raised %s.", type(error).__name__)
         return Found()

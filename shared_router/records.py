@@ -19,7 +19,14 @@ ROUTING_KEY = "hybrid_routing"
 """The one name of a decision in every carrier: metadata key, event and tag prefix."""
 
 QuerySource = Literal[
-    "explicit", "prompt_variable", "extractor", "span", "last_user_message", "guessed", "none"
+    "explicit",
+    "prompt_variable",
+    "extractor",
+    "span",
+    "last_user_message",
+    "conversation",
+    "guessed",
+    "none",
 ]
 """Where the routed text came from, surest first."""
 

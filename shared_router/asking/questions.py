@@ -23,6 +23,11 @@ _NOISE = re.compile(
     r"|FAILURE: Your previous response was empty|<tool_result|<tool_response|\[tool)",
     re.IGNORECASE,
 )
+_SUMMARY = re.compile(
+    r"\s*(?:Here is a summary of the conversation|You are in the middle of a conversation that has"
+    r"|This session is being continued from a previous conversation|<(?:conversation_)?summary>)",
+    re.IGNORECASE,
+)
 _LABEL = re.compile(
     r"^[^\S\n]*(?:#+\s*)?(?:user\s+)?(?:question|query|input|user)\s*:\s*",
     re.IGNORECASE | re.MULTILINE,
@@ -33,6 +38,12 @@ _CONTEXT = re.compile(r"^[^\S\n]*(?:context|documents?|sources?)\s*:", re.IGNORE
 _ANSWER = re.compile(r"(?:\w+\s+)?answer\s*:?", re.IGNORECASE)
 
 
+_BLOCK = re.compile(
+    r"\s*<(memory|memories|system[-_]reminder|environment_(?:details|context))>", re.IGNORECASE
+)
+_BLOCK_END = re.compile(r"</(\w+(?:-\w+)?)>\Z")
+
+
 class GuessedQueryWarning(UserWarning):
     """The query had to be guessed out of a long message."""
 
@@ -40,6 +51,33 @@ class GuessedQueryWarning(UserWarning):
 def is_tool_noise(text: str) -> bool:
     """Tell whether a user message is an agent's harness speaking, not the user."""
     return bool(_NOISE.match(text, 0, MAX_CHARACTERS))
+
+
+def without_harness(text: str) -> str:
+    """Cut away what an agent's harness puts around a user's words, as `<system-reminder>` blocks.
+
+    Nothing is left of a message in which only the harness speaks.
+    """
+    start, end = 0, len(text)
+    while found := _BLOCK.match(text, start, end):
+        closing = f"</{found[1]}>"
+        at = text.find(closing, found.end(), end)
+        if at < 0:
+            break
+        start = at + len(closing)
+    while (bare := text[max(start, end - 100) : end].rstrip()).endswith(">"):
+        end = max(start, end - 100) + len(bare)
+        tag = _BLOCK_END.search(bare)
+        at = text.rfind(f"<{tag[1]}>", start, end) if tag else -1
+        if at < 0 or not _BLOCK.match(text, at, end):
+            break
+        end = at
+    return text if (start, end) == (0, len(text)) else text[start:end].strip()
+
+
+def is_summary(text: str) -> bool:
+    """Tell whether a user message holds a harness's summary of what was said before it."""
+    return bool(_SUMMARY.match(text, 0, MAX_CHARACTERS))
 
 
 def query_of_message(text: str, ways: str) -> RoutingQuery:

@@ -8,13 +8,14 @@ import numpy as np
 
 from shared_router.data.draws import have_answers
 from shared_router.deciding.curve import resolve_dial
+from shared_router.deciding.looks import follow
 from shared_router.errors import DataError
 from shared_router.measuring.escalation import measure_escalation
 from shared_router.measuring.evaluation import OutcomeTable, RoutingReport, compare, figures_at_dial
 from shared_router.measuring.second_look import Recorded, measure_looks
 from shared_router.measuring.task_figures import figures_by_task
 from shared_router.options import Asked
-from shared_router.router.judged import judged
+from shared_router.router.judged import judged, judged_choice
 from shared_router.router.looking import NO_ANSWERS, NO_PAY, look_at
 from shared_router.router.queries import finite, fresh, known_retrieval, unseen
 from shared_router.router.task_scores import score_by_task
@@ -113,7 +114,13 @@ def _looks(
     thresholds = settings[0].threshold, settings[1].threshold
     claims = [(each.claim.guarantee, each.claim.reason) for each in settings]
     report = measure_looks(found, rules.band, thresholds, (claims[0], claims[1]), unit, resamples)
-    return {"pays": looks.pays, "width": looks.width} | report.to_dict()
+    choice = follow(rules.band, found.scores, found.answers, thresholds[0]).choice
+    outcomes = OutcomeTable(seen.data.queries, found.quality, names=router.candidates)
+    verdict = judged_choice(
+        router, seen.data, choice, outcomes, dial, confidence, settings[0].claim.guarantee
+    )
+    about = {"pays": looks.pays, "width": looks.width, "sentence": verdict.sentence}
+    return about | {"verdict": verdict.to_dict()} | report.to_dict()
 
 
 def _resolves(line: Dialling, dial: Dial) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -20,6 +21,12 @@ from llama_index.core.llms.llm import ToolSelection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+
+@cache
+def http() -> httpx.Client:
+    """Make a client once: each reads the certificates that no loopback needs."""
+    return httpx.Client()
 
 
 class Anthropic(FunctionCallingLLM):
@@ -41,7 +48,7 @@ class Anthropic(FunctionCallingLLM):
         told = {"model": self.model, "max_tokens": 2048, **kwargs, "messages": sent(messages)}
         if self.thinking_dict:
             told["thinking"] = self.thinking_dict
-        answer = httpx.post(f"{self.base_url}/v1/messages", json=told)
+        answer = http().post(f"{self.base_url}/v1/messages", json=told)
         answer.raise_for_status()
         raw = answer.json()
         blocks = [made for block in raw["content"] if (made := read(block)) is not None]

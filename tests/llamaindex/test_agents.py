@@ -14,8 +14,9 @@ from llama_index.core.agent.workflow import (
     ReActAgent,
     ToolCallResult,
 )
-from llama_index.core.llms import ChatMessage
+from llama_index.core.llms import ChatMessage, TextBlock
 from llama_index.core.memory import ChatMemoryBuffer
+from llama_index.core.memory.memory import DEFAULT_MEMORY_BLOCKS_TEMPLATE
 from llama_index.core.tools import FunctionTool
 from pydantic import BaseModel
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from llamaindex_hybrid import HybridLLM
 
 QUESTION = "How long is 'rain'?"
+ANOTHER = "Count the letters of the word for frozen water."
 TOOLS_OF = {
     "both": (FakeLLM, FakeLLM),
     "only large": (PlainLLM, FakeLLM),
@@ -76,6 +78,24 @@ def called(events: list[Any]) -> list[str]:
 # -- FunctionAgent --------------------------------------------------------------------------------
 
 
+async def test_a_follow_up_is_scored_with_its_question() -> None:
+    scorer = RecordingScorer()
+    agent = FunctionAgent(tools=[length], llm=hybrid(score=scorer))
+    memory = ChatMemoryBuffer.from_defaults(token_limit=3_000)
+    for text in ("Prove the theorem of Liouville.", "why?", "and the last step?"):
+        await agent.run(text, memory=memory)
+    assert scorer.texts == ["Prove the theorem of Liouville."] * 3
+
+
+def test_what_a_memory_puts_before_a_question_is_cut_away() -> None:
+    blocks = [("core", [TextBlock(text="The user is Ann, who likes proofs.")])]
+    (memory,) = DEFAULT_MEMORY_BLOCKS_TEMPLATE.format_messages(memory_blocks=blocks)
+    scorer = RecordingScorer()
+    said = ChatMessage(role="user", blocks=[*memory.blocks, TextBlock(text=QUESTION)])
+    hybrid(score=scorer).chat([said])
+    assert scorer.texts == [QUESTION]
+
+
 @pytest.mark.parametrize("streaming", [True, False])
 @pytest.mark.parametrize("who", ["both", "only large", "only small"])
 async def test_a_function_agent(who: str, streaming: bool, decisions: Decisions) -> None:
@@ -105,8 +125,8 @@ async def test_a_question_is_scored_once_a_turn(
     memory = ChatMemoryBuffer.from_defaults(token_limit=3_000)
     agent = FunctionAgent(tools=[length], llm=llm, system_prompt="Be brief.")
     await agent.run(QUESTION, memory=memory)
-    await agent.run("And how long is 'snow'?", memory=memory)
-    assert scorer.texts == [QUESTION, "And how long is 'snow'?"]
+    await agent.run(ANOTHER, memory=memory)
+    assert scorer.texts == [QUESTION, ANOTHER]
     assert decisions.reasons == ["score", "sticky"] * 2
 
 
@@ -115,7 +135,7 @@ async def test_a_later_turn_may_go_elsewhere(decisions: Decisions) -> None:
     memory = ChatMemoryBuffer.from_defaults(token_limit=3_000)
     agent = FunctionAgent(tools=[length], llm=llm)
     await agent.run(QUESTION, memory=memory)
-    await agent.run("And how long is 'snow'?", memory=memory)
+    await agent.run(ANOTHER, memory=memory)
     assert decisions.candidates == ["small", "small", "large", "large"]
 
 

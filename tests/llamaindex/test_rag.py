@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
 QUESTION = "Which rule decides when a route is forced?"
 FOLLOW_UP = "And without a dial?"
+ANOTHER = "What does a promise about quality cost?"
 REWRITTEN = "What happens without a dial?"
 HISTORY = [
     ChatMessage(role="user", content=QUESTION),
@@ -301,9 +302,19 @@ def condense_plus_context(bench: Bench) -> Any:
 async def test_chat_engines_that_ask_once(
     make: Callable[[Bench], Any], source: str, way: str, bench: Bench
 ) -> None:
-    assert await ask(make(bench), way, FOLLOW_UP, "chat")
-    assert bench.scorer.texts == [FOLLOW_UP]
+    assert await ask(make(bench), way, ANOTHER, "chat")
+    assert bench.scorer.texts == [ANOTHER]
     assert bench.decisions.sources == [source]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("make", [simple, context])
+async def test_a_follow_up_is_scored_with_what_it_refers_to(
+    make: Callable[[Bench], Any], way: str, bench: Bench
+) -> None:
+    assert await ask(make(bench), way, FOLLOW_UP, "chat")
+    assert bench.scorer.texts == [f"{QUESTION}\n{FOLLOW_UP}"]
+    assert bench.decisions.sources == ["conversation"]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -322,8 +333,8 @@ async def test_condensing_a_question(way: str, bench: Bench) -> None:
 @pytest.mark.parametrize("way", WAYS)
 async def test_condense_plus_context(way: str, bench: Bench) -> None:
     assert await ask(condense_plus_context(bench), way, FOLLOW_UP, "chat")
-    assert bench.scorer.texts == [FOLLOW_UP]
-    assert bench.decisions.sources == ["none", "prompt_variable"]
+    assert bench.scorer.texts == [REWRITTEN]
+    assert bench.decisions.sources == ["none", "conversation"]
     assert bench.decisions.reasons == ["no_query", "score"]
     assert bench.decisions.candidates[0] == "large"
 
@@ -333,8 +344,8 @@ async def test_condense_plus_context_by_its_span(way: str, bench: Bench) -> None
     with track_queries() as tracker:
         assert await ask(condense_plus_context(bench), way, FOLLOW_UP, "chat")
         assert len(tracker) == 0
-    assert bench.scorer.texts == [FOLLOW_UP] * 2
-    assert bench.decisions.sources == ["span", "prompt_variable"]
+    assert bench.scorer.texts == [FOLLOW_UP, REWRITTEN]
+    assert bench.decisions.sources == ["span", "conversation"]
 
 
 @pytest.mark.parametrize("way", WAYS)
