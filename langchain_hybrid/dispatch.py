@@ -143,7 +143,8 @@ class RoutedCall:
             heard = asked.begin(run.attempting(step, self.name_of(step)), step)
             if streams and not step.held:
                 model, config = self.target.of(step), heard.config
-                chunks = run.iterate(lambda: model.stream(self.messages, config, **self.kwargs))
+                said, kwargs = self.sent(step)
+                chunks = run.iterate(lambda: model.stream(said, config, **kwargs))
                 return opened(chunks, is_blank)
             return self.whole(run, step, heard)
 
@@ -161,11 +162,17 @@ class RoutedCall:
             heard = asked.begin(await run.attempting(step, self.name_of(step)), step)
             if streams and not step.held:
                 model, config = self.target.of(step), heard.config
-                chunks = run.iterate(lambda: model.astream(self.messages, config, **self.kwargs))
+                said, kwargs = self.sent(step)
+                chunks = run.iterate(lambda: model.astream(said, config, **kwargs))
                 return await aopened(chunks, is_blank)
             return await self.awhole(run, step, heard)
 
         return await self.engine.acall(self.request, self.hands(attempt, asked, streams)), asked
+
+    def sent(self, step: Attempt) -> tuple[list[BaseMessage], dict[str, Any]]:
+        """Return the messages and keywords that a candidate is asked with: what it understands."""
+        messages = self.target.messages_for(step, self.messages)
+        return messages, self.target.keywords_for(step, self.kwargs)
 
     def asking(self) -> Asked:
         """Begin to keep what is heard of the attempts."""
@@ -177,7 +184,8 @@ class RoutedCall:
 
         def ask(step: Attempt) -> Any:
             model = self.target.of(step)
-            return run.within(lambda: model.invoke(self.messages, heard.config, **self.kwargs))
+            said, kwargs = self.sent(step)
+            return run.within(lambda: model.invoke(said, heard.config, **kwargs))
 
         try:
             return self._came_to(ask(step), step, heard)
@@ -190,8 +198,9 @@ class RoutedCall:
         """Ask for a whole answer without blocking the event loop; see `whole`."""
 
         async def ask(step: Attempt) -> Any:
-            model, kwargs = self.target.of(step), self.kwargs
-            return await run.within(lambda: model.ainvoke(self.messages, heard.config, **kwargs))
+            model = self.target.of(step)
+            said, kwargs = self.sent(step)
+            return await run.within(lambda: model.ainvoke(said, heard.config, **kwargs))
 
         try:
             return self._came_to(await ask(step), step, heard)

@@ -44,8 +44,7 @@ def chat_stream(routed: RoutedCall) -> ChatModelStream:
         heard = asked.begin(run.attempting(step, routed.name_of(step)), step)
         if step.held:
             return routed.whole(run, step, heard)
-        model = routed.target.of(step)
-        return Live(_first_shown(routed, model, heard.config, closers, run))
+        return Live(_first_shown(routed, step, heard.config, closers, run))
 
     try:
         run.deciding(routed.request)
@@ -73,8 +72,7 @@ async def achat_stream(routed: RoutedCall) -> AsyncChatModelStream:
         heard = asked.begin(await run.attempting(step, routed.name_of(step)), step)
         if step.held:
             return await routed.awhole(run, step, heard)
-        model = routed.target.of(step)
-        return Live(await _afirst_shown(routed, model, heard.config, closers, run))
+        return Live(await _afirst_shown(routed, step, heard.config, closers, run))
 
     try:
         await run.deciding(routed.request)
@@ -97,16 +95,18 @@ async def achat_stream(routed: RoutedCall) -> AsyncChatModelStream:
 
 def _first_shown(
     routed: RoutedCall,
-    model: Runnable[Any, Any],
+    step: Attempt,
     config: RunnableConfig,
     closers: list[_Closer],
     run: RoutedRun,
 ) -> ChatModelStream:
     """Start a model's stream and draw it to the first event that shows something."""
+    model = routed.target.of(step)
+    said, kwargs = routed.sent(step)
     for each, last in _streaming(model):
         closers.append(_Closer(run))
         listened = _with_handler(config, closers[-1])
-        made: Any = each.stream_events(routed.messages, listened, version="v3", **routed.kwargs)
+        made: Any = each.stream_events(said, listened, version="v3", **kwargs)
         try:
             for event in made:
                 if shows(event):
@@ -121,17 +121,18 @@ def _first_shown(
 
 async def _afirst_shown(
     routed: RoutedCall,
-    model: Runnable[Any, Any],
+    step: Attempt,
     config: RunnableConfig,
     closers: list[_AsyncCloser],
     run: AsyncRoutedRun,
 ) -> AsyncChatModelStream:
     """Start a model's stream and draw it to the first event that shows something."""
+    model = routed.target.of(step)
+    said, kwargs = routed.sent(step)
     for each, last in _streaming(model):
         closers.append(_AsyncCloser(run))
         listened = _with_handler(config, closers[-1])
-        kwargs = routed.kwargs
-        started: Any = each.astream_events(routed.messages, listened, version="v3", **kwargs)
+        started: Any = each.astream_events(said, listened, version="v3", **kwargs)
         made: Any = await started
         try:
             async for event in made:

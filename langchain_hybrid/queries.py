@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from langchain_hybrid.prompts import QueryFromPrompt
 from shared_router.asking.turns import query_in_context
@@ -109,4 +109,12 @@ def has_pictures(messages: Sequence[BaseMessage]) -> bool:
         for message in messages
         if not isinstance(message.content, str)
         for block in message.content
+    )
+
+
+def holds_tool_calls(messages: Sequence[BaseMessage]) -> bool:
+    """Tell whether a conversation holds tool calls, or what tools answered."""
+    return any(
+        isinstance(each, ToolMessage) or (isinstance(each, AIMessage) and bool(each.tool_calls))
+        for each in messages
     )

@@ -12,9 +12,11 @@ from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.runnables.config import ensure_config, merge_configs
 
 from langchain_hybrid.hearing import unheard
+from langchain_hybrid.keywords import unable
 from langchain_hybrid.queries import (
     find_query,
     has_pictures,
+    holds_tool_calls,
     is_later_turn,
     text_of,
 )
@@ -166,6 +168,8 @@ def routing_request(
         options=options,
         needs_tools=bool(kwargs.get("tools")),
         needs_structured_output=bool(schemas),
+        holds_tool_calls=holds_tool_calls(messages),
+        unable=unable(engine.candidates, kwargs, options),
         input_tokens=_input_tokens(messages, engine),
         has_pictures=has_pictures(messages),
         later_turn=is_later_turn(messages),

@@ -7,7 +7,9 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from langchain_hybrid.foreign import Reader, needs_reading, readable
 from langchain_hybrid.hearing import without_streaming
+from langchain_hybrid.keywords import keywords_for
 from langchain_hybrid.logprobs import NAME, with_logprobs
 from langchain_hybrid.tools import bind_late, split_tools
 from shared_router.support.once import warn_once
@@ -15,6 +17,7 @@ from shared_router.support.once import warn_once
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from langchain_core.messages import BaseMessage
     from langchain_core.runnables import Runnable
 
     from shared_router.deciding.attempts import Attempt
@@ -26,7 +29,7 @@ logger = logging.getLogger("hybrid_llm")
 
 
 class Targets:
-    """Keeps the candidates that answer whole, and who gives no log-probabilities.
+    """Keeps the candidates that answer whole, what each reads, and who gives no log-probabilities.
 
     Calls in several threads share it: each entry is written whole, and twice is no harm.
     """
@@ -34,6 +37,7 @@ class Targets:
     def __init__(self) -> None:
         self._held: dict[tuple[int, bool], tuple[Candidate, Candidate]] = {}
         self._refused: dict[int, Candidate] = {}
+        self._readers: dict[int, tuple[Candidate, Reader]] = {}
 
     def __reduce__(self) -> tuple[type[Targets], tuple[()]]:
         return Targets, ()  # ids are those of this process
@@ -73,6 +77,13 @@ class Targets:
             self._held[key] = candidate, made  # both kept: ids of living objects
         return self._held[key][1]
 
+    def reader(self, candidate: Candidate) -> Reader:
+        """Return what a candidate can read of a conversation."""
+        key = id(candidate)
+        if key not in self._readers:
+            self._readers[key] = candidate, Reader.of(candidate)
+        return self._readers[key][1]
+
     def refused(self, candidate: Candidate) -> None:
         """Remember that a candidate gives no log-probabilities; said once in the log."""
         self._refused[id(candidate.model)] = candidate
@@ -99,6 +110,17 @@ class Target:
     def of(self, step: Attempt) -> Runnable[Any, Any]:
         """Return what is called for an attempt."""
         return self.made(self._asked(step))
+
+    def messages_for(self, step: Attempt, messages: list[BaseMessage]) -> list[BaseMessage]:
+        """Return a conversation as the candidate of an attempt can read it."""
+        if not needs_reading(messages):
+            return messages
+        readers = [self.targets.reader(candidate) for candidate in self.candidates]
+        return readable(messages, step.index, readers)
+
+    def keywords_for(self, step: Attempt, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return a call's keywords as the candidate of an attempt understands them."""
+        return keywords_for(self.candidates[step.index].model, kwargs)
 
     def adds_logprobs(self, step: Attempt) -> bool:
         """Tell whether an answer comes with log-probabilities that its caller did not ask for."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_hybrid.children import map_models
+from langchain_hybrid.keywords import binding_for, provider_of, tools_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,6 +57,8 @@ def bind_late(
     """Bind tools to the chosen model, inside whatever wraps it."""
 
     def bind(base: BaseChatModel) -> Runnable[Any, Any]:
-        return base.bind_tools(tools, **options)
+        provider = provider_of(base)
+        bound = binding_for(provider, tools, options)
+        return base.bind_tools(tools_for(provider, tools), **bound)
 
     return map_models(model, bind)

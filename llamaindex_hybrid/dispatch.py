@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from llama_index.core.base.llms.types import ChatMessage
     from llama_index.core.llms import LLM
 
+    from llamaindex_hybrid.foreign import Sent
     from shared_router.deciding.attempts import Attempt
     from shared_router.deciding.escalation import Answer
     from shared_router.deciding.guards import RoutingRequest
@@ -63,6 +64,10 @@ class Owner(Protocol):
         """Return the model at a position, heard by the wrapper's handlers and by `hearing`."""
         ...
 
+    def sent(self, index: int) -> Sent:
+        """Return what makes of a call what the model at a position can read."""
+        ...
+
     def hearing(self, index: int, *, logprobs: bool) -> Hearing:
         """Begin to listen to a model, which may have refused to tell log-probabilities."""
         ...
@@ -78,8 +83,8 @@ class RoutedCall(Generic[T]):
     """Name of the method, which is delegated and names the trace."""
     request: RoutingRequest
     """The call as the engine sees it."""
-    invoke: Callable[[LLM, str], Any] = field(repr=False)
-    """Calls a method of a model, by its name."""
+    invoke: Callable[[LLM, str, Sent], Any] = field(repr=False)
+    """Calls a method of a model, by its name, with what that model reads."""
     answered: Callable[[Call], None] = field(repr=False)
     """Told who answers, to remember it."""
     said: Callable[[], Sequence[ChatMessage]] = field(repr=False)
@@ -99,7 +104,7 @@ class RoutedCall(Generic[T]):
         def attempt(step: Attempt) -> Any:
             hearing = self._hearing(step)
             with self._announced(step, hearing) as model:
-                answer = self.invoke(model, self._method(step))
+                answer = self.invoke(model, self._method(step), self.owner.sent(step.index))
                 if hearing is not None:
                     return Heard.of(answer, hearing)
                 return opened(answer, is_blank) if self._streams(step) else answer
@@ -118,7 +123,7 @@ class RoutedCall(Generic[T]):
         async def attempt(step: Attempt) -> Any:
             hearing = self._hearing(step)
             with self._announced(step, hearing) as model:
-                answer = await self.invoke(model, self._method(step))
+                answer = await self.invoke(model, self._method(step), self.owner.sent(step.index))
                 if hearing is not None:
                     return Heard.of(answer, hearing)
                 return await aopened(answer, is_blank) if self._streams(step) else answer

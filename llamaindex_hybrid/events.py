@@ -10,6 +10,7 @@ from llama_index.core.base.llms.types import ChatResponse, CompletionResponse
 from llama_index.core.instrumentation.events import BaseEvent
 from llama_index_instrumentation import get_dispatcher
 
+from llamaindex_hybrid.foreign import marked
 from shared_router.observing.telemetry import note_answer_on_span, note_on_span
 from shared_router.records import ROUTING_KEY
 
@@ -198,13 +199,17 @@ def annotated(output: Any, payload: dict[str, Any]) -> Any:
     """Put what is stable of the decision on a response, or on a chunk of a stream.
 
     The response is copied: the model's own events hold the same object. `raw` and the message
-    stay as they are: token counts are read out of one, and the other is sent to the provider again.
+    stay as they are: token counts are read out of one, and the other is sent to the provider again;
+    reasoning in it alone is marked with who wrote it, and sent without that mark.
     """
     if not isinstance(output, ChatResponse | CompletionResponse):
         return output
     inner = output.additional_kwargs.get(ROUTING_KEY)  # of a wrapper that was wrapped
     told = payload if inner is None else {**payload, WITHIN: inner}
-    return with_routing(output, told)
+    made = with_routing(output, told)
+    if isinstance(made, ChatResponse):
+        made.message = marked(made.message, told.get("answered_by") or told["candidate"])
+    return made
 
 
 def with_routing(response: Any, told: Any) -> Any:

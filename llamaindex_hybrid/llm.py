@@ -27,6 +27,7 @@ from llamaindex_hybrid.condensed import CondensedQuestions
 from llamaindex_hybrid.construction import OWNER, REFUSED, build_engine, check_assignment
 from llamaindex_hybrid.conversations import place_of
 from llamaindex_hybrid.dispatch import RoutedCall, given
+from llamaindex_hybrid.foreign import Reader, Sent
 from llamaindex_hybrid.kinds import Kind, check_policy
 from llamaindex_hybrid.listening import Hearing, Refusals
 from llamaindex_hybrid.operations import RoutedOperations
@@ -140,6 +141,7 @@ class HybridLLM(RoutedOperations):
     _engine: Any = PrivateAttr(default=None)
     _without_query: dict[Kind, str] = PrivateAttr(default_factory=dict)
     _conversations: Conversations = PrivateAttr(default_factory=Conversations)
+    _readers: list[Reader] = PrivateAttr(default_factory=list)
     _condensed: CondensedQuestions = PrivateAttr(default_factory=CondensedQuestions)
     _options: CallOptions = PrivateAttr(default_factory=CallOptions)
     _refusals: Refusals = PrivateAttr(default_factory=Refusals)
@@ -168,6 +170,7 @@ class HybridLLM(RoutedOperations):
 
     def _bind(self, before: RoutingEngine | None = None) -> None:
         self._engine = build_engine(self, before)
+        self._readers = [Reader.of(candidate) for candidate in self.engine.candidates]
         self._without_query = check_policy(self.no_query or {}, self.engine.candidates)
 
     def model_copy(self, *, update: Any = None, deep: bool = False) -> HybridLLM:
@@ -296,7 +299,7 @@ class HybridLLM(RoutedOperations):
         name: str,
         asked: Asked,
         options: CallOptions,
-        invoke: Callable[[LLM, str], Any],
+        invoke: Callable[[LLM, str, Sent], Any],
         *,
         needs_tools: bool = False,
         needs_structured_output: bool = False,
@@ -342,6 +345,10 @@ class HybridLLM(RoutedOperations):
         """Forget all failures of the models: none rests any more."""
         self.engine.reset()
 
+    def sent(self, index: int) -> Sent:
+        """Return what makes of a call what the model at a position can read."""
+        return Sent(index, self._readers)
+
     def hearing(self, index: int, *, logprobs: bool) -> Hearing:
         """Begin to listen to a model, which may have refused to tell log-probabilities."""
         return self._refusals.hearing(self.engine.candidates[index].model, logprobs=logprobs)
@@ -386,7 +393,7 @@ class HybridLLM(RoutedOperations):
     def _preview(self, value: Any, tools: Any, kwargs: dict[str, Any]) -> RoutedCall[Any]:
         asked, options = preview(value, kwargs)
         return self.routed_call(
-            "route", asked, options, lambda model, way: model, needs_tools=bool(tools)
+            "route", asked, options, lambda model, way, sent: model, needs_tools=bool(tools)
         )
 
 

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from llama_index.core.types import TokenAsyncGen, TokenGen
 
     from llamaindex_hybrid.dispatch import RoutedCall
+    from llamaindex_hybrid.foreign import Sent
     from llamaindex_hybrid.queries import Asked
     from shared_router.options import CallOptions
 
@@ -64,7 +65,7 @@ class RoutedOperations(FunctionCallingLLM):
         name: str,
         asked: Asked,
         options: CallOptions,
-        invoke: Callable[[LLM, str], Any],
+        invoke: Callable[[LLM, str, Sent], Any],
         *,
         needs_tools: bool = False,
         needs_structured_output: bool = False,
@@ -78,7 +79,7 @@ class RoutedOperations(FunctionCallingLLM):
             name: The method's name, which tells whether it is async and whether it streams.
             asked: What it was given.
             options: Its own routing options.
-            invoke: Calls a method of a model, by its name.
+            invoke: Calls a method of a model, by its name, with what that model reads.
             needs_tools: Whether the model must call tools.
             needs_structured_output: Whether it must answer in a schema.
             committed: Tells whether nobody else may be asked any more.
@@ -90,7 +91,7 @@ class RoutedOperations(FunctionCallingLLM):
         name: str,
         asked: Asked,
         options: CallOptions,
-        invoke: Callable[[LLM, str], Any],
+        invoke: Callable[[LLM, str, Sent], Any],
         **needs: Any,
     ) -> Any:
         """Make one call as its name says; see `routed_call`."""
@@ -106,9 +107,11 @@ class RoutedOperations(FunctionCallingLLM):
     def _chat(self, name: str, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Any:
         options, rest = split_options(kwargs)
         asked = asked_in_messages(messages, keywords=rest)
-        return self.delegated(
-            name, asked, options, lambda m, way: getattr(m, way)(messages, **rest)
-        )
+
+        def invoke(model: LLM, way: str, sent: Sent) -> Any:
+            return getattr(model, way)(sent.messages(messages), **sent.keywords(rest))
+
+        return self.delegated(name, asked, options, invoke)
 
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Route, then chat with the chosen model."""
@@ -139,7 +142,11 @@ class RoutedOperations(FunctionCallingLLM):
         if formatted:
             rest["formatted"] = True
         asked = asked_in_text(prompt, keywords=rest)
-        return self.delegated(name, asked, options, lambda m, way: getattr(m, way)(prompt, **rest))
+
+        def invoke(model: LLM, way: str, sent: Sent) -> Any:
+            return getattr(model, way)(prompt, **sent.keywords(rest))
+
+        return self.delegated(name, asked, options, invoke)
 
     def complete(
         self, prompt: str | None = None, formatted: bool = False, **kwargs: Any
@@ -170,7 +177,11 @@ class RoutedOperations(FunctionCallingLLM):
     def _prompt(self, name: str, prompt: BasePromptTemplate, prompt_args: dict[str, Any]) -> Any:
         options, rest = prompt_options(prompt, prompt_args)
         asked = asked_in_prompt(prompt, rest)
-        return self.delegated(name, asked, options, lambda m, way: getattr(m, way)(prompt, **rest))
+
+        def invoke(model: LLM, way: str, sent: Sent) -> Any:
+            return getattr(model, way)(sent.prompt(prompt), **rest)
+
+        return self.delegated(name, asked, options, invoke)
 
     def predict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
         """Route by the prompt's question, then answer the prompt."""
@@ -201,9 +212,9 @@ class RoutedOperations(FunctionCallingLLM):
         below, for_llm = split_options(llm_kwargs or {})
         options, rest = prompt_options(prompt, prompt_args)
 
-        def invoke(model: LLM, way: str) -> Any:
-            method = getattr(model, way)
-            return method(output_cls, prompt, llm_kwargs=for_llm or None, **rest)
+        def invoke(model: LLM, way: str, sent: Sent) -> Any:
+            method, told = getattr(model, way), sent.keywords(for_llm) or None
+            return method(output_cls, sent.prompt(prompt), llm_kwargs=told, **rest)
 
         asked = asked_in_prompt(prompt, rest, keywords=for_llm, schema=output_cls)
         return self.delegated(
@@ -267,7 +278,7 @@ class RoutedOperations(FunctionCallingLLM):
             name,
             asked,
             options,
-            lambda model, way: chat_with_tools(model, way, tools, rest),
+            lambda model, way, sent: chat_with_tools(model, way, tools, sent.keywords(rest)),
             needs_tools=True,
         )
 
@@ -340,7 +351,7 @@ class RoutedOperations(FunctionCallingLLM):
             name,
             asked,
             options,
-            lambda model, way: predict_and_call(model, way, watch.tools, rest),
+            lambda model, way, sent: predict_and_call(model, way, watch.tools, sent.keywords(rest)),
             committed=watch.has_run,
             needs_tools=self.can_call_tools,  # where no model can, each can still be asked in text
         )

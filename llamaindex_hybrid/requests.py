@@ -10,6 +10,8 @@ from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.prompts import BasePromptTemplate
 
 from llamaindex_hybrid.condensed import CondensedQuestions
+from llamaindex_hybrid.foreign import holds_tool_calls
+from llamaindex_hybrid.keywords import unable
 from llamaindex_hybrid.kinds import is_step
 from llamaindex_hybrid.queries import (
     Asked,
@@ -122,6 +124,8 @@ def routing_request(
         needs_tools=needs_tools,
         needs_structured_output=needs_structured_output,
         input_tokens=_input_tokens(asked, engine),
+        holds_tool_calls=holds_tool_calls(said),
+        unable=unable(engine.candidates, asked.keywords, asked.tools, options),
         has_pictures=has_pictures(said),
         is_step=found.query is not None and _is_step(asked),
         later_turn=is_later_turn(said) or _condenses(asked),

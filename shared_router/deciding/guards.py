@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from shared_router.deciding.guarantee import CONVERSATION, KIND_OF_CALL
@@ -29,6 +29,11 @@ class RoutingRequest:
     """Whether the call binds tools."""
     needs_structured_output: bool = False
     """Whether the call asks for an answer in a schema."""
+    holds_tool_calls: bool = False
+    """Whether a tool was called earlier in the conversation that the call continues."""
+    unable: frozenset[int] = frozenset()
+    """Positions of candidates that do not understand what the call brings, such as a keyword or a
+    tool of another provider's."""
     has_pictures: bool = False
     """Whether the call holds pictures, or other content that is no text."""
     is_step: bool = False
@@ -116,8 +121,10 @@ def allowed_candidates(request: RoutingRequest, candidates: Sequence[Candidate])
     Where none can, the reference stands: its own error says more than ours would.
     """
     reference = len(candidates) - 1
-    able = tuple(i for i, c in enumerate(candidates) if _can(request, c))
+    able = tuple(i for i, candidate in enumerate(candidates) if _can(request, i, candidate))
     if not able:
+        if request.holds_tool_calls:  # nobody reads them: they can be told in text
+            return allowed_candidates(replace(request, holds_tool_calls=False), candidates)
         return Allowed((reference,), "capability")
     fits = tuple(i for i in able if _fits(request, candidates[i]))
     if len(fits) < len(able):
@@ -125,10 +132,11 @@ def allowed_candidates(request: RoutingRequest, candidates: Sequence[Candidate])
     return Allowed(able, None if len(able) == len(candidates) else "capability")
 
 
-def _can(request: RoutingRequest, candidate: Candidate) -> bool:
-    lacks_tools = request.needs_tools and candidate.supports_tools is False
+def _can(request: RoutingRequest, index: int, candidate: Candidate) -> bool:
+    tools = request.needs_tools or request.holds_tool_calls
+    lacks_tools = tools and candidate.supports_tools is False
     lacks_schema = request.needs_structured_output and candidate.supports_structured_output is False
-    return not (lacks_tools or lacks_schema)
+    return not (index in request.unable or lacks_tools or lacks_schema)
 
 
 def _fits(request: RoutingRequest, candidate: Candidate) -> bool:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, SecretStr
 
 from langchain_hybrid.answers import read_answer
 from langchain_hybrid.logprobs import refuses_logprobs, with_logprobs
+from langchain_hybrid.targets import Targets
 from tests.langchain.fakes import FakeChat
 from tests.langchain.looks import (
     DEAR,
@@ -211,7 +212,7 @@ def test_who_refused_is_known_in_its_process_alone() -> None:
     model = telling(Telling(model="small", answer=RIGHT, refuses=REFUSED))
     model.invoke("Hi")
     again = copy.copy(model._targets)  # as pickling does
-    assert vars(again) == {"_held": {}, "_refused": {}}
+    assert vars(again) == vars(Targets())
 
 
 # -- read -----------------------------------------------------------------------------------------
