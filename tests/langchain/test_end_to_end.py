@@ -58,7 +58,8 @@ def promised(remembering_router: Router, validation: RoutingDataset) -> dict[flo
 @pytest.fixture(scope="module")
 def chain(router: Router, validation: RoutingDataset) -> Any:
     small, large = (ReplayChatModel(data=validation, model=name) for name in router.candidates)
-    model = HybridChatModel(small=small, large=large, router=router)
+    # The report's figures are of the line without second looks.
+    model = HybridChatModel(small=small, large=large, router=router, second_look=False)
     prompt = ChatPromptTemplate(
         [("system", "Solve the problem step by step."), ("human", "Problem: {question}\nAnswer:")]
     )
@@ -122,7 +123,9 @@ def test_without_a_stated_question_a_bare_query_is_routed_alike(
 ) -> None:
     threshold = promised[0.5]["threshold"]
     small, large = (ReplayChatModel(data=validation, model=name) for name in router.candidates)
-    model = HybridChatModel(small=small, large=large, router=router, threshold=threshold)
+    model = HybridChatModel(
+        small=small, large=large, router=router, threshold=threshold, second_look=False
+    )
     bare = ChatPromptTemplate([("human", "{question}")]) | model | Measured()
     answers = bare.batch([{"question": query} for query in validation.queries])
     short = [a for a in answers if a[ROUTING_KEY]["query_source"] == "last_user_message"]
