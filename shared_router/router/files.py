@@ -32,6 +32,7 @@ from shared_router.router.read import (
 from shared_router.router.schema import WAY_OUT, parse_settings, said_of
 from shared_router.router.state import RouterState
 from shared_router.router.swap import found_again
+from shared_router.serving.answer_numbers import number_names
 from shared_router.serving.answers import GraphAnswerScorer
 from shared_router.serving.features import feature_names
 from shared_router.serving.memory import TrainMemory, check_memory
@@ -205,6 +206,11 @@ def _second_look(
     stored = settings.second_look
     if stored is None:
         return None
+    if tuple(stored.numbers) != number_names(with_logprobs=stored.needs_logprobs):
+        raise ArtifactError(
+            f"{folder / SETTINGS}: its scorer of answers was fitted with other numbers than this "
+            "hybrid-llm computes; fit the router anew, or install the version that wrote it."
+        )
     graph = _file(files, ANSWER_GRAPH, folder)
     session = GraphSession(graph.path, graph.sha256, graph.content)
     own = GraphAnswerScorer(session, scorer.tokens, scorer, stored.needs_logprobs)

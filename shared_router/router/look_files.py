@@ -8,6 +8,7 @@ from shared_router.errors import ConfigurationError
 from shared_router.router.folder import arrays_to_bytes
 from shared_router.router.promise_files import promise_arrays, promise_settings
 from shared_router.router.read import ANSWER_GRAPH, LOOKS, PAIRS
+from shared_router.serving.answer_numbers import number_names
 from shared_router.serving.answers import GraphAnswerScorer
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def look_settings(
         "after": looks.after,
         "pays": looks.pays,
         "needs_logprobs": looks.scorer.needs_logprobs,
+        "numbers": list(number_names(with_logprobs=looks.scorer.needs_logprobs)),
         "settings": looks.settings.model_dump() if looks.settings else None,
         "line": _line_settings(looks, looks.line, line_settings or {}),
     }

@@ -174,6 +174,7 @@ class StoredSecondLook(_Part):
     after: Annotated[FiniteFloat, Field(ge=1)] = 1.0
     pays: bool = False
     needs_logprobs: bool = False
+    numbers: list[str]
     settings: AnswerSettings | None = None
     line: StoredLooksLine | None = None
 

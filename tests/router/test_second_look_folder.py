@@ -277,6 +277,14 @@ def test_a_missing_array_of_the_line_is_named(folder: Path, name: str) -> None:
         Router.from_pretrained(folder)
 
 
+def test_a_scorer_of_other_numbers_is_refused(folder: Path) -> None:
+    settings = json.loads((folder / "router.json").read_text())
+    settings["second_look"]["numbers"].pop()
+    rewrite(folder, "router.json", json.dumps(settings).encode())
+    with pytest.raises(ArtifactError, match="was fitted with other numbers than this hybrid-llm"):
+        Router.from_pretrained(folder)
+
+
 @pytest.mark.parametrize(
     "change",
     [
