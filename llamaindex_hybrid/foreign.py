@@ -130,6 +130,8 @@ def readable(
     Returns:
         The messages, those the same objects that need no change; the list itself where none does.
     """
+    if not messages:
+        return messages
     reader = readers[index]
     found = [_read(each, reader, readers) for each in messages]
     after: list[ChatMessage | None] = [*found[1:], None]

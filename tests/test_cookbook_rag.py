@@ -73,4 +73,4 @@ def test_the_dials_are_shown(ran: tuple[str, str]) -> None:
     if name == "rag_llamaindex":
         assert re.search(r"condense: small \(no_query\), .*, by none", printed)
         assert re.search(r"condense: large \(score\), .*, by span", printed)
-        assert len(re.findall(r"answer: large \(score\), .*, by prompt_variable", printed)) == 2
+        assert len(re.findall(r"answer: large \(score\), .*, by conversation", printed)) == 2

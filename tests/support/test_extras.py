@@ -16,7 +16,7 @@ from shared_router.collecting import specs as collect_specs
 from shared_router.collecting.specs import resolve_spec
 from shared_router.errors import ConfigurationError, MissingExtraError
 from shared_router.support.extras import Needs, lacking
-from shared_router.training import cross_validation, encoder, export, term_head
+from shared_router.training import cross_validation, encoder, graph, term_head
 from shared_router.training.needs import check_training
 from tests.material import PAIR, known_truth, write_lines
 
@@ -150,7 +150,7 @@ def test_a_front_without_its_host_names_the_extra(front, host, extra):
     [
         (cross_validation, "_scipy_optimize", "scipy"),
         (term_head, "_sparse", "scipy"),
-        (export, "_onnx", "onnx"),
+        (graph, "need_onnx", "onnx"),
     ],
 )
 def test_each_part_of_the_training_names_what_it_needs(without, module, name, lacks):
