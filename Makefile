@@ -55,7 +55,7 @@ bench: $(READY)
 
 statistical: $(READY)
 	$(PY) -m pytest tests/statistical -m "statistical or not statistical" -s
-	$(PY) -m pytest tests/bulk/test_ray.py -m statistical
+	$(PY) -m pytest tests/bulk/test_ray.py tests/langchain/test_foreign.py tests/llamaindex/test_foreign.py -m statistical
 
 clean:
 	rm -rf .coverage* .demo .site dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

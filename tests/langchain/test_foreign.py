@@ -20,7 +20,7 @@ from tests.strict_servers import WITHOUT_TOOLS, Server, serving
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CONVERSATIONS, TURNS, MOST_STEPS = 200, 6, 5
+TURNS, MOST_STEPS = 6, 5
 KINDS = (
     *("chat", "responses", "responses v0", "responses v1", "stateless", "by id"),
     *("claude", "other claude", "claude v1", "claude that thinks not", WITHOUT_TOOLS),
@@ -119,14 +119,17 @@ def converse(server: Server, model: HybridChatModel, kinds: list[str], seed: int
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_no_call_of_many_random_conversations_is_refused(server: Server) -> None:
+@pytest.mark.parametrize("conversations", [40, pytest.param(200, marks=pytest.mark.statistical)])
+def test_no_call_of_many_random_conversations_is_refused(
+    server: Server, conversations: int
+) -> None:
     chance = random.Random(0)  # noqa: S311
     made = {kind: candidate(kind, server) for kind in KINDS}
-    for seed in range(CONVERSATIONS):
+    for seed in range(conversations):
         kinds = chance.sample(KINDS, 2)
         converse(server, routed(*(made[kind] for kind in kinds)), kinds, seed)
         assert not server.refused, (seed, kinds)
-    assert len(server.asked) > CONVERSATIONS * TURNS
+    assert len(server.asked) > conversations * TURNS
 
 
 def turn(server: Server, model: Any, said: list[Any], route: str) -> dict[str, Any]:

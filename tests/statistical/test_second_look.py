@@ -90,6 +90,7 @@ def test_where_both_lines_stand_on_the_limit_either_seldom_breaks_it() -> None:
     check_each(cross_on_the_limit([500], FEW))
 
 
+@pytest.mark.statistical
 def test_half_of_the_error_each_is_needed() -> None:
     """With the whole error each, both together are wrong more often than was promised."""
     cells = simulate(both_on_the_limit(0.05), 1000, 100, [0.05], apart=True)
