@@ -17,6 +17,8 @@ from shared_router.serving.scorer import GraphScorer
 from shared_router.support.processes import native_work
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from shared_router.serving.answers import AnswerScorer
@@ -68,11 +70,7 @@ def same_answers(probes: Probes | None, scorer: AnswerScorer) -> bool:
     """Tell whether a scorer of answers scores here as where it was calibrated."""
     if probes is None or not isinstance(scorer, GraphAnswerScorer):
         return True
-    try:
-        found = _answers_scored(scorer)
-    except Exception:  # noqa: BLE001  (a graph that fails says so where it decides)
-        return False
-    return _is_near(found, probes)
+    return _comes_out(probes, lambda: _answers_scored(scorer))
 
 
 def probe(scorer: Scorer, served: NDArray[np.floating]) -> Probes | None:
@@ -96,14 +94,15 @@ def same_arithmetic(probes: Probes | None, scorer: Scorer) -> bool:
     """Tell whether a scorer scores here as it did where it was calibrated; unknown is the same."""
     if probes is None or not isinstance(scorer, GraphScorer):
         return True
+    return _comes_out(probes, lambda: _scored(scorer))
+
+
+def _comes_out(probes: Probes, scored: Callable[[], NDArray[np.float32]]) -> bool:
+    """Tell whether the probes come out as they were kept."""
     try:
-        found = _scored(scorer)
+        found = scored()
     except Exception:  # noqa: BLE001  (a graph that fails says so where it decides)
         return False
-    return _is_near(found, probes)
-
-
-def _is_near(found: NDArray[np.float32], probes: Probes) -> bool:
     if found.shape != probes.scores.shape:
         return False
     return bool(np.abs(found - probes.scores).max() <= NEAR * probes.spread)

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,10 +38,11 @@ from shared_router.training.encoder import load_encoder
 from shared_router.training.fit import train_on_embeddings
 from shared_router.training.term_head import term_matrix
 from tests.benchmarks.out_of_fold import FOLDS, folds_of
+from tests.benchmarks.routers import data_of, router_of
 from tests.benchmarks.turn_texts import ANSWER, REPORTED, TUNED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
@@ -62,24 +62,6 @@ MOST = 20
 """Openers of each kind, routed large and routed small."""
 MOST_BACK = 3
 """Follow-ups in a dialogue, at most."""
-
-
-def data_of(name: str) -> RoutingDataset:
-    """Read a data set."""
-    return RoutingDataset.load(Path(os.environ["HYBRID_LLM_DATA"]) / f"{name}.jsonl.gz")
-
-
-def router_of(name: str, candidates: Sequence[str], keep: Path | None) -> Router:
-    """Fit a router on the training split, or read the one that was kept."""
-    folder = keep / name if keep else None
-    if folder is not None and folder.is_dir():
-        return Router.from_pretrained(folder)
-    data = data_of(name)
-    router = Router.fit(data.split("train"), candidates=list(candidates))
-    router = router.calibrate(data.split("validation"))
-    if folder is not None:
-        router.save_pretrained(folder)
-    return router
 
 
 @dataclass
