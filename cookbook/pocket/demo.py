@@ -290,6 +290,8 @@ def _closing(folder: Path, picture: str) -> str:
         "advantage: share of calls kept from the large\nmodel. Compute: tokens times parameters. "
         "Seconds: one call after another; the router's few milliseconds are\nmore than models of "
         "this size take, and nothing beside a real one.\n"
+        "Looks first: the small model's answer was scored, and given or passed on to the large "
+        "one.\n"
         f"{picture} Router: {folder / 'router'}.\n"
         "In your own chain, with your own two models and a router trained on their answers "
         "(hybrid-llm collect, fit,\ncalibrate):\n"
